@@ -1,0 +1,96 @@
+"""Masks: one bit per weight. A kept weight is an edge; a pruned one is stored as exact zero."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.errors import FormatError, UsageError
+
+Bits = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Mask(Mapping[str, Bits]):
+    """Kept positions of every prunable parameter: parameter name -> boolean array of the parameter's shape.
+
+    Arrays are made read-only on construction. Layers keep the order they are given in, which is the order of
+    registration tables and of frames.
+    """
+
+    layers: Mapping[str, Bits]
+
+    def __post_init__(self) -> None:
+        frozen = {}
+        for name, bits in self.layers.items():
+            array = np.ascontiguousarray(bits)
+            if array.dtype != np.bool_:
+                raise FormatError(f"mask of {name}: expected booleans, found {array.dtype}")
+            array = array.view()
+            array.flags.writeable = False
+            frozen[name] = array
+        object.__setattr__(self, "layers", frozen)
+
+    def __getitem__(self, name: str) -> Bits:
+        return self.layers[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    @property
+    def kept(self) -> int:
+        """Number of edges: kept weights over all layers."""
+        return sum(int(bits.sum()) for bits in self.layers.values())
+
+    @property
+    def size(self) -> int:
+        """Number of prunable weights, kept or not."""
+        return sum(bits.size for bits in self.layers.values())
+
+    @property
+    def density(self) -> float:
+        """Share of prunable weights that are kept, in [0, 1]."""
+        return self.kept / self.size if self.size else 1.0
+
+    @property
+    def sparsity(self) -> float:
+        """One minus `density`."""
+        return 1.0 - self.density
+
+
+def support(weights: Mapping[str, NDArray[np.generic]], names: Mapping[str, object] | list[str]) -> Mask:
+    """Mask of the non-zero positions of `weights[name]` for every name; NaN and infinity count as kept."""
+    return Mask({name: np.asarray(weights[name]) != 0 for name in names})
+
+
+def keep_largest(scores: Mapping[str, NDArray[np.floating]], kept: int, *, within: Mask | None = None) -> Mask:
+    """Mask of exactly the `kept` highest scores over all layers together (global pruning).
+
+    `scores` holds one array of finite floats per layer. With `within`, only positions that it keeps can be kept.
+    Ties are broken by position (earlier layer, then lower flat index, is kept first), so equal scores still give exactly
+    `kept` edges. Raises `UsageError` when `kept` is negative or exceeds the number of candidates.
+    """
+    names = list(scores)
+    flat = np.concatenate([np.asarray(scores[name], dtype=np.float64).ravel() for name in names]) if names else np.empty(0)
+    candidates = (
+        np.flatnonzero(np.concatenate([within[name].ravel() for name in names])) if within is not None
+        else np.arange(flat.size)
+    )
+    if not 0 <= kept <= candidates.size:
+        raise UsageError(f"cannot keep {kept} weights of {candidates.size}")
+    order = candidates[np.argsort(-flat[candidates], kind="stable")[:kept]]
+    chosen = np.zeros(flat.size, dtype=np.bool_)
+    chosen[order] = True
+    layers, start = {}, 0
+    for name in names:
+        shape = np.shape(scores[name])
+        stop = start + int(np.prod(shape, dtype=np.int64))
+        layers[name] = chosen[start:stop].reshape(shape)
+        start = stop
+    return Mask(layers)

@@ -1,0 +1,131 @@
+"""Tickets and models: the values that travel between finding, signing, training and verifying, and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.errors import FormatError
+from ticketguard.masks import Mask, support
+from ticketguard.storage.tensors import read_tensors, write_tensors
+
+FORMAT = 1
+MASK_SUFFIX = "_mask"
+Weights = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """How to build the network: a registry name or an import path `package.module:callable`, and its JSON arguments.
+
+    `name` is None for a network that nobody can build from its file: everything but alignment still works for it.
+    """
+
+    name: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """A sparse network before training: architecture, rewind weights and buffers, masks, provenance.
+
+    `weights` maps PyTorch state-dict names to numpy arrays; pruned positions are exact zero. `provenance` is JSON:
+    finder, rounds, rewind epoch, seeds, data set name and digest.
+    """
+
+    architecture: Architecture
+    weights: Weights
+    mask: Mask
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "ticket"
+
+    def __post_init__(self) -> None:
+        for name, bits in self.mask.items():
+            if name not in self.weights:
+                raise FormatError(f"mask of {name}: no parameter of that name")
+            if np.shape(self.weights[name]) != bits.shape:
+                raise FormatError(f"mask of {name}: shape {bits.shape}, parameter {np.shape(self.weights[name])}")
+            if np.any(np.asarray(self.weights[name])[~bits]):
+                raise FormatError(f"{name}: a pruned position is not exactly zero")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(Ticket):
+    """A trained ticket: the same fields, with trained weights."""
+
+    kind: str = "model"
+
+
+def write_ticket(path: Path, ticket: Ticket) -> None:
+    """Write a ticket or model as safetensors: parameters by name, masks as U8 under `<parameter>_mask`, JSON metadata."""
+    tensors: dict[str, NDArray[Any]] = {name: np.asarray(array) for name, array in ticket.weights.items()}
+    for name, bits in ticket.mask.items():
+        tensors[name + MASK_SUFFIX] = bits.astype(np.uint8)
+    metadata = {
+        "format": FORMAT,
+        "kind": ticket.kind,
+        "architecture": {"name": ticket.architecture.name, "arguments": dict(ticket.architecture.arguments)},
+        "masked": list(ticket.mask),
+        "sparsity": round(ticket.mask.sparsity, 6),
+        "provenance": dict(ticket.provenance),
+    }
+    write_tensors(path, tensors, {"ticketguard": metadata})
+
+
+def read_ticket(path: Path) -> Ticket:
+    """Read a file of `write_ticket`, or a plain state dict with masks (architecture unknown).
+
+    Returns a `Model` when the metadata says so, else a `Ticket`. Masks are `<parameter>_mask` tensors; a parameter stored as
+    `<parameter>_orig` with `<parameter>_mask` is multiplied out. Raises `FormatError` for anything else.
+    """
+    file = read_tensors(path)
+    tensors = {name: file[name] for name in file}
+    return ticket_from_tensors(tensors, file.metadata.get("ticketguard"), where=str(path))
+
+
+def ticket_from_tensors(tensors: Weights, metadata: Any, *, where: str) -> Ticket:
+    """Build the value from named arrays and the parsed `ticketguard` metadata (None for a foreign file)."""
+    meta = metadata if isinstance(metadata, dict) else {}
+    if meta and meta.get("format") != FORMAT:
+        raise FormatError(f"{where}: ticket format {meta.get('format')!r} is not known to this version")
+    weights: dict[str, NDArray[Any]] = {}
+    masks: dict[str, NDArray[np.bool_]] = {}
+    for name, array in tensors.items():
+        base = name.removesuffix(MASK_SUFFIX)
+        if base != name and (base in tensors or base + "_orig" in tensors):
+            masks[base] = np.asarray(array) != 0
+        else:
+            weights[name.removesuffix("_orig") if name.removesuffix("_orig") + MASK_SUFFIX in tensors else name] = array
+    for name, bits in masks.items():
+        if bits.shape != np.shape(weights[name]):
+            raise FormatError(f"{where}: mask of {name} has shape {bits.shape}, the parameter {np.shape(weights[name])}")
+        weights[name] = np.where(bits, weights[name], np.zeros((), dtype=weights[name].dtype))
+    order = meta.get("masked", list(masks))
+    if sorted(order) != sorted(masks):
+        raise FormatError(f"{where}: the metadata names other masks than the file holds")
+    described = meta.get("architecture") or {}
+    fields: dict[str, Any] = {
+        "architecture": Architecture(name=described.get("name"), arguments=described.get("arguments") or {}),
+        "weights": weights,
+        "mask": Mask({name: masks[name] for name in order}),
+        "provenance": meta.get("provenance") or {},
+    }
+    return Model(**fields) if meta.get("kind") == "model" else Ticket(**fields)
+
+
+def trained(ticket: Ticket, weights: Weights, provenance: Mapping[str, Any]) -> Model:
+    """The model of a ticket: its architecture and masks with trained `weights`."""
+    return Model(
+        architecture=ticket.architecture,
+        weights=weights,
+        mask=ticket.mask,
+        provenance={**ticket.provenance, **provenance},
+    )
+
+
+__all__ = ["Architecture", "Model", "Ticket", "read_ticket", "support", "trained", "write_ticket"]
