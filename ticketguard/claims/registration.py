@@ -1,0 +1,218 @@
+"""The registration: the signed statement that fixes every parameter of a signature before any bit of it exists (DESIGN 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.claims import canonical, manifest, statements
+from ticketguard.claims.keys import PublicKey
+from ticketguard.errors import FormatError
+from ticketguard.graph.cells import Layer, cell_counts
+from ticketguard.masks import Mask
+
+NAME = "registration"
+FORMAT = 1
+FRAME_DTYPE = "U16"
+NO_BEACON = bytes(32)
+STATISTICS = ("support", "magnitude", "triggers")
+VIEWS = ("stored", "aligned")
+DEFAULT_TESTS = 64
+GRINDING_BITS = {"none": 80.0, "rfc3161": 20.0}
+THRESHOLD_BITS = 40.0
+# Bounds on what a stranger's registration can make a verifier compute.
+MOST_LEAVES = 64
+MOST_PAIRS = 1 << 20
+MOST_LAYERS = 4096
+MOST_POSITIONS = 1 << 36
+
+Counts = Mapping[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableEntry:
+    """One layer of the table: its geometry and the number of pairs every leaf draws in it."""
+
+    layer: Layer
+    pairs: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registration:
+    """Everything that a verification depends on, apart from the secret and the suspect. Fields of v1 not in use are None.
+
+    `owner`: free text; `public_key`: the owner's Ed25519 key; `leaves`: K; `root`: Merkle root over the leaf commitments (32
+    bytes); `frame`: SHA-256 digest of the frame (hex); `table`: layers in order; `symmetry`: symmetry groups as plain JSON;
+    `classes`: class names in order; `triggers`: trigger parameters and preprocessing; `carriers`: digests of the owner's own
+    trigger images; `tests`: M of the test plan; `beacon`: "none" or "rfc3161"; `qr`, `fingerprints`, `successors`: the other
+    signatures and key rotation; `nonce`: 32 bytes (hex). Law: `parse(r.payload()) == r`.
+    """
+
+    owner: str
+    public_key: PublicKey
+    leaves: int
+    root: bytes
+    frame: str
+    table: tuple[TableEntry, ...]
+    nonce: str
+    symmetry: Mapping[str, Any] | None = None
+    classes: tuple[str, ...] | None = None
+    triggers: Mapping[str, Any] | None = None
+    carriers: tuple[str, ...] | None = None
+    tests: int = DEFAULT_TESTS
+    beacon: str = "none"
+    qr: Mapping[str, Any] | None = None
+    fingerprints: Mapping[str, Any] | None = None
+    successors: tuple[str, ...] | None = None
+    layers: Mapping[str, Layer] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "layers", {entry.layer.name: entry.layer for entry in self.table})
+
+    @property
+    def groups(self) -> int:
+        """K' = K + 1: groups of cells, the last one for licensee fingerprints."""
+        return self.leaves + 1
+
+    @property
+    def grinding_bits(self) -> float:
+        """g: what a claimant could have gained by searching before registering."""
+        return GRINDING_BITS[self.beacon]
+
+    def payload(self) -> bytes:
+        """The in-toto statement as RFC 8785 JSON: the bytes that are signed and that the binder hashes."""
+        predicate = {
+            "format": FORMAT,
+            "owner": self.owner,
+            "publicKey": statements.encode_bytes(self.public_key.spki),
+            "leaves": self.leaves,
+            "merkleRoot": self.root.hex(),
+            "frame": {"sha256": self.frame},
+            "layers": [
+                {
+                    "name": entry.layer.name,
+                    "shape": list(entry.layer.shape),
+                    "cell": entry.layer.cell,
+                    "pairsPerLeaf": entry.pairs,
+                }
+                for entry in self.table
+            ],
+            "symmetry": self.symmetry,
+            "classes": None if self.classes is None else list(self.classes),
+            "triggers": self.triggers,
+            "carriers": None if self.carriers is None else list(self.carriers),
+            "testPlan": {
+                "statistics": list(STATISTICS),
+                "scopes": ["pooled", "leaf"],
+                "views": list(VIEWS),
+                "tests": self.tests,
+                "thresholdBits": THRESHOLD_BITS,
+            },
+            "beacon": {"policy": self.beacon, "grindingBits": self.grinding_bits},
+            "qr": self.qr,
+            "fingerprints": self.fingerprints,
+            "successors": None if self.successors is None else list(self.successors),
+            "nonce": self.nonce,
+        }
+        return canonical.encode(statements.statement([("frame", self.frame)], NAME, predicate))
+
+
+def parse(payload: bytes) -> Registration:
+    """Read a registration's payload (its signature already verified). Every field is required and checked.
+
+    Raises `FormatError` naming the field. Unknown fields are refused: a verifier that ignores what it does not know would
+    judge by other rules than the ones that were signed.
+    """
+    predicate = statements.predicate(canonical.parse(payload), NAME)
+    try:
+        registration = _from_predicate(predicate)
+    except (KeyError, TypeError, ValueError, IndexError) as problem:
+        raise FormatError(f"registration: field missing or malformed ({type(problem).__name__}: {problem})") from problem
+    if registration.payload() != payload:
+        raise FormatError("registration: fields beyond version 1, of another type, or not in canonical form")
+    return registration
+
+
+def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
+    if predicate["format"] != FORMAT:
+        raise FormatError(f"registration: format {predicate['format']!r} is not known to this version")
+    table = tuple(_entry(row) for row in predicate["layers"])
+    names = [entry.layer.name for entry in table]
+    leaves, tests = predicate["leaves"], predicate["testPlan"]["tests"]
+    if len(set(names)) != len(names) or len(names) > MOST_LAYERS:
+        raise FormatError("registration: layer names repeat, or there are too many")
+    if not 1 <= leaves <= MOST_LEAVES or leaves * sum(entry.pairs for entry in table) > MOST_PAIRS:
+        raise FormatError("registration: number of leaves or pairs out of range")
+    if tests < len(STATISTICS) * len(VIEWS) * (leaves + 1):
+        raise FormatError(f"registration: a plan of {tests} tests is smaller than the tests it names")
+    if predicate["beacon"]["policy"] not in GRINDING_BITS:
+        raise FormatError(f"registration: beacon policy {predicate['beacon']['policy']!r} is not known")
+    return Registration(
+        owner=_text(predicate["owner"], "owner"),
+        public_key=PublicKey.from_spki(statements.decode_bytes(predicate["publicKey"])),
+        leaves=leaves,
+        root=bytes.fromhex(predicate["merkleRoot"]),
+        frame=_digest(predicate["frame"]["sha256"]),
+        table=table,
+        nonce=_digest(predicate["nonce"]),
+        symmetry=predicate["symmetry"],
+        classes=None if predicate["classes"] is None else _classes(predicate["classes"]),
+        triggers=predicate["triggers"],
+        carriers=None if predicate["carriers"] is None else tuple(_digest(item) for item in predicate["carriers"]),
+        tests=tests,
+        beacon=predicate["beacon"]["policy"],
+        qr=predicate["qr"],
+        fingerprints=predicate["fingerprints"],
+        successors=None if predicate["successors"] is None else tuple(_digest(item) for item in predicate["successors"]),
+    )
+
+
+def _entry(row: Mapping[str, Any]) -> TableEntry:
+    shape, cell, pairs = tuple(row["shape"]), row["cell"], row["pairsPerLeaf"]
+    integers = (*shape, cell, pairs)
+    if not all(type(value) is int and value >= 0 for value in integers) or not 2 <= len(shape) <= 8:
+        raise FormatError(f"registration: layer {row['name']!r} has a shape, cell or pair count that is no natural number")
+    layer = Layer(name=_text(row["name"], "layer name"), shape=shape, cell=cell)
+    kernel = layer.kernel
+    if layer.positions > MOST_POSITIONS or not 2 <= cell <= layer.fan_in or (kernel >= 2 and cell != kernel):
+        raise FormatError(f"registration: layer {layer.name!r} cannot have cells of {cell} positions")
+    return TableEntry(layer=layer, pairs=pairs)
+
+
+def _text(value: object, what: str) -> str:
+    if not isinstance(value, str) or not value or len(value) > 512 or not value.isprintable():
+        raise FormatError(f"registration: {what} is not a printable text of 1 to 512 characters")
+    return value
+
+
+def _digest(value: object) -> str:
+    if not isinstance(value, str) or len(value) != 64 or bytes.fromhex(value).hex() != value:
+        raise FormatError("registration: a SHA-256 digest is not 64 lower-case hex digits")
+    return value
+
+
+def _classes(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 2 <= len(value) <= 1 << 16 or len(set(value)) != len(value):
+        raise FormatError("registration: class names repeat or are fewer than two")
+    return tuple(_text(name, "class name") for name in value)
+
+
+def frame_counts(mask: Mask, layers: Mapping[str, Layer]) -> dict[str, NDArray[np.int64]]:
+    """The frame of a mask over the registered layers: kept counts per cell, int64 `rows` x `cells_per_row` each."""
+    missing = [name for name, layer in layers.items() if name not in mask or mask[name].shape != layer.shape]
+    if missing:
+        raise FormatError(f"the ticket has no mask of the registered shape for {missing[0]}")
+    return {name: cell_counts(layer, mask[name]) for name, layer in layers.items()}
+
+
+def frame_digest(counts: Counts) -> str:
+    """Hex SHA-256 of the frame's manifest: one U16 tensor of counts per layer."""
+    entries = []
+    for name, matrix in counts.items():
+        raw = np.ascontiguousarray(matrix, dtype="<u2")
+        entries.append(manifest.entry(name, FRAME_DTYPE, matrix.shape, raw.tobytes()))
+    return manifest.digest(entries)

@@ -1,0 +1,136 @@
+"""The capacity planner: how many pairs to draw so that signing moves a given share of the edges (DESIGN 4)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import ceil, log, log1p
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.errors import CapacityError, UsageError
+from ticketguard.evidence import log2_binomial_tail
+from ticketguard.graph.cells import Layer
+from ticketguard.signatures.edge import WORDS_PER_PAIR, group_cells
+
+DEFAULT_SPEND = 0.15
+DEFAULT_LEAVES = 4
+# Past six draws a cell, eleven of twelve new draws are dropped; past this many in all, evidence is plentiful and only
+# verification would slow down.
+DRAWS_PER_CELL = 6.0
+DRAWS_IN_ALL = 1 << 18
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Draws per leaf for every layer, and what they are expected to give.
+
+    `informative` is the expected number of informative pairs over all leaves, `moved` the expected share of edges that
+    signing moves, `bits_after` the evidence expected after random pruning of that share of the edges.
+    """
+
+    pairs: Mapping[str, int]
+    informative: float
+    moved: float
+    bits_after: Mapping[float, float]
+
+
+def plan(
+    counts: Mapping[str, NDArray[np.int64]],
+    layers: Mapping[str, Layer],
+    *,
+    leaves: int = DEFAULT_LEAVES,
+    spend: float = DEFAULT_SPEND,
+    needed_bits: float = 126.0,
+) -> Plan:
+    """Draws per leaf and layer that move a share `spend` of the edges, from the cell counts (`graph.cells.cell_counts`) alone.
+
+    About half of the informative pairs move. Raises `CapacityError` when even the best plan gives less than
+    `needed_bits` on the untouched ticket.
+    """
+    if not 0 < spend <= 0.5:
+        raise UsageError(f"the share of edges to spend must lie in (0, 0.5], found {spend}")
+    if not 1 <= leaves <= 64:
+        raise UsageError(f"a secret has 1 to 64 leaves, found {leaves}")
+    pairs = {name: _draws(layer, counts[name], leaves, spend) for name, layer in layers.items()}
+    total = leaves * sum(pairs.values())
+    if total > DRAWS_IN_ALL:
+        pairs = {name: count * DRAWS_IN_ALL // total for name, count in pairs.items()}
+    informative = sum(
+        leaves * _kept_pairs(layer, pairs[name], leaves) * _informative(layer, counts[name])
+        for name, layer in layers.items()
+    )
+    both = sum(
+        leaves * _kept_pairs(layer, pairs[name], leaves) * _both_kept(layer, counts[name])
+        for name, layer in layers.items()
+    )
+    edges = sum(int(matrix.sum()) for matrix in counts.values())
+    if informative < needed_bits:
+        raise CapacityError(
+            f"this ticket is too small to sign: its {edges} edges in {len(layers)} layers would carry about "
+            f"{informative:.0f} bits, a verdict needs {needed_bits:.0f}; spend more edges or keep more weights"
+        )
+    return Plan(
+        pairs=pairs,
+        informative=informative,
+        moved=informative / 2 / edges,
+        bits_after={share: _bits_after(informative, both, share) for share in (0.0, 0.3, 0.5, 0.7, 0.9)},
+    )
+
+
+def _miss(cell: int) -> float:
+    """Probability that a random pair of a cell shares no position with another random pair of it."""
+    return (cell - 2) * (cell - 3) / (cell * (cell - 1))
+
+
+def _kept_pairs(layer: Layer, draws: int, leaves: int) -> float:
+    """Expected pairs of one leaf that are not dropped: the s-th draw in a cell survives with probability miss^s."""
+    cells = group_cells(layer, 0, leaves + 1)
+    if cells == 0 or layer.cell < 2 or draws == 0:
+        return 0.0
+    hit = 1 - _miss(layer.cell)
+    if cells == 1:
+        return (1 - _miss(layer.cell) ** draws) / hit
+    return cells * -float(np.expm1(draws * log1p(-hit / cells))) / hit
+
+
+def _draws(layer: Layer, counts: NDArray[np.int64], leaves: int, spend: float) -> int:
+    """Draws per leaf that move a share `spend` of this layer's edges, at most `DRAWS_PER_CELL` a cell."""
+    cells = group_cells(layer, 0, leaves + 1)
+    rate = _informative(layer, counts)
+    if cells == 0 or rate == 0 or layer.cell < 2:
+        return 0
+    wanted = 2 * spend * float(counts.sum()) / (leaves * rate)
+    ceiling = int(DRAWS_PER_CELL * cells)
+    hit = 1 - _miss(layer.cell)
+    share = wanted * hit / cells
+    if cells == 1 or share >= 1:
+        return ceiling
+    return min(ceiling, ceil(log(1 - share) / log1p(-hit / cells)))
+
+
+def _full(layer: Layer, counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return counts[:, : layer.fan_in // layer.cell]
+
+
+def _informative(layer: Layer, counts: NDArray[np.int64]) -> float:
+    """Probability that a random pair of a random full cell has exactly one kept position."""
+    full, m = _full(layer, counts), layer.cell
+    return float((2 * full * (m - full)).mean()) / (m * (m - 1)) if full.size and m > 1 else 0.0
+
+
+def _both_kept(layer: Layer, counts: NDArray[np.int64]) -> float:
+    """Probability that a random pair of a random full cell has both positions kept."""
+    full, m = _full(layer, counts), layer.cell
+    return float((full * (full - 1)).mean()) / (m * (m - 1)) if full.size and m > 1 else 0.0
+
+
+def _bits_after(informative: float, both: float, pruned: float) -> float:
+    """Evidence expected once a random share `pruned` of the edges is gone: pairs that lost one of two edges are coin flips."""
+    matching = informative * (1 - pruned)
+    noise = both * 2 * pruned * (1 - pruned)
+    return -log2_binomial_tail(int(matching + noise / 2), int(matching + noise))
+
+
+__all__ = ["DEFAULT_LEAVES", "DEFAULT_SPEND", "WORDS_PER_PAIR", "Plan", "plan"]

@@ -1,0 +1,203 @@
+"""The edge code: a signature in the topology of a ticket, moved edge by edge inside its cells (DESIGN 4).
+
+A *pair* is two positions of one cell and a target bit. In a mask a pair is informative when exactly one of its positions is
+kept; its value is "the first position is the kept one". Embedding moves the edge of every informative pair with the wrong
+value to the other position, so no cell ever changes its count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.graph.cells import Layer
+from ticketguard.masks import Mask
+
+WORDS_PER_PAIR = 4
+EQUILIBRATION_ROUNDS = 3
+VALUE_CLIP = 1.0
+
+Positions = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+class Words(Protocol):
+    """A source of 64-bit words that is the same every time it is asked: a `claims.streams.Stream`."""
+
+    def words(self, count: int) -> NDArray[np.uint64]:
+        """The first `count` words."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carriers:
+    """The pairs of one leaf in one layer that were not dropped, in drawing order.
+
+    `first` and `second` are flat weight positions (int64), `bits` the target: True when the edge belongs on `first`.
+    No position occurs twice, within a leaf or (because leaves own disjoint groups of cells) across leaves.
+    """
+
+    layer: Layer
+    leaf: int
+    first: Positions
+    second: Positions
+    bits: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """What one suspect shows at the pairs of one leaf, over all layers that could be read, one entry per pair.
+
+    `kept_first`, `kept_second`: the weights there are not zero; `sign`: +1 / -1 / 0 for |first| greater / less / equal
+    |second|; `value`: the clipped, equilibrated difference of magnitudes (float64, >= 0); `bits`: the targets;
+    `erased`: NaN or infinity at either position. Only `bits` depends on the secret's target bits.
+    """
+
+    bits: NDArray[np.bool_]
+    kept_first: NDArray[np.bool_]
+    kept_second: NDArray[np.bool_]
+    sign: NDArray[np.int8]
+    value: Floats
+    erased: NDArray[np.bool_]
+
+    @property
+    def informative(self) -> NDArray[np.bool_]:
+        """Pairs with exactly one kept position, erasures left out."""
+        return (self.kept_first != self.kept_second) & ~self.erased
+
+    def support(self) -> tuple[int, int]:
+        """`(n, matches)` of the support test: informative pairs, and those whose edge lies where the bit says."""
+        chosen = self.informative
+        return int(chosen.sum()), int((self.kept_first == self.bits)[chosen].sum())
+
+    def magnitude(self) -> tuple[Floats, NDArray[np.int8]]:
+        """Values (>= 0) and signs (+1 agrees with the target bit, -1 does not) of all pairs of unequal magnitude."""
+        chosen = (self.sign != 0) & ~self.erased
+        agrees = (self.sign > 0) == self.bits
+        return self.value[chosen], np.where(agrees[chosen], 1, -1).astype(np.int8)
+
+
+def group_cells(layer: Layer, group: int, groups: int) -> int:
+    """Number of full cells c of `layer` with c mod `groups` == `group`."""
+    return max(0, -(-(layer.full_cells - group) // groups))
+
+
+def draw(layer: Layer, pairs: int, *, leaf: int, groups: int, stream: Words) -> Carriers:
+    """Draw the `pairs` pairs of `leaf` in `layer` from its stream: per pair a cell of its group, two positions, a bit.
+
+    A pair that touches a position of an earlier draw, kept or dropped, is dropped with its bit. Four words a pair.
+    """
+    cells = group_cells(layer, leaf, groups)
+    if cells == 0 or pairs == 0 or layer.cell < 2:
+        empty = np.empty(0, dtype=np.int64)
+        return Carriers(layer=layer, leaf=leaf, first=empty, second=empty, bits=np.empty(0, dtype=np.bool_))
+    words = stream.words(WORDS_PER_PAIR * pairs).reshape(pairs, WORDS_PER_PAIR)
+    cell = (leaf + groups * (words[:, 0] % np.uint64(cells))).astype(np.int64)
+    a = (words[:, 1] % np.uint64(layer.cell)).astype(np.int64)
+    b = (a + 1 + (words[:, 2] % np.uint64(layer.cell - 1)).astype(np.int64)) % layer.cell
+    bits = (words[:, 3] % np.uint64(2)).astype(np.bool_)
+    first, second = layer.positions_of(cell, a), layer.positions_of(cell, b)
+    fresh = _first_touch(np.stack([first, second], axis=1), layer.positions)
+    return Carriers(layer=layer, leaf=leaf, first=first[fresh], second=second[fresh], bits=bits[fresh])
+
+
+def _first_touch(touched: Positions, size: int) -> NDArray[np.bool_]:
+    """Draws (rows of two positions below `size`) none of whose positions occurs in an earlier row."""
+    draws = np.arange(len(touched))
+    if size <= 1 << 22:
+        # Writing rows in reverse order leaves at every position the number of the earliest draw that touches it.
+        earliest = np.empty(size, dtype=np.int64)
+        earliest[touched[::-1].ravel()] = np.repeat(draws[::-1], 2)
+        owner = earliest[touched]
+    else:
+        flat = touched.ravel()
+        _, first_index, inverse = np.unique(flat, return_index=True, return_inverse=True)
+        owner = (first_index // 2)[inverse].reshape(touched.shape)
+    return np.asarray((owner == draws[:, None]).all(axis=1))
+
+
+def read(carriers: Carriers, first: NDArray[Any], second: NDArray[Any]) -> Reading:
+    """Read a suspect's weights at the pairs: `first` and `second` are its values there, any float dtype.
+
+    NaN and infinity are erasures. Magnitudes are equilibrated from these values alone: rows and input channels are divided by
+    their root mean square, a few rounds, so that a lossless rescaling of the network changes nothing.
+    """
+    a, b = np.abs(np.asarray(first, dtype=np.float64)), np.abs(np.asarray(second, dtype=np.float64))
+    erased = ~(np.isfinite(a) & np.isfinite(b))
+    a, b = np.where(erased, 0.0, a), np.where(erased, 0.0, b)
+    kept_first, kept_second = a > 0, b > 0
+    a, b = _equilibrate(carriers, a, b)
+    difference = a - b
+    return Reading(
+        bits=carriers.bits,
+        kept_first=kept_first,
+        kept_second=kept_second,
+        sign=np.sign(difference).astype(np.int8),
+        value=np.minimum(np.abs(difference), VALUE_CLIP),
+        erased=erased,
+    )
+
+
+def _equilibrate(carriers: Carriers, a: Floats, b: Floats) -> tuple[Floats, Floats]:
+    """Divide by the RMS of rows and of input channels, `EQUILIBRATION_ROUNDS` times; an all-zero row keeps scale 1."""
+    layer = carriers.layer
+    positions = np.concatenate([carriers.first, carriers.second])
+    values = np.concatenate([a, b])
+    if values.size == 0:
+        return a, b
+    # The largest magnitude first: squares of weights rescaled by 1e200 would overflow.
+    values = values / (values.max() or 1.0)
+    indices = (positions // layer.fan_in, (positions % layer.fan_in) // layer.kernel)
+    for _ in range(EQUILIBRATION_ROUNDS):
+        for index in indices:
+            total = np.bincount(index, weights=values * values)
+            count = np.bincount(index)
+            rms = np.sqrt(np.divide(total, count, out=np.ones_like(total), where=total > 0))
+            values = values / rms[index]
+    return values[: len(a)], values[len(a) :]
+
+
+def join(readings: list[Reading]) -> Reading:
+    """The reading over several layers or leaves: entries one after the other."""
+    if not readings:
+        none = np.empty(0, dtype=np.bool_)
+        return Reading(
+            bits=none, kept_first=none, kept_second=none, erased=none, sign=np.empty(0, np.int8), value=np.empty(0)
+        )
+    return Reading(
+        **{name: np.concatenate([getattr(reading, name) for reading in readings]) for name in Reading.__annotations__}
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moves:
+    """Edges that an embedding moves in one layer: flat positions `source` -> `target` (int64, equal length)."""
+
+    source: Positions
+    target: Positions
+
+
+def moves(carriers: Carriers, kept: NDArray[np.bool_]) -> Moves:
+    """The moves that give every informative pair of `carriers` in the mask `kept` its target value."""
+    flat = kept.ravel()
+    at_first, at_second = flat[carriers.first], flat[carriers.second]
+    wrong = (at_first != at_second) & (at_first != carriers.bits)
+    from_first = at_first[wrong]
+    first, second = carriers.first[wrong], carriers.second[wrong]
+    return Moves(source=np.where(from_first, first, second), target=np.where(from_first, second, first))
+
+
+def embed(mask: Mask, moved: Mapping[str, list[Moves]]) -> Mask:
+    """The mask after all moves. Cell counts, and so the frame, stay as they are."""
+    layers = {}
+    for name, bits in mask.items():
+        flat = bits.ravel().copy()
+        for move in moved.get(name, []):
+            flat[move.source] = False
+            flat[move.target] = True
+        layers[name] = flat.reshape(bits.shape)
+    return Mask(layers)
