@@ -1,0 +1,136 @@
+"""Whole files, all or nothing: a write shows up complete or not at all, a read never exceeds its limit."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from ticketguard.errors import FormatError, StorageError, TicketguardError
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
+    """Replace the file at `path` by `data` atomically, with permission bits `mode` (default: what the umask leaves).
+
+    Raises `StorageError`, and leaves whatever was there, when the folder or the file cannot be written.
+    """
+    with replacing(path, mode=mode) as handle:
+        handle.write(data)
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
+    """Open a new file that takes the place of `path` when the block ends well, and vanishes when it does not.
+
+    The bytes go to a temporary file in the same folder, are flushed to the disk, and are then renamed. A symbolic link
+    is replaced, never followed. Raises `StorageError` for everything the operating system refuses.
+    """
+    path = Path(path)
+    _refuse_unwritable(path)
+    temporary = path.parent / f".{path.name[:64]}.{secrets.token_hex(8)}.tmp"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
+        try:
+            with os.fdopen(descriptor, "wb") as handle:
+                if mode is not None:
+                    os.fchmod(handle.fileno(), mode)
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(temporary, path)
+        finally:
+            # Whatever stopped the write, Ctrl-C included, must not leave a stray file; after the rename there is none.
+            with suppress(OSError):
+                os.unlink(temporary)
+        _sync_folder(path.parent)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def read_bytes(path: Path, *, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises `StorageError` when it cannot be read and `FormatError` when it is larger; no more than the limit is loaded.
+    """
+    try:
+        with open_regular(path) as handle:
+            size = os.fstat(handle.fileno()).st_size
+            data = handle.read(limit + 1) if size <= limit else b""
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
+    if size > limit or len(data) > limit:
+        raise FormatError(f"{path}: larger than the {limit} bytes allowed for such a file")
+    return data
+
+
+def open_regular(path: Path) -> BinaryIO:
+    """Open an existing regular file for reading; raises `StorageError` for anything else.
+
+    Opening does not block, so a named pipe where a file is expected is refused instead of waited for.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        handle = os.fdopen(descriptor, "rb") if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+        if handle is None:
+            os.close(descriptor)
+    except ValueError as error:
+        raise StorageError(f"{str(path)!a}: not a possible file name") from error
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
+    if handle is None:
+        raise StorageError(f"{path}: not a regular file")
+    return handle
+
+
+def make_folder(path: Path) -> Path:
+    """Create a folder and its parents where missing, and return it; raises `StorageError` when that is impossible."""
+    try:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be created: {reason(error)}") from error
+    return Path(path)
+
+
+def reason(error: OSError) -> str:
+    """The operating system's words for an error, in lower case and without the path."""
+    return (error.strerror or type(error).__name__).lower()
+
+
+def _refuse_unwritable(path: Path) -> None:
+    """Raise for targets that a rename would happily destroy: folders, devices, files somebody made read-only."""
+    refusal = _refusal(path)
+    if refusal:
+        raise refusal
+
+
+def _refusal(path: Path) -> TicketguardError | None:
+    try:
+        folder = os.stat(path.parent).st_mode
+        target = os.lstat(path).st_mode if os.path.lexists(path) else None
+    except ValueError:
+        return StorageError(f"{str(path)!a}: not a possible file name")
+    except OSError as error:
+        return StorageError(f"{path}: cannot be written: {reason(error)}; is the folder {path.parent} there?")
+    if not stat.S_ISDIR(folder):
+        return StorageError(f"{path}: cannot be written: {path.parent} is not a folder")
+    if target is not None and not (stat.S_ISREG(target) or stat.S_ISLNK(target)):
+        return StorageError(f"{path}: cannot be written: something that is not a regular file is there")
+    # The write bits are read and not only tried: root may write anywhere, but whoever removed the bits meant it.
+    if not folder & 0o222 or (target is not None and not target & 0o222):
+        return StorageError(f"{path}: cannot be written: it is read-only")
+    return None
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush a folder, so that a rename in it survives a power cut; some file systems cannot, and need not."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
