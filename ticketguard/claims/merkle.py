@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from ticketguard.errors import UsageError
+from ticketguard.errors import AuthenticityError, UsageError
 
 
 def leaf_hash(data: bytes) -> bytes:
@@ -40,17 +40,17 @@ def proof(entries: Sequence[bytes], index: int) -> list[bytes]:
     return [*proof(entries[split:], index - split), root(entries[:split])]
 
 
-def verify(data: bytes, index: int, size: int, path: Sequence[bytes], expected: bytes) -> bool:
-    """Whether `path` proves that entry `index` of a tree of `size` entries under the root `expected` is `data`.
+def verify(data: bytes, *, index: int, size: int, path: Sequence[bytes], root: bytes) -> None:
+    """Raise `AuthenticityError` unless `path` proves that entry `index` of a tree of `size` under `root` is `data`.
 
-    The algorithm of RFC 9162 2.1.3.2; a malformed path proves nothing.
+    The algorithm of RFC 9162 2.1.3.2.
     """
     if not 0 <= index < size or any(len(node) != 32 for node in path):
-        return False
+        raise AuthenticityError(f"Merkle proof: leaf {index} of {size}, or its path, is malformed")
     position, last, value = index, size - 1, leaf_hash(data)
     for node in path:
         if last == 0:
-            return False
+            raise AuthenticityError("Merkle proof: the path is too long")
         if position & 1 or position == last:
             value = node_hash(node, value)
             while not position & 1 and position:
@@ -58,7 +58,8 @@ def verify(data: bytes, index: int, size: int, path: Sequence[bytes], expected: 
         else:
             value = node_hash(value, node)
         position, last = position >> 1, last >> 1
-    return last == 0 and value == expected
+    if last != 0 or value != root:
+        raise AuthenticityError(f"Merkle proof: leaf {index} is not under the registered root")
 
 
 def _split(size: int) -> int:

@@ -51,6 +51,14 @@ def leaf(master: bytes, spki: bytes, j: int) -> bytes:
     return HKDF(hashes.SHA256(), SECRET_BYTES, salt=hashlib.sha256(spki).digest(), info=info).derive(master)
 
 
+def commitment(secret_leaf: bytes, j: int) -> bytes:
+    """What the Merkle tree holds for leaf `j`: SHA256("ticketguard/v1/commitment" || u32be(j) || leaf), 32 bytes.
+
+    The leaf has 256 bits of entropy, so this hides it.
+    """
+    return hashlib.sha256(LABEL + b"commitment" + u32(j) + secret_leaf).digest()
+
+
 def binder(payload: bytes, beacon: bytes = NO_BEACON) -> bytes:
     """B: SHA256("ticketguard/v1/binder" || SHA256(registration payload) || beacon); the beacon has 32 bytes."""
     if len(beacon) != 32:
