@@ -18,7 +18,6 @@ from ticketguard.masks import Mask
 NAME = "registration"
 FORMAT = 1
 FRAME_DTYPE = "U16"
-NO_BEACON = bytes(32)
 STATISTICS = ("support", "magnitude", "triggers")
 VIEWS = ("stored", "aligned")
 DEFAULT_TESTS = 64
@@ -131,7 +130,9 @@ def parse(payload: bytes) -> Registration:
     try:
         registration = _from_predicate(predicate)
     except (KeyError, TypeError, ValueError, IndexError) as problem:
-        raise FormatError(f"registration: field missing or malformed ({type(problem).__name__}: {problem})") from problem
+        raise FormatError(
+            f"registration: field missing or malformed ({type(problem).__name__}: {problem})"
+        ) from problem
     if registration.payload() != payload:
         raise FormatError("registration: fields beyond version 1, of another type, or not in canonical form")
     return registration
@@ -167,7 +168,9 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
         beacon=predicate["beacon"]["policy"],
         qr=predicate["qr"],
         fingerprints=predicate["fingerprints"],
-        successors=None if predicate["successors"] is None else tuple(_digest(item) for item in predicate["successors"]),
+        successors=None
+        if predicate["successors"] is None
+        else tuple(_digest(item) for item in predicate["successors"]),
     )
 
 
@@ -175,10 +178,16 @@ def _entry(row: Mapping[str, Any]) -> TableEntry:
     shape, cell, pairs = tuple(row["shape"]), row["cell"], row["pairsPerLeaf"]
     integers = (*shape, cell, pairs)
     if not all(type(value) is int and value >= 0 for value in integers) or not 2 <= len(shape) <= 8:
-        raise FormatError(f"registration: layer {row['name']!r} has a shape, cell or pair count that is no natural number")
+        raise FormatError(
+            f"registration: layer {row['name']!r} has a shape, cell or pair count that is no natural number"
+        )
     layer = Layer(name=_text(row["name"], "layer name"), shape=shape, cell=cell)
     kernel = layer.kernel
-    if layer.positions > MOST_POSITIONS or not 2 <= cell <= layer.fan_in or (kernel >= 2 and cell != kernel):
+    if (
+        layer.positions > MOST_POSITIONS
+        or not 2 <= cell <= min(layer.fan_in, 65535)
+        or (kernel >= 2 and cell != kernel)
+    ):
         raise FormatError(f"registration: layer {layer.name!r} cannot have cells of {cell} positions")
     return TableEntry(layer=layer, pairs=pairs)
 

@@ -1,0 +1,203 @@
+"""Signing: a ticket becomes a registration and a signed ticket, in that order (DESIGN 3 and 4).
+
+The registration commits to every parameter and to the frame before a single target bit exists; embedding then moves edges
+inside cells, which leaves the frame as it was.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.claims import envelope, registration, streams
+from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.opening import Opening, derive_leaves, open_all, root_of
+from ticketguard.claims.registration import Registration, TableEntry
+from ticketguard.claims.secret import Secret
+from ticketguard.claims.streams import NO_BEACON
+from ticketguard.errors import AuthenticityError, CapacityError, UsageError
+from ticketguard.graph.cells import DEFAULT_BLOCK, Layer, layer_of
+from ticketguard.masks import Mask
+from ticketguard.signatures import capacity, edge
+from ticketguard.signatures.carriers import carriers_of
+from ticketguard.tickets import Model, Ticket, Weights
+
+FRESH_LABEL = "fresh/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """A registration that is signed but not embedded yet. `envelope` is the DSSE file; `secret` stays with the owner."""
+
+    registration: Registration
+    payload: bytes
+    envelope: bytes
+    secret: Secret
+    plan: capacity.Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """A signed ticket. `moved` edges of `edges` changed place; `informative` pairs now all show their target bit."""
+
+    ticket: Ticket
+    moved: int
+    edges: int
+    informative: int
+
+
+def carrier_layers(mask: Mask, *, block: int = DEFAULT_BLOCK) -> dict[str, Layer]:
+    """The layers of a mask that can carry pairs: at least two positions in a cell, and not fully dense."""
+    layers = {name: layer_of(name, bits.shape, block=block) for name, bits in mask.items() if bits.ndim >= 2}
+    return {name: layer for name, layer in layers.items() if layer.cell >= 2 and not mask[name].all()}
+
+
+def register(
+    ticket: Ticket,
+    key: SecretKey,
+    *,
+    owner: str,
+    leaves: int = capacity.DEFAULT_LEAVES,
+    spend: float = capacity.DEFAULT_SPEND,
+    block: int = DEFAULT_BLOCK,
+    beacon: str = "none",
+    symmetry: Mapping[str, Any] | None = None,
+    classes: Sequence[str] | None = None,
+    triggers: Mapping[str, Any] | None = None,
+    carriers: Sequence[str] | None = None,
+    qr: Mapping[str, Any] | None = None,
+    leave_out: Sequence[str] = (),
+    master: bytes | None = None,
+    nonce: bytes | None = None,
+) -> Registered:
+    """Plan, commit and sign a registration for `ticket`.
+
+    `spend` is the share of edges that embedding may move; `leave_out` names layers that must carry nothing (linear maps
+    without a nonlinearity between them). `master` and `nonce` (32 bytes each) are for reproducible tests; by default they
+    come from the operating system. Raises `CapacityError` when the ticket is too small.
+    """
+    layers = {name: layer for name, layer in carrier_layers(ticket.mask, block=block).items() if name not in leave_out}
+    if not layers:
+        raise CapacityError(
+            "this ticket has no masked layer with two weights in a cell: there is nothing to sign in its topology"
+        )
+    counts = registration.frame_counts(ticket.mask, layers)
+    grinding = registration.GRINDING_BITS.get(beacon)
+    if grinding is None:
+        raise UsageError(f"unknown beacon policy {beacon!r}: choose one of {', '.join(registration.GRINDING_BITS)}")
+    tests = max(registration.DEFAULT_TESTS, len(registration.STATISTICS) * len(registration.VIEWS) * (leaves + 1))
+    bar = registration.THRESHOLD_BITS + float(np.log2(tests)) + grinding
+    planned = capacity.plan(counts, layers, leaves=leaves, spend=spend, needed_bits=bar)
+    master = master or streams.master_secret()
+    draft = Registration(
+        owner=owner,
+        public_key=key.public,
+        leaves=leaves,
+        root=bytes(32),
+        frame=registration.frame_digest(counts),
+        table=tuple(TableEntry(layer=layer, pairs=planned.pairs[name]) for name, layer in layers.items()),
+        nonce=(nonce or streams.master_secret()).hex(),
+        symmetry=symmetry,
+        classes=None if classes is None else tuple(classes),
+        triggers=triggers,
+        carriers=None if carriers is None else tuple(carriers),
+        tests=tests,
+        beacon=beacon,
+        qr=qr,
+    )
+    final = replace(draft, root=root_of(derive_leaves(draft, master)))
+    payload = final.payload()
+    # Reading back what is about to be signed turns every bad field (an unprintable owner, say) into an error now.
+    registration.parse(payload)
+    return Registered(
+        registration=final,
+        payload=payload,
+        envelope=envelope.sign(payload, key),
+        secret=Secret(master=master, registration=hashlib.sha256(payload).hexdigest()),
+        plan=planned,
+    )
+
+
+def opening_of(registered: Registration, payload: bytes, secret: Secret, beacon: bytes = NO_BEACON) -> Opening:
+    """The owner's opening of a registration: every leaf, checked against the root."""
+    return open_all(registered, payload, secret.master, beacon)
+
+
+def embed(ticket: Ticket, opening: Opening, *, rewind: Weights | None = None) -> Embedded:
+    """Move the edges of `ticket` so that every informative pair shows its bit, and return the signed ticket.
+
+    In a `Ticket` the new edge starts from its own rewind value, taken from `rewind` (dense rewind weights by name), or drawn
+    with the layer's own spread when that is not given; moved values would leave duplicates that give the moves away. In a
+    `Model`, which is not retrained, the value itself moves. Raises `AuthenticityError` when the ticket's frame is not the
+    registered one.
+    """
+    layers = opening.registration.layers
+    counts = registration.frame_counts(ticket.mask, layers)
+    if registration.frame_digest(counts) != opening.registration.frame:
+        raise AuthenticityError(
+            "the frame of this ticket is not the registered one: it was registered for another ticket"
+        )
+    moved: dict[str, list[edge.Moves]] = {}
+    informative = 0
+    weights = dict(ticket.weights)
+    for entry in opening.registration.table:
+        name = entry.layer.name
+        kept = ticket.mask[name]
+        drawn = [carriers_of(opening, entry, leaf) for leaf in opening.leaves]
+        moved[name] = [edge.moves(carriers, kept) for carriers in drawn]
+        informative += sum(int((kept.ravel()[c.first] != kept.ravel()[c.second]).sum()) for c in drawn)
+        weights[name] = _moved_weights(np.asarray(weights[name]), moved[name], ticket, name, rewind, opening)
+    mask = edge.embed(ticket.mask, moved)
+    return Embedded(
+        ticket=replace(ticket, weights=weights, mask=mask, provenance={**ticket.provenance, "signed": _note(opening)}),
+        moved=sum(len(move.source) for per_layer in moved.values() for move in per_layer),
+        edges=mask.kept,
+        informative=informative,
+    )
+
+
+def _moved_weights(
+    values: NDArray[Any], moves: list[edge.Moves], ticket: Ticket, name: str, rewind: Weights | None, opening: Opening
+) -> NDArray[Any]:
+    flat = values.ravel().copy()
+    source = np.concatenate([move.source for move in moves])
+    target = np.concatenate([move.target for move in moves])
+    if isinstance(ticket, Model):
+        fresh = flat[source]
+    elif rewind is not None and name in rewind and np.shape(rewind[name]) == values.shape:
+        fresh = np.asarray(rewind[name]).ravel()[target].astype(flat.dtype)
+    else:
+        fresh = np.zeros(len(target), dtype=flat.dtype)
+    spread = float(np.std(flat[ticket.mask[name].ravel()].astype(np.float64)))
+    # A position without a rewind value of its own (or an exact zero) gets one of the layer's spread: an edge is never zero.
+    empty = fresh == 0
+    fresh[empty] = _gaussian(opening, name, int(empty.sum()), spread).astype(flat.dtype)
+    flat[source] = 0
+    flat[target] = fresh
+    return flat.reshape(values.shape)
+
+
+def _gaussian(opening: Opening, name: str, count: int, spread: float) -> NDArray[np.float64]:
+    """Normal values of standard deviation `spread` from the first leaf's stream, by Box and Muller's transform."""
+    leaf = min(opening.leaves)
+    words = opening.stream(FRESH_LABEL + name, leaf).words(2 * count).reshape(count, 2)
+    uniform = (words.astype(np.float64) + 1.0) / 2.0**64
+    return np.asarray(max(spread, 1e-6) * np.sqrt(-2 * np.log(uniform[:, 0])) * np.cos(2 * np.pi * uniform[:, 1]))
+
+
+def _note(opening: Opening) -> dict[str, str]:
+    return {"registration": hashlib.sha256(opening.payload).hexdigest()}
+
+
+def sign(
+    ticket: Ticket, key: SecretKey, *, owner: str, rewind: Weights | None = None, **options: Any
+) -> tuple[Registered, Embedded]:
+    """Register and embed in one go: `register(ticket, key, owner=owner, **options)`, then `embed`."""
+    registered = register(ticket, key, owner=owner, **options)
+    opening = opening_of(registered.registration, registered.payload, registered.secret)
+    return registered, embed(ticket, opening, rewind=rewind)

@@ -1,0 +1,100 @@
+"""Verification: an opened registration and a suspect become a verdict (DESIGN 6 and 7)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.claims.opening import Opening
+from ticketguard.claims.registration import Counts, frame_digest
+from ticketguard.errors import AuthenticityError
+from ticketguard.evidence import Evidence, Rule, Verdict, decide
+from ticketguard.signatures.carriers import all_carriers
+from ticketguard.tickets import Weights
+from ticketguard.verify.aligned import align_suspect
+from ticketguard.verify.blackbox import trigger_tests
+from ticketguard.verify.suspect import effective_weights, locate
+from ticketguard.verify.whitebox import edge_tests, read_leaf
+
+Align = Literal["auto", "always", "never"]
+
+
+class Examiner:
+    """An opened registration made ready for many suspects: what does not depend on a suspect is computed once.
+
+    `reference` is the frame as cell counts (of the released ticket, whose digest must be the committed one); without it
+    suspects are read as stored only. Raises `AuthenticityError` when the reference is not the registered frame.
+    """
+
+    def __init__(self, opening: Opening, *, reference: Counts | None = None) -> None:
+        if reference is not None and frame_digest(reference) != opening.registration.frame:
+            raise AuthenticityError(
+                "the released ticket's frame is not the registered one: give the ticket that this registration was made for"
+            )
+        self.opening = opening
+        self.reference = reference
+        self._carriers = all_carriers(opening)
+
+    def rule(self, suspects: int = 1) -> Rule:
+        """The registered decision rule, for a scan of `suspects`."""
+        registered = self.opening.registration
+        return Rule(tests=registered.tests, suspects=suspects, grinding_bits=registered.grinding_bits)
+
+    def read_weights(self, weights: Weights, rule: Rule, *, align: Align = "auto") -> tuple[list[Evidence], list[str]]:
+        """Every white-box test of one suspect, and notes on how it was read.
+
+        As stored first. Aligned as well when `align` is "always", or "auto" and nothing passed: a test left out can only cost
+        the owner, and the number of tests paid for stays the same.
+        """
+        layers = self.opening.registration.layers
+        effective = effective_weights(weights)
+        located = locate(effective, layers)
+        notes = list(located.notes)
+        evidence = self._tests(located.weights, "stored") if located.weights else []
+        passed = any(item.bits >= rule.bar_bits for item in evidence)
+        if align == "never" or (align == "auto" and passed):
+            return evidence, notes
+        if self.reference is None:
+            return evidence, [*notes, "not aligned: the released ticket, whose frame is the reference, was not given"]
+        aligned, words = align_suspect(effective, self.opening.registration, self.reference)
+        if aligned:
+            evidence += self._tests(aligned, "aligned")
+        return evidence, notes + words
+
+    def _tests(self, weights: Mapping[str, Any], view: str) -> list[Evidence]:
+        readings = {leaf: read_leaf(carriers, weights) for leaf, carriers in self._carriers.items()}
+        return edge_tests(readings, leaves=self.opening.registration.leaves, view=view)
+
+    def verify(
+        self,
+        weights: Weights | None = None,
+        *,
+        predictions: NDArray[np.int64] | None = None,
+        charge_bits: float = 0.0,
+        suspects: int = 1,
+        align: Align = "auto",
+        supplied_by: str = "",
+        context: Mapping[str, Any] | None = None,
+        notes: Sequence[str] = (),
+    ) -> Verdict:
+        """The verdict on one suspect, from its weights, from its predictions on the triggers, or from both.
+
+        `predictions`: int64 labels in the order of the pooled triggers, -1 for an erasure; `charge_bits`: bits that a label map
+        supplied afterwards costs; `suspects`: number of suspects in this scan.
+        """
+        rule = self.rule(suspects)
+        evidence: list[Evidence] = []
+        said = list(notes)
+        if weights is not None:
+            found, words = self.read_weights(weights, rule, align=align)
+            evidence += found
+            said += words
+        if predictions is not None:
+            evidence += trigger_tests(self.opening, predictions, charge_bits=charge_bits)
+        readable = any(item.n > 0 for item in evidence)
+        return decide(
+            evidence, rule, readable=readable, notes=tuple(said), supplied_by=supplied_by, context=dict(context or {})
+        )

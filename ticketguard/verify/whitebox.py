@@ -1,0 +1,76 @@
+"""White-box tests: the edge code read from a suspect's weights, for every leaf that is open and for all of them pooled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.evidence import Evidence, log2_binomial_tail, log2_signed_sum_bound
+from ticketguard.signatures.edge import Carriers, Reading, join, read
+
+SUPPORT_NULL = (
+    "the suspect's zero pattern is independent of the secret bits: each informative pair matches with probability 1/2"
+)
+MAGNITUDE_NULL = (
+    "the suspect's weights are independent of the secret bits: each pair's sign is a fair coin given its size"
+)
+
+
+class Weight(Protocol):
+    """One weight tensor that can be read at flat positions."""
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """The values at `positions`."""
+        ...
+
+
+def read_leaf(carriers: Mapping[str, Carriers], weights: Mapping[str, Weight]) -> Reading:
+    """Read one leaf's pairs in every layer that the suspect has: layer name -> weight in the registered layout."""
+    readings = []
+    for name, drawn in carriers.items():
+        if name in weights and len(drawn.first):
+            values = weights[name].gather(np.concatenate([drawn.first, drawn.second]))
+            readings.append(read(drawn, values[: len(drawn.first)], values[len(drawn.first) :]))
+    return join(readings)
+
+
+def edge_tests(readings: Mapping[int, Reading], *, leaves: int, view: str) -> list[Evidence]:
+    """Support and magnitude tests of every reading; pooled ones when all `leaves` of the registration are open."""
+    evidence = []
+    if len(readings) == leaves:
+        evidence += _both(join(list(readings.values())), "pooled", view)
+    for leaf, reading in readings.items():
+        evidence += _both(reading, f"leaf {leaf}", view)
+    return evidence
+
+
+def _both(reading: Reading, scope: str, view: str) -> list[Evidence]:
+    n, matches = reading.support()
+    values, signs = reading.magnitude()
+    erasures = int(reading.erased.sum())
+    support = Evidence(
+        test="support",
+        scope=scope,
+        view=view,
+        n=n,
+        matches=matches,
+        log2_p=log2_binomial_tail(matches, n),
+        capacity_bits=float(n),
+        erasures=erasures,
+        null=SUPPORT_NULL,
+    )
+    magnitude = Evidence(
+        test="magnitude",
+        scope=scope,
+        view=view,
+        n=len(signs),
+        matches=int((signs > 0).sum()),
+        log2_p=log2_signed_sum_bound(values, signs),
+        capacity_bits=-log2_signed_sum_bound(values, np.ones_like(signs)),
+        erasures=erasures,
+        null=MAGNITUDE_NULL,
+    )
+    return [support, magnitude]
