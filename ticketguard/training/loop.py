@@ -1,0 +1,191 @@
+"""The one training loop: finding tickets, training signed ones and fine-tuning attacks all go through `fit`.
+
+Nothing in a step waits for the device: batches, augmentation and the loss stay there, and the schedule is known beforehand.
+An epoch depends only on the state before it, the seed and its number, so a run resumed from a saved state goes on bit for bit
+as an uninterrupted one does, on the same device and thread count.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ticketguard.data import Dataset
+from ticketguard.errors import UsageError
+from ticketguard.masks import Mask
+from ticketguard.training.augment import plan_epoch
+from ticketguard.training.batches import Batches, Normalizer, pixels_on
+from ticketguard.training.devices import resolve_device, resolve_precision, settings
+from ticketguard.training.evaluate import labels_of
+from ticketguard.training.masking import MaskEnforcer
+from ticketguard.training.mixing import TriggerBatch, TriggerMixer, derive
+from ticketguard.training.recipe import Recipe
+from ticketguard.training.weights import TrainState, load_weights, to_numpy, weights_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochReport:
+    """What one epoch came to: how many of `epochs` are done, mean training loss, test accuracy in percent (None when this
+    epoch was not evaluated), images per second while training, and the seconds that the rest should take.
+    """
+
+    epoch: int
+    epochs: int
+    loss: float
+    accuracy: float | None
+    images_per_second: float
+    seconds_left: float
+
+
+OnEpoch = Callable[[EpochReport], None]
+OnState = Callable[[TrainState, EpochReport], None]
+
+
+def fit(
+    module: nn.Module,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int,
+    mask: Mask | None = None,
+    triggers: TriggerBatch | None = None,
+    state: TrainState | None = None,
+    until_epoch: int | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+    on_epoch: OnEpoch | None = None,
+    on_state: OnState | None = None,
+) -> TrainState:
+    """Train `module` in place and return its state after the last epoch.
+
+    Starts from `state` (its weights, momentum and epoch) or from the module's own weights at epoch 0, and runs to
+    `until_epoch` or the recipe's end. With a `mask`, pruned weights are exact zeros after every step. `triggers` join every
+    batch. `on_epoch` hears of each epoch; `on_state` also gets its state, for checkpoints. The module ends on the CPU.
+    Raises `UsageError` when weights, mask, triggers or data do not fit the module, or when training diverges.
+    """
+    stop = recipe.epochs if until_epoch is None else until_epoch
+    if not 0 <= stop <= recipe.epochs:
+        raise UsageError(f"cannot train until epoch {stop} with a recipe of {recipe.epochs}")
+    with settings(threads=threads, seed=derive(seed, 0, purpose=0)):
+        run = _Run(module, dataset, recipe, seed=seed, mask=mask, triggers=triggers, state=state, device=device)
+        started, first = time.monotonic(), run.epoch
+        while run.epoch < stop:
+            report = run.train_epoch()
+            left = (time.monotonic() - started) / (run.epoch - first) * (stop - run.epoch)
+            report = EpochReport(**{**report.__dict__, "seconds_left": left})
+            if on_state is not None:
+                on_state(run.state(), report)
+            if on_epoch is not None:
+                on_epoch(report)
+        final = run.state()
+        module.to("cpu")
+    return final
+
+
+class _Run:
+    """One call of `fit`: the module, data and optimizer on their device, advanced epoch by epoch."""
+
+    def __init__(
+        self, module: nn.Module, dataset: Dataset, recipe: Recipe, *, seed: int, mask: Mask | None,
+        triggers: TriggerBatch | None, state: TrainState | None, device: str,
+    ) -> None:  # fmt: skip
+        self.module, self.recipe, self.seed = module, recipe, seed
+        self.device = resolve_device(device)
+        self.dtype = resolve_precision(recipe.precision, self.device)
+        self.epoch = 0 if state is None else state.epoch
+        if state is not None:
+            load_weights(module, state.weights)
+        module.to(self.device, memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(
+            module.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+            nesterov=recipe.nesterov, fused=True,
+        )  # fmt: skip
+        self._restore_momentum(state)
+        self.enforcer = MaskEnforcer(module, mask or Mask({}), optimizer=self.optimizer)
+        self.augmentation = dataset.augment if recipe.augment else "none"
+        self.normalizer = Normalizer(dataset.mean, dataset.std, self.device)
+        self.batches = Batches(
+            dataset.train_images, dataset.train_labels, self.normalizer, self.augmentation, self.device
+        )
+        self.test_pixels = pixels_on(dataset.test_images, self.device)
+        self.test_labels = torch.from_numpy(dataset.test_labels).to(self.device)
+        self.mixer = None if triggers is None else TriggerMixer(
+            triggers, per_batch=recipe.triggers_per_batch, mean=dataset.mean, std=dataset.std, seed=seed, device=self.device
+        )  # fmt: skip
+
+    def train_epoch(self) -> EpochReport:
+        """Advance by one epoch; the report's `seconds_left` is not filled in."""
+        recipe, count = self.recipe, len(self.batches)
+        size = min(recipe.batch_size, count)
+        steps = count // size  # the rest joins other batches in other epochs: a tiny last batch upsets batch norm
+        generator = torch.Generator().manual_seed(derive(self.seed, self.epoch, purpose=1))
+        plan = plan_epoch(count, self.augmentation, generator, self.device)
+        if self.mixer is not None:
+            self.mixer.start(self.epoch)
+        torch.manual_seed(derive(self.seed, self.epoch, purpose=3))  # for dropout in other people's networks
+        self.module.train()
+        total = torch.zeros((), device=self.device)
+        started = time.monotonic()
+        for step in range(steps):
+            images, labels = self.batches.take(plan, step * size, (step + 1) * size)
+            if self.mixer is not None:
+                images, labels = self.mixer(images, labels)
+            total += self.step(images, labels, recipe.rate(self.epoch + step / steps))
+        loss = float(total) / steps
+        seconds = time.monotonic() - started
+        self.epoch += 1
+        if not math.isfinite(loss):
+            raise UsageError(
+                f"training diverged in epoch {self.epoch} (loss {loss}): use a lower learning rate than {recipe.lr}"
+            )
+        evaluated = self.epoch % recipe.evaluate_every == 0 or self.epoch == recipe.epochs
+        return EpochReport(
+            epoch=self.epoch,
+            epochs=recipe.epochs,
+            loss=loss,
+            accuracy=self.accuracy() if evaluated else None,
+            images_per_second=steps * size / max(seconds, 1e-9),
+            seconds_left=0.0,
+        )
+
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+        """One optimizer step with masks enforced; the loss stays on the device."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            logits = self.module(images)
+        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.optimizer.step()
+        self.enforcer.apply()
+        return loss.detach()
+
+    def accuracy(self) -> float:
+        """Test accuracy in percent."""
+        found = labels_of(self.module, self.test_pixels, self.normalizer, precision=self.recipe.precision)
+        return 100.0 * float((found == self.test_labels).sum()) / len(self.test_labels)
+
+    def state(self) -> TrainState:
+        """Weights with exact zeros, momentum, epoch: copies, safe to keep while training goes on."""
+        self.enforcer.finish()
+        momentum = {}
+        for name, parameter in self.module.named_parameters():
+            buffer = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
+            if buffer is not None:
+                momentum[name] = to_numpy(buffer)
+        return TrainState(weights=weights_of(self.module), momentum=momentum, epoch=self.epoch)
+
+    def _restore_momentum(self, state: TrainState | None) -> None:
+        parameters = dict(self.module.named_parameters())
+        for name, array in (state.momentum if state is not None else {}).items():
+            if name not in parameters or tuple(parameters[name].shape) != array.shape:
+                raise UsageError(f"momentum of {name} does not fit the network")
+            buffer = torch.empty_like(parameters[name], requires_grad=False)
+            self.optimizer.state[parameters[name]]["momentum_buffer"] = buffer.copy_(torch.from_numpy(array))
