@@ -1,0 +1,95 @@
+"""The command line: parse, build a value, call one function, print. Nothing else lives here.
+
+Commands are imported when they are used, so that `--help` does not pay for torch. Exit codes: 0 match or done, 1 no match or
+inconclusive, 2 bad input or usage, 3 a bug of ours, with its traceback.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import traceback
+
+import click
+
+# name -> (module under this package, one line for --help)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("demo", "The whole story on handwritten digits, from finding to verifying."),
+    "find": ("find", "Find a winning ticket by iterative magnitude pruning."),
+    "keygen": ("keygen", "Make an owner's key pair."),
+    "sign": ("sign", "Register a ticket and embed a signature in its topology."),
+    "train": ("train", "Train a signed ticket, triggers mixed into every batch."),
+    "claim": ("claim", "Sign an ownership claim over the trained model."),
+    "verify": ("verify", "Test suspects, by their weights or by their predictions."),
+    "triggers": ("triggers", "Export the trigger images, to query somebody else's service."),
+    "attack": ("attack", "Attack a model the way a thief would."),
+    "suite": ("suite", "Measure robustness: a grid of attacks, strengths and seeds."),
+    "inspect": ("inspect", "Show what a ticket, model, registration or claim holds."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when one of them is run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table: the order in which an owner needs them."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return one command; None when there is none of that name."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"ticketguard.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the table itself: `--help` imports no command."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="ticketguard")
+def cli() -> None:
+    """Sign a winning ticket and prove later, to anyone, that a suspect model descends from it.
+
+    A first look:  ticketguard demo
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: the console script's entry point."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    from ticketguard.errors import TicketguardError
+
+    try:
+        code = cli.main(args=arguments, prog_name="ticketguard", standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except TicketguardError as problem:
+        click.echo("ticketguard: " + " ".join(str(problem).split()), err=True)
+        return 2
+    except click.ClickException as problem:
+        problem.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("ticketguard: interrupted", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone; nothing is left to say to it.
+        sys.stderr.close()
+        return 0
+    except Exception:
+        # Whatever arrives here is our bug, not the user's input.
+        traceback.print_exc()
+        click.echo(
+            "ticketguard: this is a bug in ticketguard, not in your input; please report the lines above", err=True
+        )
+        return 3

@@ -1,0 +1,1 @@
+"""Verifying: read a suspect, align it, test it, decide. Nothing here imports torch."""

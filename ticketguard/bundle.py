@@ -1,0 +1,73 @@
+"""The signed folder: which file is what, and how its registration is opened."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from ticketguard.claims import envelope, registration
+from ticketguard.claims.opening import Opening, open_all
+from ticketguard.claims.registration import Counts, Registration, frame_counts
+from ticketguard.claims.secret import read_secret, require_same_registration
+from ticketguard.storage.atomic import read_bytes
+from ticketguard.tickets import Ticket, read_ticket
+
+ENVELOPE_LIMIT = 4 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Paths inside a signed folder. Only `secret` must never leave the owner."""
+
+    folder: Path
+
+    @property
+    def ticket(self) -> Path:
+        """The signed ticket: what may be released before training."""
+        return self.folder / "ticket.safetensors"
+
+    @property
+    def registration(self) -> Path:
+        """The registration's DSSE envelope: public."""
+        return self.folder / "registration.dsse.json"
+
+    @property
+    def secret(self) -> Path:
+        """The master secret, encrypted: the owner's."""
+        return self.folder / "secret.tgs"
+
+    @property
+    def model(self) -> Path:
+        """The trained signed model."""
+        return self.folder / "model.safetensors"
+
+    @property
+    def claim(self) -> Path:
+        """The ownership claim's DSSE envelope: public."""
+        return self.folder / "claim.dsse.json"
+
+    def read_registration(self) -> tuple[Registration, bytes]:
+        """The verified registration and its exact payload."""
+        return read_registration(self.registration)
+
+    def open(self, passphrase: str) -> Opening:
+        """The owner's opening: registration and secret, checked against each other."""
+        registered, payload = self.read_registration()
+        secret = read_secret(self.secret, passphrase)
+        require_same_registration(secret, hashlib.sha256(payload).hexdigest())
+        return open_all(registered, payload, secret.master, secret.beacon)
+
+    def read_ticket(self) -> Ticket:
+        """The signed ticket."""
+        return read_ticket(self.ticket)
+
+    def reference(self, registered: Registration) -> Counts:
+        """The frame of the released ticket: the reference of alignment."""
+        return frame_counts(self.read_ticket().mask, registered.layers)
+
+
+def read_registration(path: Path) -> tuple[Registration, bytes]:
+    """Read a registration file: envelope verified under the key it names, then parsed. Returns it with its payload bytes."""
+    opened = envelope.open_self_signed(read_bytes(path, limit=ENVELOPE_LIMIT), where=str(path))
+    return registration.parse(opened.payload), opened.payload

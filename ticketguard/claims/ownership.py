@@ -1,0 +1,80 @@
+"""The ownership claim: a signed statement, made after training, that names the model a registration led to (DESIGN 8)."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from ticketguard.claims import canonical, envelope, statements
+from ticketguard.claims.keys import PublicKey, SecretKey
+from ticketguard.errors import AuthenticityError, FormatError
+
+NAME = "ownership-claim"
+FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnershipClaim:
+    """Hex SHA-256 digests: `model` and `ticket` are manifests of the released files, `registration` the registered payload.
+
+    Law: `parse(c.payload()) == c`. Dates are left out on purpose: whoever signs could write any; only a time stamp proves one.
+    """
+
+    owner: str
+    public_key: PublicKey
+    registration: str
+    ticket: str
+    model: str
+
+    def payload(self) -> bytes:
+        """The in-toto statement as RFC 8785 JSON; its subjects are the model and the ticket."""
+        predicate = {
+            "format": FORMAT,
+            "owner": self.owner,
+            "publicKey": statements.encode_bytes(self.public_key.spki),
+            "registration": {"sha256": self.registration},
+        }
+        subjects = [("model", self.model), ("ticket", self.ticket)]
+        return canonical.encode(statements.statement(subjects, NAME, predicate))
+
+
+def make(
+    registration_payload: bytes, *, owner: str, key: SecretKey, ticket: str, model: str
+) -> tuple[OwnershipClaim, bytes]:
+    """The claim and its signed envelope."""
+    claim = OwnershipClaim(
+        owner=owner,
+        public_key=key.public,
+        registration=hashlib.sha256(registration_payload).hexdigest(),
+        ticket=ticket,
+        model=model,
+    )
+    return claim, envelope.sign(claim.payload(), key)
+
+
+def parse(payload: bytes) -> OwnershipClaim:
+    """Read a claim's payload (its signature already verified). Raises `FormatError`."""
+    parsed = canonical.parse(payload)
+    predicate = statements.predicate(parsed, NAME)
+    subjects = statements.subjects(parsed)
+    try:
+        claim = OwnershipClaim(
+            owner=predicate["owner"],
+            public_key=PublicKey.from_spki(statements.decode_bytes(predicate["publicKey"])),
+            registration=predicate["registration"]["sha256"],
+            ticket=subjects["ticket"],
+            model=subjects["model"],
+        )
+    except (KeyError, TypeError) as problem:
+        raise FormatError(f"claim: field missing or malformed ({problem})") from problem
+    if not isinstance(claim.owner, str) or not statements.is_digest(claim.registration) or claim.payload() != payload:
+        raise FormatError("claim: fields beyond version 1, of another type, or not in canonical form")
+    return claim
+
+
+def require_registration(claim: OwnershipClaim, registration_payload: bytes, key: PublicKey) -> None:
+    """Raise `AuthenticityError` unless the claim is about this registration and made by the same key."""
+    if claim.registration != hashlib.sha256(registration_payload).hexdigest():
+        raise AuthenticityError("the claim names another registration")
+    if claim.public_key != key:
+        raise AuthenticityError("the claim is signed by another key than the registration")

@@ -1,0 +1,89 @@
+"""`ticketguard inspect`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
+from ticketguard.claims import canonical, envelope, manifest
+from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.storage.atomic import read_bytes
+from ticketguard.storage.suspects import read_any
+from ticketguard.storage.tensors import TensorFile
+from ticketguard.tickets import ticket_from_tensors
+
+
+@click.command()
+@click.argument("path", type=PATH)
+@json_option
+def command(path: Path, as_json: bool) -> None:
+    """Show what a ticket, a model, a registration, a claim or a signed folder holds; no secret is needed.
+
+    Example:  ticketguard inspect signed/
+    """
+    if path.is_dir() and Bundle(path).registration.exists():
+        bundle = Bundle(path)
+        files = [item for item in (bundle.registration, bundle.ticket, bundle.model, bundle.claim) if item.exists()]
+    else:
+        files = [path]
+    documents = {str(file): _document(file) for file in files}
+    if as_json:
+        print_json(documents)
+        return
+    for name, document in documents.items():
+        click.echo(name)
+        _show(document, "  ")
+
+
+def _document(path: Path) -> dict[str, Any]:
+    if path.name.endswith(".json"):
+        opened = envelope.open_self_signed(read_bytes(path, limit=ENVELOPE_LIMIT), where=str(path))
+        statement = canonical.parse(opened.payload)
+        return {
+            "type": statement["predicateType"],
+            "signature": f"good, key id {opened.keyid}",
+            **_summary(statement["predicate"]),
+        }
+    tensors = read_any(path)
+    metadata = tensors.metadata.get("ticketguard") if isinstance(tensors, TensorFile) else None
+    ticket = ticket_from_tensors({name: tensors[name] for name in tensors}, metadata, where=str(path))
+    document: dict[str, Any] = {
+        "type": ticket.kind,
+        "architecture": ticket.architecture.name or "unknown",
+        "prunable weights": ticket.mask.size,
+        "edges": ticket.mask.kept,
+        "sparsity": round(ticket.mask.sparsity, 5),
+        "layers": {
+            name: f"{tuple(bits.shape)}, {int(bits.sum())} kept ({bits.mean():.1%})"
+            for name, bits in ticket.mask.items()
+        },
+        "provenance": dict(ticket.provenance),
+    }
+    if isinstance(tensors, TensorFile):
+        document["sha256 of the manifest"] = manifest.digest(manifest.manifest(tensors))
+    return document
+
+
+def _summary(predicate: dict[str, Any]) -> dict[str, Any]:
+    """The predicate with its long lists counted instead of listed."""
+    short = dict(predicate)
+    if isinstance(short.get("layers"), list):
+        short["layers"] = {
+            row["name"]: f"{tuple(row['shape'])}, cells of {row['cell']}, {row['pairsPerLeaf']} pairs per leaf"
+            for row in short["layers"]
+        }
+    if isinstance(short.get("symmetry"), dict):
+        short["symmetry"] = f"{len(short['symmetry'].get('groups', []))} groups of interchangeable channels"
+    return short
+
+
+def _show(value: Any, indent: str) -> None:
+    for key, item in value.items():
+        if isinstance(item, dict):
+            click.echo(f"{indent}{key}")
+            _show(item, indent + "  ")
+        elif item is not None:
+            click.echo(f"{indent}{key}: {', '.join(map(str, item)) if isinstance(item, list) else item}")
