@@ -1,20 +1,34 @@
-"""JSON documents, read strictly: no duplicate keys, no NaN, nothing oversized, nothing nested without end."""
+"""Small documents, read strictly: JSON, JSON lines, CSV and NPY.
+
+No duplicate keys, no NaN in JSON, no pickled objects, nothing oversized and nothing nested without end. Anything else raises
+`FormatError`, with the file and the place in one line.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import os
+import tokenize
+import warnings
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from math import isfinite
+from collections.abc import Iterable, Sequence
+from math import isfinite, prod
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from ticketguard.errors import FormatError
-from ticketguard.storage.atomic import read_bytes, write_bytes
+import numpy as np
+from numpy.typing import NDArray
 
-Json = None | bool | int | float | str | Sequence["Json"] | Mapping[str, "Json"]
+from ticketguard.errors import FormatError, StorageError
+from ticketguard.storage.atomic import read_bytes, reason, write_bytes
 
 DOCUMENT_LIMIT = 16 << 20
+LINES_LIMIT = 64 << 20
+ARRAY_LIMIT = 256 << 20
+# Beyond any disk, and small enough that numpy's size arithmetic cannot overflow on a shape such as (0, 2**63).
+EXTENT_LIMIT = 1 << 48
 DEPTH_LIMIT = 64
 
 
@@ -58,6 +72,101 @@ def encode(value: object, *, where: str, indent: int | None = None) -> str:
         raise FormatError(f"{where}: cannot be written as JSON: {_short(error)}") from error
 
 
+def append_jsonl(path: Path, value: object) -> None:
+    """Add one line of compact JSON to a file, made when missing, and flush it to the disk.
+
+    A last line without its end, left by a write that was interrupted, is cut off first, so that one lost line never damages
+    the next. Raises `StorageError`, and `FormatError` for what JSON cannot hold.
+    """
+    line = (encode(value, where=str(path)) + "\n").encode("utf-8")
+    try:
+        with open(path, "a+b") as handle:
+            end = _end_of_lines(handle)
+            if end != handle.seek(0, os.SEEK_END):
+                handle.truncate(end)
+            handle.write(line)
+            handle.flush()
+            os.fsync(handle.fileno())
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+def read_jsonl(path: Path, *, limit: int = LINES_LIMIT) -> list[object]:
+    """The values of a file of JSON lines; a last line without its end is what an interrupted write leaves, and ignored."""
+    lines = read_bytes(path, limit=limit).split(b"\n")[:-1]
+    values = [parse_json(line, where=f"{path}: line {number}") for number, line in enumerate(lines, start=1)]
+    for number, value in enumerate(values, start=1):
+        _check_depth(value, where=f"{path}: line {number}")
+    return values
+
+
+def read_csv(path: Path, *, limit: int = DOCUMENT_LIMIT) -> list[list[str]]:
+    """The rows of a comma-separated table in UTF-8, heading included; blank lines are skipped.
+
+    Raises `FormatError` unless there is a row, and every row has as many fields as the first.
+    """
+    try:
+        text = read_bytes(path, limit=limit).decode("utf-8-sig")
+        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path}: not UTF-8 at byte {error.start}") from error
+    except csv.Error as error:
+        raise FormatError(f"{path}: not a comma-separated table: {_short(error)}") from error
+    if not rows:
+        raise FormatError(f"{path}: an empty table")
+    wrong = next((number for number, row in enumerate(rows, start=1) if len(row) != len(rows[0])), None)
+    if wrong is not None:
+        raise FormatError(f"{path}: row {wrong} has {len(rows[wrong - 1])} fields, the first has {len(rows[0])}")
+    return rows
+
+
+def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as a comma-separated table in UTF-8 with plain line ends, atomically; raises `StorageError`."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    write_bytes(path, text.getvalue().encode("utf-8"))
+
+
+def read_npy(path: Path, *, limit: int = ARRAY_LIMIT) -> NDArray[Any]:
+    """The array of an .npy file of booleans, integers or floats, read-only; never runs a pickle.
+
+    Its size is checked against its header first: a header that declares 40 GB costs nothing.
+    """
+    data = read_bytes(path, limit=limit)
+    stream = io.BytesIO(data)
+    try:
+        version = np.lib.format.read_magic(stream)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"version {version} is not read")
+        with warnings.catch_warnings():
+            # numpy repairs headers of Python 2 and warns about it, which is no news to the user.
+            warnings.simplefilter("ignore")
+            shape, fortran, dtype = readers[version](stream)
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
+        raise FormatError(f"{path}: not an .npy file: {_short(error)}") from error
+    if dtype.kind not in "biuf":
+        raise FormatError(f"{path}: holds {_short(dtype)}, not numbers")
+    content = data[stream.tell() :]
+    possible = all(0 <= extent <= EXTENT_LIMIT for extent in shape) and len(shape) <= DEPTH_LIMIT
+    if not possible or prod(shape) * dtype.itemsize != len(content):
+        raise FormatError(f"{path}: {len(content)} bytes of data do not make an array of shape {_short(shape)}")
+    return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def _end_of_lines(handle: io.BufferedRandom) -> int:
+    """The place after the last line end, found from the back."""
+    place = handle.seek(0, os.SEEK_END)
+    while place:
+        start = max(0, place - (1 << 16))
+        handle.seek(start)
+        found = handle.read(place - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        place = start
+    return 0
+
+
 def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
     value = dict(pairs)
     if len(value) != len(pairs):
@@ -91,5 +200,5 @@ def _check_depth(value: object, *, where: str) -> None:
     raise FormatError(f"{where}: JSON nested more than {DEPTH_LIMIT} levels deep")
 
 
-def _short(error: BaseException) -> str:
+def _short(error: object) -> str:
     return " ".join(str(error).split())[:160]

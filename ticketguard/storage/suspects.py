@@ -1,0 +1,36 @@
+"""Suspects: whatever file somebody hands us, read by what is in it and not by what it is called."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ticketguard.errors import FormatError
+from ticketguard.storage.atomic import open_regular
+from ticketguard.storage.header import HEADER_LIMIT
+from ticketguard.storage.tensors import INDEX_SUFFIX, TensorFile, read_tensors
+from ticketguard.storage.torchfile import read_torch
+
+SAFETENSORS_SUFFIX = ".safetensors"
+# The first bytes of an archive of torch.save, and of a pickle (its form before PyTorch 1.6).
+TORCH_STARTS = (b"PK\x03\x04", b"\x80")
+
+
+def read_any(path: Path) -> TensorFile:
+    """The tensors of a safetensors file, a sharded checkpoint (index or folder), or a .pt or .pth file.
+
+    Raises `StorageError` when nothing can be read there, and `FormatError` when it is none of these.
+    """
+    path = Path(path)
+    if path.is_dir() or path.name.endswith((SAFETENSORS_SUFFIX, INDEX_SUFFIX)):
+        return read_tensors(path)
+    with open_regular(path) as handle:
+        start = handle.read(9)
+    if _looks_like_safetensors(start):
+        return read_tensors(path)
+    if start.startswith(TORCH_STARTS):
+        return read_torch(path)
+    raise FormatError(f"{path}: neither a safetensors file nor PyTorch weights (.pt, .pth)")
+
+
+def _looks_like_safetensors(start: bytes) -> bool:
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") <= HEADER_LIMIT

@@ -1,0 +1,152 @@
+"""The child process of `ticketguard.storage.torchfile`: limit yourself, load weights, write them as safetensors.
+
+Usage: `python -m ticketguard.storage.torchchild SOURCE TARGET`. Whatever goes wrong ends in one line on standard error and
+exit code 1: the input is hostile, so any exception here is a refusal and not a bug.
+"""
+
+from __future__ import annotations
+
+import pickle
+import resource
+import sys
+import zipfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+
+import torch
+
+from ticketguard.errors import FormatError
+from ticketguard.storage.atomic import open_regular
+from ticketguard.storage.header import DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT, TensorInfo, shown
+from ticketguard.storage.tensors import Raw, write_tensors
+
+# Address space beyond what the interpreter and torch have mapped, in bytes: a fixed part for the unpickler, and a multiple
+# of the file for its storages and for copies of tensors that are not contiguous.
+MEMORY_BASE = 192 << 20
+MEMORY_PER_BYTE = 4
+TOTAL_PER_BYTE = 2
+TOTAL_BASE = 1 << 20
+CPU_BASE = 60
+CPU_BYTES_PER_SECOND = 20e6
+WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
+NAMES = {
+    torch.bool: "BOOL",
+    torch.uint8: "U8",
+    torch.int8: "I8",
+    torch.uint16: "U16",
+    torch.int16: "I16",
+    torch.uint32: "U32",
+    torch.int32: "I32",
+    torch.uint64: "U64",
+    torch.int64: "I64",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.float32: "F32",
+    torch.float64: "F64",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
+}
+
+
+def main(source: Path, target: Path) -> None:
+    """Convert `source` to the safetensors file `target`, inside the limits that the size of `source` allows."""
+    with open_regular(source) as handle:
+        size = handle.seek(0, 2)
+    limit_self(size)
+    refuse_inflation(source, size)
+    loaded = torch.load(source, map_location="cpu", weights_only=True)
+    tensors = dict(named_tensors(loaded))
+    if not tensors:
+        raise FormatError("it holds no tensors")
+    total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    if total > TOTAL_PER_BYTE * size + TOTAL_BASE:
+        raise FormatError(f"a file of {size} bytes declares tensors of {total} bytes")
+    write_tensors(target, {name: raw(name, tensor) for name, tensor in tensors.items()}, {})
+
+
+def limit_self(size: int) -> None:
+    """Bound address space, processor time and file size of this process, for good, by the size of the input."""
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    seconds = CPU_BASE + int(size / CPU_BYTES_PER_SECOND)
+    for what, bound in (
+        (resource.RLIMIT_AS, mapped + MEMORY_BASE + MEMORY_PER_BYTE * size),
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_FSIZE, (TOTAL_BASE << 5) + TOTAL_PER_BYTE * size),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(what)[1]
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(what, (bound, bound))
+
+
+def refuse_inflation(source: Path, size: int) -> None:
+    """Refuse an archive that unpacks to more than itself: PyTorch stores its members uncompressed."""
+    if not zipfile.is_zipfile(source):
+        return
+    with zipfile.ZipFile(source) as archive:
+        members = archive.infolist()
+    if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+        raise FormatError("its members are compressed, which PyTorch never does")
+    if sum(member.file_size for member in members) > size:
+        raise FormatError("its members are larger than the file")
+
+
+def named_tensors(loaded: object) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor under its dotted name, in order; wrappers such as {"state_dict": ...} do not show in the names."""
+    if isinstance(loaded, torch.Tensor):
+        loaded = {"tensor": loaded}
+    while isinstance(loaded, Mapping) and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
+        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        if inner is None:
+            break
+        loaded = inner
+    seen: set[str] = set()
+    stack: list[tuple[str, object]] = [("", loaded)]
+    while stack:
+        name, value = stack.pop()
+        if isinstance(value, torch.Tensor):
+            if name in seen or len(seen) >= TENSOR_LIMIT:
+                raise FormatError(f"tensor {shown(name)} appears twice, or there are too many tensors")
+            seen.add(name)
+            yield name, value
+        elif isinstance(value, Mapping) and name.count(".") < 2 * DIMENSION_LIMIT and len(name) <= NAME_LIMIT:
+            stack += [
+                (f"{name}.{key}" if name else str(key), value[key])
+                for key in reversed(value)
+                if isinstance(key, str | int)
+            ]
+
+
+def raw(name: str, tensor: torch.Tensor) -> Raw:
+    """A plain tensor as safetensors stores it; refuses sparse, quantized, complex and empty-handed (meta) tensors."""
+    plain = tensor.detach()
+    if plain.layout != torch.strided or plain.is_quantized or plain.device.type != "cpu" or plain.dtype not in NAMES:
+        raise FormatError(f"tensor {shown(name)} is {plain.layout}, {plain.dtype} on {plain.device}: not plain numbers")
+    info = TensorInfo(dtype=NAMES[plain.dtype], shape=tuple(plain.shape))
+    if plain.numel() == 0:
+        return Raw(info=info, data=b"")
+    # A conjugated or negated view stores other numbers than it shows.
+    flat = plain.resolve_conj().resolve_neg().contiguous().reshape(-1)
+    return Raw(info=info, data=flat.view(torch.uint8).numpy().data)
+
+
+def complain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Print an exception as one line: what a `FormatError` says, else its type and the first sentence of its message."""
+    del trace
+    lines = str(error).strip().splitlines() or [""]
+    if isinstance(error, FormatError):
+        text = lines[0]
+    elif isinstance(error, pickle.UnpicklingError):
+        # torch's own words advise to load the file all the same, in a way that may run code.
+        text = "it holds other objects than plain weights, or is damaged"
+    elif isinstance(error, MemoryError) or "allocate memory" in str(error):
+        text = "it needs more memory than its size explains"
+    else:
+        text = f"{kind.__name__}: {lines[0].split('. ')[0]}"
+    sys.stderr.write(text + "\n")
+
+
+if __name__ == "__main__":
+    sys.excepthook = complain
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
