@@ -28,7 +28,7 @@ DOCUMENT_LIMIT = 16 << 20
 LINES_LIMIT = 64 << 20
 ARRAY_LIMIT = 256 << 20
 # Beyond any disk, and small enough that numpy's size arithmetic cannot overflow on a shape such as (0, 2**63).
-EXTENT_LIMIT = 1 << 48
+ELEMENT_LIMIT = 1 << 48
 DEPTH_LIMIT = 64
 
 
@@ -148,7 +148,7 @@ def read_npy(path: Path, *, limit: int = ARRAY_LIMIT) -> NDArray[Any]:
     if dtype.kind not in "biuf":
         raise FormatError(f"{path}: holds {_short(dtype)}, not numbers")
     content = data[stream.tell() :]
-    possible = all(0 <= extent <= EXTENT_LIMIT for extent in shape) and len(shape) <= DEPTH_LIMIT
+    possible = min(shape, default=1) >= 0 and prod(max(extent, 1) for extent in shape) <= ELEMENT_LIMIT
     if not possible or prod(shape) * dtype.itemsize != len(content):
         raise FormatError(f"{path}: {len(content)} bytes of data do not make an array of shape {_short(shape)}")
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
