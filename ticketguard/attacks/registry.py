@@ -1,0 +1,61 @@
+"""The literal table of attacks, and stacks of them by name: `permute+prune-magnitude`."""
+
+from __future__ import annotations
+
+from ticketguard.attacks.base import Attack
+from ticketguard.attacks.prune_magnitude import PruneMagnitude
+from ticketguard.attacks.stacked import Stacked
+from ticketguard.errors import UsageError
+
+ATTACKS: dict[str, type[Attack]] = {
+    "prune-magnitude": PruneMagnitude,
+}
+
+
+def make(name: str, strength: float | None = None) -> Attack:
+    """The attack `name` at `strength` (by default the middle of its grid), or a stack `a+b` of any two or more.
+
+    In a stack, a part written `a@0.3` has that strength; `strength` goes to the other parts, except that lossless parts are
+    taken at full strength as long as some part is not lossless. Raises `UsageError` for an unknown name or a bad strength.
+    """
+    parts = [part.partition("@") for part in name.split("+")]
+    kinds = [_kind(part) for part, _, _ in parts]
+    if len(parts) == 1 and not parts[0][1]:
+        return kinds[0](strength=middle(kinds[0]) if strength is None else strength)
+    lossy = any(not kind.lossless for kind in kinds)
+    chosen: list[Attack] = []
+    for (_, at, own), kind in zip(parts, kinds, strict=True):
+        if at:
+            chosen.append(kind(strength=_number(name, own)))
+        elif strength is None or (kind.lossless and lossy):
+            chosen.append(kind(strength=kind.strengths[-1] if kind.lossless else middle(kind)))
+        else:
+            chosen.append(kind(strength=strength))
+    return chosen[0] if len(chosen) == 1 else Stacked(parts=tuple(chosen), strength=strength or 0.0)
+
+
+def strengths(name: str) -> tuple[float, ...]:
+    """The default grid of an attack, or of the first lossy part of a stack that leaves its strength open."""
+    kinds = [_kind(part) for part in name.split("+") if "@" not in part]
+    if not kinds:
+        return (0.0,)
+    return next((kind.strengths for kind in kinds if not kind.lossless), kinds[0].strengths)
+
+
+def middle(kind: type[Attack]) -> float:
+    """The strength in the middle of an attack's default grid."""
+    return kind.strengths[len(kind.strengths) // 2]
+
+
+def _kind(name: str) -> type[Attack]:
+    plain = name.partition("@")[0]
+    if plain not in ATTACKS:
+        raise UsageError(f"unknown attack {plain!r}: one of {', '.join(ATTACKS)}, or two of them as a+b")
+    return ATTACKS[plain]
+
+
+def _number(name: str, text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as problem:
+        raise UsageError(f"attack {name}: strength {text!r} is not a number") from problem
