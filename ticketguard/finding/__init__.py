@@ -1,0 +1,8 @@
+"""Finding winning tickets: iterative magnitude pruning with late rewinding, and extreme tickets."""
+
+from __future__ import annotations
+
+from ticketguard.finding.config import FALLING_RATES, FindConfig, FindProgress, FindResult, Round, rate_for
+from ticketguard.finding.imp import find
+
+__all__ = ["FALLING_RATES", "FindConfig", "FindProgress", "FindResult", "Round", "find", "rate_for"]

@@ -40,9 +40,9 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype:
 def native_bf16(device: torch.device) -> bool:
     """Whether the device multiplies bf16 matrices in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return any(probe is not None and bool(probe()) for probe in probes)
+    return any(bool(probe()) for probe in probes if probe is not None)
 
 
 @contextmanager

@@ -101,7 +101,7 @@ class _Run:
         self.epoch = 0 if state is None else state.epoch
         if state is not None:
             load_weights(module, state.weights)
-        module.to(self.device, memory_format=torch.channels_last)
+        module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimizer = torch.optim.SGD(
             module.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
             nesterov=recipe.nesterov, fused=True,

@@ -16,13 +16,11 @@ WRAPPERS = ("module", "_orig_mod")  # DistributedDataParallel and torch.compile
 def unwrap(module: nn.Module) -> nn.Module:
     """The network inside `DistributedDataParallel`, `DataParallel` and `torch.compile`."""
     while True:
-        inner = next(
-            (getattr(module, name, None) for name in WRAPPERS if isinstance(getattr(module, name, None), nn.Module)),
-            None,
-        )
-        if inner is None or len(list(module.children())) != 1:
+        children = dict(module.named_children())
+        name = next(iter(children), "")
+        if len(children) != 1 or name not in WRAPPERS:
             return module
-        module = inner
+        module = children[name]
 
 
 class MaskEnforcer:

@@ -1,0 +1,136 @@
+"""A search's directory: its configuration, a checkpoint after each epoch, finished rounds, metrics, and the results.
+
+Every file is replaced atomically and the round list is written last, so a search killed at any moment finds a state it can
+go on from. Files: run.json, rewind.safetensors, checkpoint.safetensors, stages/NN.safetensors, rounds.json, metrics.jsonl;
+and at the end dense.safetensors, ticket.safetensors, model.safetensors.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ticketguard.errors import FormatError, UsageError
+from ticketguard.finding.config import Round
+from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
+from ticketguard.storage.documents import encode, parse_json, read_json, write_json
+from ticketguard.tickets import Model, read_ticket, write_ticket
+from ticketguard.training import TrainState, load_state, save_state
+
+METRICS_LIMIT = 256 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunDirectory:
+    """Reads and writes the files of one search; holds no state of its own."""
+
+    path: Path
+
+    def claim(self, record: Mapping[str, Any]) -> None:
+        """Take the directory for the search that `record` describes, or go on with it there.
+
+        Raises `UsageError` when a search under another configuration began here, naming what differs.
+        """
+        make_folder(self.path / "stages")
+        file = self.path / "run.json"
+        if not file.exists():
+            write_json(file, record)
+            return
+        begun = read_json(file)
+        if not isinstance(begun, dict):
+            raise FormatError(f"{file}: not the record of a search")
+        differences = list(_differences(begun, record))
+        if differences:
+            shown = "; ".join(differences[:3]) + (f"; and {len(differences) - 3} more" if len(differences) > 3 else "")
+            raise UsageError(
+                f"{self.path}: holds a search under another configuration ({shown}): use another directory"
+            )
+
+    def rounds(self) -> tuple[Round, ...]:
+        """Finished rounds, the dense model first; empty at the start."""
+        file = self.path / "rounds.json"
+        if not file.exists():
+            return ()
+        listed = read_json(file)
+        try:
+            return tuple(Round(**entry) for entry in listed)  # type: ignore[attr-defined]
+        except TypeError as error:
+            raise FormatError(f"{file}: not the rounds of a search") from error
+
+    def finish_stage(self, rounds: tuple[Round, ...], model: Model, *, keep: frozenset[int]) -> None:
+        """Record the last of `rounds` with its trained network; forget the networks of rounds not in `keep`."""
+        write_ticket(self._stage(len(rounds) - 1), model)
+        write_json(self.path / "rounds.json", [entry.to_json() for entry in rounds])
+        for index in range(len(rounds)):
+            if index not in keep:
+                with contextlib.suppress(FileNotFoundError):
+                    self._stage(index).unlink()
+
+    def stage(self, index: int) -> Model:
+        """The trained network of a finished round."""
+        found = read_ticket(self._stage(index))
+        if not isinstance(found, Model):
+            raise FormatError(f"{self._stage(index)}: not a trained network")
+        return found
+
+    def save_rewind(self, state: TrainState) -> None:
+        """Keep the state that every round rewinds to."""
+        save_state(self.path / "rewind.safetensors", state, {})
+
+    def rewind(self) -> TrainState:
+        """The weights that every round starts from; the optimizer starts anew."""
+        state, _ = load_state(self.path / "rewind.safetensors")
+        return TrainState(weights=state.weights, epoch=state.epoch)
+
+    def save_checkpoint(self, state: TrainState, *, stage: int) -> None:
+        """Keep the state after an epoch of round `stage`."""
+        save_state(self.path / "checkpoint.safetensors", state, {"stage": stage})
+
+    def checkpoint(self, *, stage: int) -> TrainState | None:
+        """The last state of round `stage`, or None when that round has not begun."""
+        file = self.path / "checkpoint.safetensors"
+        if not file.exists():
+            return None
+        state, notes = load_state(file)
+        return state if notes.get("stage") == stage else None
+
+    def metrics(self, *, stage: int, epoch: int) -> list[dict[str, Any]]:
+        """Metric rows of earlier rounds and of this one up to `epoch`: what a checkpoint vouches for."""
+        file = self.path / "metrics.jsonl"
+        if not file.exists():
+            return []
+        lines = read_bytes(file, limit=METRICS_LIMIT).splitlines()
+        rows = [parse_json(line, where=f"{file}: line {number}") for number, line in enumerate(lines, 1)]
+        kept = []
+        for row in rows:
+            if (
+                not isinstance(row, dict)
+                or not isinstance(row.get("stage"), int)
+                or not isinstance(row.get("epoch"), int)
+            ):
+                raise FormatError(f"{file}: not the metrics of a search")
+            if (row["stage"], row["epoch"]) <= (stage, epoch):
+                kept.append(row)
+        return kept
+
+    def save_metrics(self, rows: list[dict[str, Any]]) -> None:
+        """Replace the metrics file: one JSON object per line and epoch."""
+        text = "".join(encode(row, where="metrics") + "\n" for row in rows)
+        write_bytes(self.path / "metrics.jsonl", text.encode())
+
+    def _stage(self, index: int) -> Path:
+        return self.path / "stages" / f"{index:02d}.safetensors"
+
+
+def _differences(begun: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for key in sorted(set(begun) | set(wanted)):
+        old, new = begun.get(key), wanted.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            found += _differences(old, new, f"{prefix}{key}.")
+        elif old != new:
+            found.append(f"{prefix}{key}: {old} there, {new} asked for")
+    return found
