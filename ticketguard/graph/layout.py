@@ -1,0 +1,82 @@
+"""Where channels sit on an axis, and how to gather an axis in another order of channels: shared by alignment and attacks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.graph.groups import Axis, Group, Indices, Symmetry, expand
+
+Weights = Mapping[str, NDArray[Any]]
+Choice = Mapping[int, Indices]
+
+
+def widen(axis: Axis, groups: Sequence[Group], sizes: Sequence[int]) -> Axis:
+    """The axis of a network whose groups have other `sizes`: the run that ends a group takes the difference.
+
+    A run that would become empty or negative leaves the axis unchanged there; the length then tells that it does not fit.
+    """
+    result = []
+    for segment in axis:
+        if segment.group is not None and segment.start + segment.count == groups[segment.group].size:
+            count = max(1, sizes[segment.group] - segment.start)
+            segment = replace(segment, count=count)
+        result.append(segment)
+    return tuple(result)
+
+
+def slots(axis: Axis, group: int) -> Indices:
+    """Positions of a group's channels: int64 of shape (channels, occurrences); row c lists where channel c sits, in order."""
+    owners, channels = expand(axis)
+    positions = np.flatnonzero(owners == group)
+    if positions.size == 0:
+        return np.empty((0, 0), dtype=np.int64)
+    mine = channels[positions]
+    return positions[np.argsort(mine, kind="stable")].reshape(int(mine.max()) + 1, -1)
+
+
+def gather(axis: Axis, source: Axis, choice: Choice) -> Indices:
+    """For every position of `axis`, the position of `source` to read; -1 where there is none.
+
+    `choice[g][c]` is the source channel for channel c of group g, or -1; groups that are absent keep their order.
+    """
+    owners, _ = expand(axis)
+    result = np.full(owners.size, -1, dtype=np.int64)
+    fixed, given = np.flatnonzero(owners < 0), np.flatnonzero(expand(source)[0] < 0)
+    shared = min(fixed.size, given.size)
+    result[fixed[:shared]] = given[:shared]
+    for group in np.unique(owners[owners >= 0]).tolist():
+        here, there = slots(axis, group), slots(source, group)
+        chosen = choice.get(group, np.arange(len(here), dtype=np.int64))[: len(here)]
+        usable = (chosen >= 0) & (chosen < len(there))
+        result[here[usable]] = there[chosen[usable]]
+    return result
+
+
+def take(array: NDArray[Any], dimension: int, indices: Indices) -> NDArray[Any]:
+    """`np.take` along one dimension; index -1 gives zeros."""
+    result = np.take(array, np.maximum(indices, 0), axis=dimension)
+    if np.any(indices < 0):
+        shape = [1] * array.ndim
+        shape[dimension] = indices.size
+        result = np.where((indices >= 0).reshape(shape), result, np.zeros((), dtype=array.dtype))
+    return result
+
+
+def rearranged(weights: Weights, symmetry: Symmetry, choice: Choice) -> dict[str, NDArray[Any]]:
+    """All parameters with the channels of each group reordered: the new channel c is the old channel `choice[g][c]`.
+
+    Only reorders (sizes stay); parameters that carry no channel are returned as they are.
+    """
+    result = {}
+    for name, array in weights.items():
+        array = np.asarray(array)
+        for dimension, axis in enumerate(symmetry.axes.get(name, ())):
+            if axis is not None and any(segment.group in choice for segment in axis):
+                array = take(array, dimension, gather(axis, axis, choice))
+        result[name] = array
+    return result
