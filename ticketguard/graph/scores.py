@@ -1,0 +1,156 @@
+"""Scores of edges from weights and the channel graph alone: magnitude, edge-weight product, sampled paths, random.
+
+The higher the score, the earlier the key mask takes the edge (paper, V1). Every score is a mapping from parameter name to a
+float64 array of the parameter's shape; pruned weights score -inf.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.graph.channels import ChannelGraph, Floats, Indices
+from ticketguard.masks import Mask
+
+Scores = dict[str, Floats]
+Weights = Mapping[str, NDArray[np.floating]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Potentials:
+    """Log of the summed weight products over all paths from the inputs to each node, and from each node to the outputs.
+
+    Float64 per node, -inf where there is no path.
+    """
+
+    into: Floats
+    out_of: Floats
+
+
+def potentials(graph: ChannelGraph) -> Potentials:
+    """One forward and one backward pass over the stages, in log space, so that no product over- or underflows."""
+    into = np.full(graph.nodes, -np.inf)
+    into[graph.inputs] = 0.0
+    out_of = np.full(graph.nodes, -np.inf)
+    out_of[graph.outputs] = 0.0
+    # Blocks are stored in order of their target stage, so one sweep sees every tail before its heads, and conversely.
+    for block in graph.blocks:
+        _accumulate(into, block.heads, into[block.tails] + np.log(block.weights))
+    for block in sorted(graph.blocks, key=lambda item: item.source, reverse=True):
+        _accumulate(out_of, block.tails, out_of[block.heads] + np.log(block.weights))
+    return Potentials(into=into, out_of=out_of)
+
+
+def _accumulate(totals: Floats, where: Indices, terms: Floats) -> None:
+    """totals[where] = log(exp(totals[where]) + sum of exp(terms)), duplicates in `where` summed."""
+    if not where.size:
+        return
+    low, high = int(where.min()), int(where.max()) + 1
+    largest = totals[low:high].copy()
+    np.maximum.at(largest, where - low, terms)
+    shift = np.where(np.isfinite(largest), largest, 0.0)
+    sums = np.bincount(where - low, weights=np.exp(terms - shift[where - low]), minlength=high - low)
+    with np.errstate(divide="ignore"):
+        totals[low:high] = np.log(sums + np.exp(totals[low:high] - shift)) + shift
+
+
+def edge_products(graph: ChannelGraph, found: Potentials | None = None) -> Floats:
+    """Log of the total weight product over all input-output paths through each edge, in edge order (float64).
+
+    -inf for an edge on no such path. For a bias-free network of positive weights this is the log of w times the gradient of
+    the summed outputs, which is SynFlow's score.
+    """
+    found = found or potentials(graph)
+    return np.asarray(found.into[graph.tails] + np.log(graph.weights) + found.out_of[graph.heads])
+
+
+def edge_weight_product(graph: ChannelGraph, weights: Weights, mask: Mask) -> Scores:
+    """EWP of every kept weight: log of the total product over all paths through that weight.
+
+    A kernel's weights are parallel edges between two channels, so each gets its own share of the kernel's total. Raises
+    `KeyError` when `graph` was traced from a network without one of the mask's parameters.
+    """
+    products = edge_products(graph) - np.log(graph.weights)
+    spread = graph.to_weights(products, combine=np.logaddexp, empty=-np.inf)
+    scores = {}
+    with np.errstate(divide="ignore"):
+        for name, bits in mask.items():
+            scores[name] = spread[name] + np.log(np.abs(np.asarray(weights[name], dtype=np.float64)))
+            scores[name][~bits] = -np.inf
+    return scores
+
+
+def magnitude(weights: Weights, mask: Mask) -> Scores:
+    """OMP: the absolute weight."""
+    return {name: np.where(bits, np.abs(weights[name]).astype(np.float64), -np.inf) for name, bits in mask.items()}
+
+
+def uniform(mask: Mask, generator: np.random.Generator) -> Scores:
+    """Independent uniform scores: a random choice of edges."""
+    return {name: np.where(bits, generator.random(bits.shape), -np.inf) for name, bits in mask.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Paths:
+    """Sampled input-output paths: `edges` int64 (paths x longest), -1 behind the end; `log_products` float64 per path."""
+
+    edges: Indices
+    log_products: Floats
+
+
+def sample_paths(graph: ChannelGraph, count: int, generator: np.random.Generator) -> Paths:
+    """`count` random walks from a random input to an output, each step uniform over the edges that still reach an output.
+
+    This is the sampling of the paper's EWP (section 4, V1), which keeps the paths of the largest product. Without any
+    input-output path the result has no rows.
+    """
+    found = potentials(graph)
+    alive = np.flatnonzero(np.isfinite(found.out_of[graph.heads]))
+    order = alive[np.argsort(graph.tails[alive], kind="stable")]
+    first = np.searchsorted(graph.tails[order], np.arange(graph.nodes))
+    degree = np.searchsorted(graph.tails[order], np.arange(graph.nodes), side="right") - first
+    starts = graph.inputs[degree[graph.inputs] > 0]
+    if not starts.size or count == 0:
+        return Paths(edges=np.empty((0, 0), dtype=np.int64), log_products=np.empty(0))
+    at = generator.choice(starts, size=count)
+    logs = np.zeros(count)
+    steps = []
+    while True:
+        moving = degree[at] > 0
+        if not moving.any():
+            break
+        choice = (generator.random(count) * degree[at]).astype(np.int64)
+        taken = np.where(moving, order[np.where(moving, first[at] + choice, 0)], -1)
+        logs[moving] += np.log(graph.weights[taken[moving]])
+        at = np.where(moving, graph.heads[taken], at)
+        steps.append(taken)
+    return Paths(edges=np.stack(steps, axis=1), log_products=logs)
+
+
+def sampled_products(graph: ChannelGraph, mask: Mask, count: int, generator: np.random.Generator) -> Scores:
+    """The paper's EWP: the largest log product among `count` sampled paths through each edge; others rank below, randomly."""
+    paths = sample_paths(graph, count, generator)
+    best = np.full(graph.edges, -np.inf)
+    for column in paths.edges.T:
+        on = column >= 0
+        np.maximum.at(best, column[on], paths.log_products[on])
+    lowest = float(best[np.isfinite(best)].min(initial=0.0))
+    best = np.where(np.isfinite(best), best, lowest - 1.0 - generator.random(graph.edges))
+    return on_weights(graph, best, mask)
+
+
+def random_paths(graph: ChannelGraph, mask: Mask, count: int, generator: np.random.Generator) -> Scores:
+    """How many of `count` sampled paths use each edge; equal counts are ranked randomly."""
+    paths = sample_paths(graph, count, generator)
+    used = paths.edges[paths.edges >= 0]
+    visits = np.bincount(used, minlength=graph.edges) + generator.random(graph.edges)
+    return on_weights(graph, visits, mask)
+
+
+def on_weights(graph: ChannelGraph, values: Floats, mask: Mask) -> Scores:
+    """Edge values as scores of kept weights: all weights of a kernel share its value, pruned ones get -inf."""
+    spread = graph.to_weights(values, combine=np.maximum, empty=-np.inf)
+    return {name: np.where(bits, spread[name], -np.inf) for name, bits in mask.items()}
