@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ticketguard.errors import FormatError, StorageError, TicketguardError
+from ticketguard.errors import FormatError, StorageError
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -103,27 +103,20 @@ def reason(error: OSError) -> str:
 
 def _refuse_unwritable(path: Path) -> None:
     """Raise for targets that a rename would happily destroy: folders, devices, files somebody made read-only."""
-    refusal = _refusal(path)
-    if refusal:
-        raise refusal
-
-
-def _refusal(path: Path) -> TicketguardError | None:
+    if "\0" in str(path):
+        raise StorageError(f"{str(path)!a}: not a possible file name")
     try:
         folder = os.stat(path.parent).st_mode
         target = os.lstat(path).st_mode if os.path.lexists(path) else None
-    except ValueError:
-        return StorageError(f"{str(path)!a}: not a possible file name")
     except OSError as error:
-        return StorageError(f"{path}: cannot be written: {reason(error)}; is the folder {path.parent} there?")
+        raise StorageError(f"{path}: cannot be written: {reason(error)}; is the folder {path.parent} there?") from error
     if not stat.S_ISDIR(folder):
-        return StorageError(f"{path}: cannot be written: {path.parent} is not a folder")
+        raise StorageError(f"{path}: cannot be written: {path.parent} is not a folder")
     if target is not None and not (stat.S_ISREG(target) or stat.S_ISLNK(target)):
-        return StorageError(f"{path}: cannot be written: something that is not a regular file is there")
+        raise StorageError(f"{path}: cannot be written: something that is not a regular file is there")
     # The write bits are read and not only tried: root may write anywhere, but whoever removed the bits meant it.
     if not folder & 0o222 or (target is not None and not target & 0o222):
-        return StorageError(f"{path}: cannot be written: it is read-only")
-    return None
+        raise StorageError(f"{path}: cannot be written: it is read-only")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -195,9 +195,8 @@ def _check_depth(value: object, *, where: str) -> None:
             if isinstance(outer, dict | list)
             for inner in (outer.values() if isinstance(outer, dict) else outer)
         ]
-        if not level:
-            return
-    raise FormatError(f"{where}: JSON nested more than {DEPTH_LIMIT} levels deep")
+    if any(isinstance(inner, dict | list) for inner in level):
+        raise FormatError(f"{where}: JSON nested more than {DEPTH_LIMIT} levels deep")
 
 
 def _short(error: object) -> str:

@@ -59,7 +59,7 @@ class TensorFile(Mapping[str, NDArray[Any]]):
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """The tensor as an array: BF16 and 8-bit floats widened to float32, other types as they are, read-only."""
-        array = widen(self._stored(name), self._raw[name].info.dtype)
+        array = np.asarray(widen(self._stored(name), self._raw[name].info.dtype))
         array.flags.writeable = False
         return array
 

@@ -128,6 +128,8 @@ def raw(name: str, tensor: torch.Tensor) -> Raw:
         return Raw(info=info, data=b"")
     # A conjugated or negated view stores other numbers than it shows.
     flat = plain.resolve_conj().resolve_neg().contiguous().reshape(-1)
+    # torch calls a single element contiguous whatever its stride, but then refuses to view it as bytes.
+    flat = flat.as_strided((flat.numel(),), (1,))
     return Raw(info=info, data=flat.view(torch.uint8).numpy().data)
 
 

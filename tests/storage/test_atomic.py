@@ -1,0 +1,108 @@
+"""Atomic writes: all or nothing, right permissions, and nothing destroyed that is not a plain file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ticketguard.errors import FormatError, StorageError
+from ticketguard.storage.atomic import make_folder, open_regular, read_bytes, replacing, write_bytes
+
+
+def test_a_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    write_bytes(path, b"one")
+    write_bytes(path, b"two", mode=0o600)
+    assert path.read_bytes() == b"two"
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_the_umask_decides_without_a_mode(tmp_path: Path) -> None:
+    old = os.umask(0o027)
+    try:
+        write_bytes(tmp_path / "a", b"")
+        write_bytes(tmp_path / "b", b"", mode=0o666)
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "b").stat().st_mode & 0o777 == 0o666
+
+
+@pytest.mark.parametrize("interruption", [KeyboardInterrupt, ValueError, OSError(28, "No space left on device")])
+def test_an_interrupted_write_changes_nothing(tmp_path: Path, interruption: BaseException) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"old")
+    expected = StorageError if isinstance(interruption, OSError) else interruption
+
+    def interrupted_write() -> None:
+        with replacing(path) as handle:
+            handle.write(b"new")
+            raise interruption
+
+    with pytest.raises(expected):
+        interrupted_write()
+    assert path.read_bytes() == b"old"
+    assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_a_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
+    (tmp_path / "target").write_bytes(b"kept")
+    (tmp_path / "link").symlink_to("target")
+    write_bytes(tmp_path / "link", b"new")
+    assert (tmp_path / "target").read_bytes() == b"kept"
+    assert (tmp_path / "link").read_bytes() == b"new"
+    assert not (tmp_path / "link").is_symlink()
+
+
+def test_targets_that_must_not_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "fixed").write_bytes(b"fixed")
+    (tmp_path / "fixed").chmod(0o444)
+    (tmp_path / "closed").mkdir(mode=0o555)
+    for name, words in {
+        "folder": "not a regular file",
+        "pipe": "not a regular file",
+        "fixed": "read-only",
+        "closed/new": "read-only",
+        "gone/new": "is the folder .* there",
+        "fixed/new": "not a directory|not a folder",
+        "a\0b": "not a possible file name",
+        "x" * 300: "too long",
+    }.items():
+        with pytest.raises(StorageError, match=words):
+            write_bytes(tmp_path / name, b"new")
+    assert (tmp_path / "fixed").read_bytes() == b"fixed"
+    assert sorted(os.listdir(tmp_path)) == ["closed", "fixed", "folder", "pipe"]
+
+
+def test_a_device_is_never_replaced() -> None:
+    with pytest.raises(StorageError, match="not a regular file"):
+        write_bytes(Path("/dev/null"), b"")
+    assert Path("/dev/null").is_char_device()
+
+
+def test_reading_is_limited_and_never_waits(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"12345")
+    os.mkfifo(tmp_path / "pipe")
+    assert read_bytes(tmp_path / "a", limit=5) == b"12345"
+    with pytest.raises(FormatError, match="larger than the 4 bytes"):
+        read_bytes(tmp_path / "a", limit=4)
+    for name, words in {
+        "gone": "no such file",
+        "pipe": "not a regular file",
+        ".": "regular|directory",
+        "a\0": "possible",
+    }.items():
+        with pytest.raises(StorageError, match=words):
+            open_regular(tmp_path / name)
+
+
+def test_folders(tmp_path: Path) -> None:
+    assert make_folder(tmp_path / "a" / "b").is_dir()
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot be created"):
+        make_folder(tmp_path / "file")

@@ -1,0 +1,195 @@
+"""PyTorch files: read through the child process, in every form owners save them, and never in this process."""
+
+from __future__ import annotations
+
+import io
+import resource
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import prune
+
+from tests.storage.malformed import repacked
+from ticketguard.errors import FormatError, StorageError
+from ticketguard.storage import torchchild
+from ticketguard.storage.suspects import read_any
+from ticketguard.storage.tensors import read_tensors, write_tensors
+from ticketguard.storage.torchfile import read_torch
+
+
+def names(value: object) -> list[str]:
+    return [name for name, _ in torchchild.named_tensors(value)]
+
+
+def test_a_pruned_state_dict_reads_as_saved(tmp_path: Path) -> None:
+    torch.manual_seed(2)
+    module = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4))
+    prune.random_unstructured(module[0], "weight", 0.5)
+    module[1].half()
+    state = module.state_dict() | {"view": torch.arange(6.0).reshape(2, 3).t(), "half": torch.ones(2).bfloat16()}
+    torch.save({"epoch": 3, "state_dict": state, "optimizer": {"lr": 0.1}}, tmp_path / "m.pth")
+    file = read_torch(tmp_path / "m.pth")
+    assert list(file) == list(state)
+    assert file.path == tmp_path / "m.pth"
+    for name, tensor in state.items():
+        np.testing.assert_array_equal(file[name], tensor.float().numpy())
+    assert file.info("half").dtype == "BF16"
+    assert file.info("1.weight").dtype == "F16"
+
+
+def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "really.pt", {"w": np.arange(3)}, {})
+    assert read_any(tmp_path / "really.pt")["w"].tolist() == [0, 1, 2]
+
+
+def test_reading_the_old_form_imports_no_torch_here(tmp_path: Path) -> None:
+    torch.save({"w": torch.arange(3)}, tmp_path / "w.bin", _use_new_zipfile_serialization=False)
+    script = (
+        "import sys; from pathlib import Path; from ticketguard.storage.suspects import read_any\n"
+        "assert read_any(Path(sys.argv[1]))['w'].tolist() == [0, 1, 2]; assert 'torch' not in sys.modules"
+    )
+    (tmp_path / "torch.py").write_text("raise SystemExit('a file of the working folder was imported')")
+    root = str(Path(torchchild.__file__).parents[2])
+    command = [sys.executable, "-P", "-c", script, "w.bin"]
+    subprocess.run(command, check=True, cwd=tmp_path, env={"PYTHONPATH": root, "PATH": "/usr/bin:/bin"}, timeout=60)
+
+
+def test_a_child_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
+    torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
+    with pytest.raises(FormatError, match="not done after 0 seconds"):
+        read_torch(tmp_path / "w.pt", timeout=0.05)
+
+
+def test_what_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
+    for read in (read_torch, read_any, read_tensors):
+        with pytest.raises(StorageError, match="no such file"):
+            read(tmp_path / "gone.pt")
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"a": torch.ones(1), "n": 3, "list": [torch.ones(1)]}, ["a"]),
+        ({"state_dict": {"model": {"a": torch.ones(1)}}}, ["a"]),
+        ({"model": {"a": torch.ones(1)}, "ema": {"b": torch.ones(1)}}, ["a"]),
+        ({"encoder": {"w": torch.ones(1)}, "decoder": {"w": torch.ones(1)}}, ["encoder.w", "decoder.w"]),
+        ({"model": {"a": torch.ones(1)}, "loose": torch.ones(1)}, ["model.a", "loose"]),
+        ({0: torch.ones(1), (1, 2): torch.ones(1)}, ["0"]),
+        (torch.ones(1), ["tensor"]),
+        ([torch.ones(1)], []),
+        (None, []),
+    ],
+)
+def test_names_of_nested_dictionaries(value: object, expected: list[str]) -> None:
+    assert names(value) == expected
+
+
+def test_a_dictionary_inside_itself_ends() -> None:
+    endless: dict[str, object] = {"a": torch.ones(1)}
+    endless["b"] = endless
+    assert len(names(endless)) < 50
+
+
+def test_raw_tensors_hold_what_they_show() -> None:
+    complex_view = torch.tensor([1 + 2j]).conj().imag
+    assert complex_view.is_neg()
+    assert np.frombuffer(torchchild.raw("w", complex_view).data, np.float32).tolist() == [-2.0]
+    assert torchchild.raw("w", torch.zeros(0, 3)).info.shape == (0, 3)
+    assert torchchild.raw("w", nn.Parameter(torch.tensor(2.5))).info.shape == ()
+    with pytest.raises(FormatError, match="complex64"):
+        torchchild.raw("w", torch.zeros(2, dtype=torch.complex64))
+
+
+def test_an_archive_must_not_inflate(tmp_path: Path) -> None:
+    packed = tmp_path / "packed.pt"
+    packed.write_bytes(repacked(lambda archive, name, data: archive.writestr(name, data), zipfile.ZIP_DEFLATED))
+    with pytest.raises(FormatError, match="compressed"):
+        torchchild.refuse_inflation(packed, packed.stat().st_size)
+    plain = tmp_path / "plain.pt"
+    torch.save({"w": torch.ones(9)}, plain)
+    torchchild.refuse_inflation(plain, plain.stat().st_size)
+    with pytest.raises(FormatError, match="larger than the file"):
+        torchchild.refuse_inflation(plain, 36)
+    old = tmp_path / "old.pt"
+    torch.save({"w": torch.ones(9)}, old, _use_new_zipfile_serialization=False)
+    torchchild.refuse_inflation(old, old.stat().st_size)
+
+
+def test_limits_follow_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    limits: dict[int, tuple[int, int]] = {}
+    monkeypatch.setattr(resource, "setrlimit", limits.__setitem__)
+    monkeypatch.setattr(resource, "getrlimit", lambda what: (0, 30 if what == resource.RLIMIT_CPU else -1))
+    torchchild.limit_self(100 << 20)
+    assert limits[resource.RLIMIT_CPU] == (30, 30)
+    assert limits[resource.RLIMIT_CORE] == (0, 0)
+    assert limits[resource.RLIMIT_AS][0] > torchchild.MEMORY_BASE + torchchild.MEMORY_PER_BYTE * (100 << 20)
+    assert limits[resource.RLIMIT_FSIZE] == ((200 << 20) + (32 << 20),) * 2
+
+
+def test_the_conversion_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torchchild, "limit_self", lambda size: None)
+    source, target = tmp_path / "w.pt", tmp_path / "w.safetensors"
+    torch.save({"w": torch.arange(3.0)}, source)
+    torchchild.main(source, target)
+    assert read_tensors(target)["w"].tolist() == [0, 1, 2]
+    torch.save({"w": torch.zeros(1).expand(10**10)}, source)
+    with pytest.raises(FormatError, match="declares tensors of 40000000000 bytes"):
+        torchchild.main(source, target)
+    torch.save({"n": 1}, source)
+    with pytest.raises(FormatError, match="no tensors"):
+        torchchild.main(source, target)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (FormatError("it holds no tensors"), "it holds no tensors\n"),
+        (MemoryError(), "it needs more memory than its size explains\n"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: 40 GB"),
+            "it needs more memory than its size explains\n",
+        ),
+        (RuntimeError("failed finding directory. Likely corrupt.\nmore"), "RuntimeError: failed finding directory\n"),
+        (KeyError(), "KeyError: \n"),
+    ],
+)
+def test_complaints_are_one_line(error: BaseException, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    torchchild.complain(type(error), error, None)
+    assert stream.getvalue() == expected
+
+
+@pytest.mark.slow
+def test_the_memory_limit_holds_without_the_archive_check(tmp_path: Path) -> None:
+    """The limit alone stops an archive that inflates 1000-fold, in case another zip trick passes the first check."""
+    stream = io.BytesIO()
+    torch.save({"w": torch.zeros(67_000_000)}, stream)
+    packed = tmp_path / "packed.pt"
+    with zipfile.ZipFile(stream) as original, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name in original.namelist():
+            archive.writestr(name, original.read(name))
+    assert packed.stat().st_size < 300_000
+    script = (
+        "import sys; from pathlib import Path; import ticketguard.storage.torchchild as child\n"
+        "child.refuse_inflation = lambda source, size: None; sys.excepthook = child.complain\n"
+        "child.main(Path(sys.argv[1]), Path(sys.argv[1] + '.out'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(packed)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "it needs more memory than its size explains"
+
+
+@pytest.mark.slow
+def test_a_large_honest_file_is_within_the_limits(tmp_path: Path) -> None:
+    weights = torch.arange(25_000_000, dtype=torch.float32).reshape(5000, 5000)
+    torch.save({"state_dict": {"w": weights, "t": weights[:100].t()}}, tmp_path / "w.pt")
+    file = read_torch(tmp_path / "w.pt")
+    assert file.gather("w", np.array([1234567])).tolist() == [1234567.0]
+    np.testing.assert_array_equal(file["t"], weights[:100].t().numpy())
