@@ -1,0 +1,83 @@
+"""Answers as class indices: names matched with the committed ones, indices, scores, and maps that are paid for
+(DESIGN 5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.errors import DataError
+from ticketguard.triggers.score import ERASURE, label_map_bits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """How an answer is read: committed `names` in order, and optionally a one-to-one map of a service's labels to
+    them.
+
+    Without a map an answer is a committed name, or an index into them. An index may be written as text only when no
+    committed name looks like a number: with classes named "0" to "9" the text "3" is the name. A map names every
+    class exactly once; answers outside it are then erasures, and `charge_bits` is its price.
+    """
+
+    names: tuple[str, ...]
+    label_map: Mapping[str, str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.label_map is not None and sorted(self.label_map.values()) != sorted(self.names):
+            raise DataError("label map: it must name every registered class exactly once")
+
+    def index(self, answer: object, *, where: str) -> int:
+        """The class index of one answer (text or integer), -1 for none (None or empty text); or `DataError`."""
+        if answer is None or (isinstance(answer, str) and not answer.strip()):
+            return ERASURE
+        text = answer.strip() if isinstance(answer, str) else answer
+        if self.label_map is not None:
+            mapped = self.label_map.get(str(text))
+            return ERASURE if mapped is None else self.names.index(mapped)
+        if isinstance(text, str) and text in self.names:
+            return self.names.index(text)
+        number = self._number(text)
+        if number is None:
+            raise DataError(
+                f"{where}: unknown class name {str(answer)[:60]!a}: it must be one of the {len(self.names)} registered ones"
+            )
+        if not 0 <= number < len(self.names):
+            raise DataError(f"{where}: label {number} is out of range: there are {len(self.names)} classes")
+        return number
+
+    def _number(self, answer: object) -> int | None:
+        if isinstance(answer, str):
+            plain = answer.lstrip("-").isascii() and answer.lstrip("-").isdigit() and len(answer) <= 12
+            return int(answer) if plain and not any(name.isdigit() for name in self.names) else None
+        if isinstance(answer, bool) or not isinstance(answer, int | np.integer):
+            return None
+        return int(answer)
+
+    def charge_bits(self, answers: Sequence[object]) -> float:
+        """What the map costs, given every answer it was applied to: the larger the service's vocabulary, the
+        dearer.
+        """
+        if self.label_map is None:
+            return 0.0
+        seen = {str(answer).strip() for answer in answers if answer is not None} | set(self.label_map)
+        return label_map_bits(len(self.names), len(seen))
+
+
+def best_classes(scores: NDArray[Any], classes: int, *, where: str) -> NDArray[np.int64]:
+    """Class of the highest score in every row of a (N, classes) array; -1 for a row with NaN. The first of equals
+    wins.
+    """
+    array = np.asarray(scores)
+    if array.ndim != 2 or array.shape[1] != classes or not np.issubdtype(array.dtype, np.number):
+        raise DataError(f"{where}: scores must be numbers of shape (N, {classes}), found {array.dtype} {array.shape}")
+    if np.iscomplexobj(array):
+        raise DataError(f"{where}: scores must be real numbers")
+    floats = array.astype(np.float64)
+    unknown = np.isnan(floats).any(axis=1)
+    return np.where(unknown, ERASURE, np.argmax(floats, axis=1)).astype(np.int64)
