@@ -2,13 +2,78 @@
 
 from __future__ import annotations
 
+from ticketguard.attacks.add_on import AddOn
+from ticketguard.attacks.adversarial import AdversarialRetraining
 from ticketguard.attacks.base import Attack
+from ticketguard.attacks.controls import OtherOwner, Unrelated, Unsigned
+from ticketguard.attacks.densify import Densify, DensifyPrune
+from ticketguard.attacks.distill import Distill, DistillOther, ExtractSoft
+from ticketguard.attacks.duplicates import DuplicateEraser
+from ticketguard.attacks.fine_pruning import FinePruning
+from ticketguard.attacks.finetune import Finetune, FinetuneLast, RetrainAll, RetrainLast
+from ticketguard.attacks.inputs import InputBlur, InputDepth, InputFlip, InputJpeg, InputNoise
+from ticketguard.attacks.leaked import LeakedAll, LeakedOne
+from ticketguard.attacks.nad import AttentionDistillation
+from ticketguard.attacks.overwrite import Overwrite
 from ticketguard.attacks.prune_magnitude import PruneMagnitude
+from ticketguard.attacks.prune_random import PruneRandom
+from ticketguard.attacks.quantize import BrainFloat, Quantize
+from ticketguard.attacks.query_filter import QueryFilter
+from ticketguard.attacks.rename import Rename
+from ticketguard.attacks.retrain import RetrainL2, RetrainSmoothing
+from ticketguard.attacks.rewire import RewireCell, RewireGuided, RewireRow
 from ticketguard.attacks.stacked import Stacked
+from ticketguard.attacks.unlearn import TriggerUnlearning
+from ticketguard.attacks.weight_noise import WeightNoise
+from ticketguard.attacks.weight_shift import WeightShift
 from ticketguard.errors import UsageError
 
 ATTACKS: dict[str, type[Attack]] = {
+    # Compression, as anybody's deployment does it.
     "prune-magnitude": PruneMagnitude,
+    "prune-random": PruneRandom,
+    "quantize": Quantize,
+    "bf16": BrainFloat,
+    # Training on.
+    "finetune": Finetune,
+    "ftll": FinetuneLast,
+    "rtal": RetrainAll,
+    "rtll": RetrainLast,
+    "densify": Densify,
+    "densify-prune": DensifyPrune,
+    "retrain-l2": RetrainL2,
+    "retrain-smoothing": RetrainSmoothing,
+    "adversarial": AdversarialRetraining,
+    # Aimed at the topology.
+    "add-on": AddOn,
+    "rewire-cell": RewireCell,
+    "rewire-row": RewireRow,
+    "rewire-guided": RewireGuided,
+    "duplicate-eraser": DuplicateEraser,
+    "weight-noise": WeightNoise,
+    "weight-shift": WeightShift,
+    "fine-pruning": FinePruning,
+    "overwrite": Overwrite,
+    "leaked-one": LeakedOne,
+    "leaked-all": LeakedAll,
+    "rename": Rename,
+    # Aimed at the triggers.
+    "nad": AttentionDistillation,
+    "unlearn": TriggerUnlearning,
+    "input-flip": InputFlip,
+    "input-jpeg": InputJpeg,
+    "input-noise": InputNoise,
+    "input-blur": InputBlur,
+    "input-depth": InputDepth,
+    "query-filter": QueryFilter,
+    # A new network from the old one's answers.
+    "distill": Distill,
+    "distill-other": DistillOther,
+    "extract-soft": ExtractSoft,
+    # Controls: a match would be a false accusation.
+    "unrelated": Unrelated,
+    "unsigned": Unsigned,
+    "other-owner": OtherOwner,
 }
 
 
