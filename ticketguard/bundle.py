@@ -9,8 +9,10 @@ from pathlib import Path
 from ticketguard.claims import envelope, registration
 from ticketguard.claims.opening import Opening, open_all
 from ticketguard.claims.registration import Counts, Registration, frame_counts
-from ticketguard.claims.secret import read_secret, require_same_registration
-from ticketguard.storage.atomic import read_bytes
+from ticketguard.claims.secret import read_secret, require_same_registration, write_secret
+from ticketguard.errors import UsageError
+from ticketguard.signing import Registered
+from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
 from ticketguard.tickets import Ticket, read_ticket
 
 ENVELOPE_LIMIT = 4 << 20
@@ -71,3 +73,13 @@ def read_registration(path: Path) -> tuple[Registration, bytes]:
     """Read a registration file: envelope verified under the key it names, then parsed. Returns it with its payload bytes."""
     opened = envelope.open_self_signed(read_bytes(path, limit=ENVELOPE_LIMIT), where=str(path))
     return registration.parse(opened.payload), opened.payload
+
+
+def write_registered(bundle: Bundle, registered: Registered, passphrase: str) -> None:
+    """Write what registering made: the envelope, and the secret that belongs to it."""
+    make_folder(bundle.folder)
+    for path in (bundle.registration, bundle.secret):
+        if path.exists():
+            raise UsageError(f"{path} exists already: signing never overwrites a signature; choose another folder")
+    write_secret(bundle.secret, registered.secret, passphrase)
+    write_bytes(bundle.registration, registered.envelope)

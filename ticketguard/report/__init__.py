@@ -1,0 +1,1 @@
+"""Reports: verdicts and suites as text, JSON, Markdown, CSV and HTML."""

@@ -67,7 +67,7 @@ class Reading:
     @property
     def informative(self) -> NDArray[np.bool_]:
         """Pairs with exactly one kept position, erasures left out."""
-        return (self.kept_first != self.kept_second) & ~self.erased
+        return np.asarray((self.kept_first != self.kept_second) & ~self.erased)
 
     def support(self) -> tuple[int, int]:
         """`(n, matches)` of the support test: informative pairs, and those whose edge lies where the bit says."""

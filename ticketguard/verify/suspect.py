@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
@@ -12,12 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.graph.cells import Layer
+from ticketguard.graph.groups import Symmetry
+from ticketguard.graph.matching import PREFIX, match, same
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import MASK_SUFFIX, Weights
 
 ORIGINAL_SUFFIX = "_orig"
-# What wrappers put in front of every parameter name: DataParallel, torch.compile, Lightning and Hugging Face modules.
-PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|_forward_module|state_dict)\.)+")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +59,8 @@ def effective_weights(source: Weights) -> dict[str, Effective]:
     found: dict[str, Effective] = {}
     present = set(names)
     for key in names:
-        base, keys = key, (key,)
+        base = key
+        keys: tuple[str, ...] = (key,)
         if key.endswith(ORIGINAL_SUFFIX):
             base = key.removesuffix(ORIGINAL_SUFFIX)
             if base in present:
@@ -93,29 +93,17 @@ class Located:
 
 
 def locate(effective: Mapping[str, Effective], layers: Mapping[str, Layer]) -> Located:
-    """Find registered layers among a suspect's weights: by name and shape, then by shape and order.
-
-    A layer that is not found under its name is looked for among the weights nobody claimed: the unclaimed weights of one shape
-    go, in stored order, to the missing layers of that shape, provided there are as many of them.
-    """
-    found: dict[str, Effective] = {}
-    claimed: set[str] = set()
-    for name, layer in layers.items():
-        clean = PREFIX.sub("", name)
-        if clean in effective and effective[clean].shape == layer.shape:
-            found[name] = effective[clean]
-            claimed.add(clean)
-    missing = [layer for name, layer in layers.items() if name not in found]
-    renamed = 0
-    for shape in {layer.shape for layer in missing}:
-        wanted = [layer.name for layer in missing if layer.shape == shape]
-        free = [name for name, weight in effective.items() if weight.shape == shape and name not in claimed]
-        if len(free) == len(wanted):
-            found |= {name: effective[key] for name, key in zip(wanted, free, strict=True)}
-            renamed += len(wanted)
+    """Find registered layers of unchanged shape among a suspect's weights: by name, then by shape and order."""
+    matched = match(list(layers.values()), Symmetry(), {name: weight.shape for name, weight in effective.items()})
+    found = {
+        name: effective[matched.names[name]]
+        for name, layer in layers.items()
+        if name in matched.names and same(layer.shape, effective[matched.names[name]].shape)
+    }
     notes = []
+    renamed = sum(name in found for name in matched.renamed)
     if renamed:
         notes.append(f"{renamed} layers matched by shape and order, not by name")
     if len(found) < len(layers):
         notes.append(f"{len(layers) - len(found)} of {len(layers)} registered layers were not found under their shape")
-    return Located(weights={name: found[name] for name in layers if name in found}, notes=tuple(notes))
+    return Located(weights=found, notes=tuple(notes))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -10,12 +11,13 @@ from numpy.typing import NDArray
 
 from ticketguard.claims.opening import Opening
 from ticketguard.claims.registration import Counts, frame_digest
-from ticketguard.errors import AuthenticityError
+from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.tickets import Weights
+from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.score import trigger_tests
 from ticketguard.verify.aligned import align_suspect
-from ticketguard.verify.blackbox import trigger_tests
 from ticketguard.verify.suspect import effective_weights, locate
 from ticketguard.verify.whitebox import edge_tests, read_leaf
 
@@ -25,18 +27,26 @@ Align = Literal["auto", "always", "never"]
 class Examiner:
     """An opened registration made ready for many suspects: what does not depend on a suspect is computed once.
 
-    `reference` is the frame as cell counts (of the released ticket, whose digest must be the committed one); without it
-    suspects are read as stored only. Raises `AuthenticityError` when the reference is not the registered frame.
+    `reference` gives the frame as cell counts (of the released ticket); it is called, once, only when a suspect has to be
+    aligned. Without it suspects are read as stored only.
     """
 
-    def __init__(self, opening: Opening, *, reference: Counts | None = None) -> None:
-        if reference is not None and frame_digest(reference) != opening.registration.frame:
+    def __init__(self, opening: Opening, *, reference: Callable[[], Counts] | None = None) -> None:
+        self.opening = opening
+        self._reference = reference
+        self._carriers = all_carriers(opening)
+
+    @cached_property
+    def reference(self) -> Counts | None:
+        """The reference frame, checked: `AuthenticityError` when its digest is not the committed one."""
+        if self._reference is None:
+            return None
+        counts = self._reference()
+        if frame_digest(counts) != self.opening.registration.frame:
             raise AuthenticityError(
                 "the released ticket's frame is not the registered one: give the ticket that this registration was made for"
             )
-        self.opening = opening
-        self.reference = reference
-        self._carriers = all_carriers(opening)
+        return counts
 
     def rule(self, suspects: int = 1) -> Rule:
         """The registered decision rule, for a scan of `suspects`."""
@@ -59,10 +69,10 @@ class Examiner:
             return evidence, notes
         if self.reference is None:
             return evidence, [*notes, "not aligned: the released ticket, whose frame is the reference, was not given"]
-        aligned, words = align_suspect(effective, self.opening.registration, self.reference)
-        if aligned:
-            evidence += self._tests(aligned, "aligned")
-        return evidence, notes + words
+        aligned = align_suspect(effective, self.opening.registration, self.reference)
+        if aligned.weights:
+            evidence += self._tests(aligned.weights, "aligned")
+        return evidence, [*notes, *aligned.notes]
 
     def _tests(self, weights: Mapping[str, Any], view: str) -> list[Evidence]:
         readings = {leaf: read_leaf(carriers, weights) for leaf, carriers in self._carriers.items()}
@@ -93,7 +103,10 @@ class Examiner:
             evidence += found
             said += words
         if predictions is not None:
-            evidence += trigger_tests(self.opening, predictions, charge_bits=charge_bits)
+            plan = plan_of(self.opening.registration)
+            if plan is None:
+                raise UsageError("this registration has no triggers: only weights can be tested against it")
+            evidence += trigger_tests(self.opening, plan, predictions, charge_bits=charge_bits)
         readable = any(item.n > 0 for item in evidence)
         return decide(
             evidence, rule, readable=readable, notes=tuple(said), supplied_by=supplied_by, context=dict(context or {})

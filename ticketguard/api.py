@@ -1,0 +1,214 @@
+"""The public Python API: the commands as functions of values (`find`, `sign`, `train`, `verify`, `run_suite`).
+
+Everything that needs torch is imported when it is used: verifying never loads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard import signing
+from ticketguard.bundle import Bundle, write_registered
+from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.opening import Opening
+from ticketguard.errors import TicketguardError, UsageError
+from ticketguard.evidence import Verdict
+from ticketguard.graph.groups import Symmetry
+from ticketguard.signatures.capacity import DEFAULT_LEAVES
+from ticketguard.signing import Embedded, Registered
+from ticketguard.storage.suspects import read_any
+from ticketguard.tickets import Model, Ticket, Weights, write_ticket
+from ticketguard.triggers.plan import TriggerPlan, make_plan, plan_of
+from ticketguard.triggers.render import Triggers, render
+from ticketguard.verify.verifier import Align, Examiner
+
+if TYPE_CHECKING:
+    from ticketguard.data import Dataset
+    from ticketguard.training import EpochReport, Recipe, TriggerBatch
+
+Predict = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signed:
+    """A signed ticket with everything that belongs to it. `notes` say what the signature will not survive.
+
+    `write(folder, passphrase)` makes the signed folder that the commands work on.
+    """
+
+    registered: Registered
+    embedded: Embedded
+    notes: tuple[str, ...] = ()
+
+    @property
+    def ticket(self) -> Ticket:
+        """The signed ticket."""
+        return self.embedded.ticket
+
+    @property
+    def opening(self) -> Opening:
+        """The owner's opening: what `verify` needs."""
+        made = self.registered
+        return signing.opening_of(made.registration, made.payload, made.secret)
+
+    def write(self, folder: Path, passphrase: str) -> Bundle:
+        """Write ticket, registration and encrypted secret to `folder`, which must not hold a signature yet."""
+        bundle = Bundle(folder)
+        write_registered(bundle, self.registered, passphrase)
+        write_ticket(bundle.ticket, self.ticket)
+        return bundle
+
+
+def symmetry_for(ticket: Ticket) -> tuple[Symmetry | None, tuple[str, ...]]:
+    """The symmetry groups of a ticket's architecture, or None, and notes on what alignment cannot undo."""
+    if ticket.architecture.name is None:
+        return None, (
+            "the architecture is unknown: a permutation of channels cannot be undone; sign with --arch to change that",
+        )
+    import torch
+
+    from ticketguard.models import build, input_shape
+    from ticketguard.tracing import symmetry_of
+
+    try:
+        shape = ticket.provenance.get("input", {}).get("shape") or input_shape(ticket.architecture)
+        symmetry = symmetry_of(build(ticket.architecture), torch.zeros(1, *shape))
+    except TicketguardError as problem:
+        return None, (str(problem),)
+    return symmetry, symmetry.notes
+
+
+def trigger_plan(ticket: Ticket, *, leaves: int, own_images: NDArray[np.uint8] | None = None) -> TriggerPlan | None:
+    """The trigger plan of a ticket whose provenance names classes and input; None when it does not."""
+    described, classes = ticket.provenance.get("input"), ticket.provenance.get("classes")
+    if not isinstance(described, Mapping) or not classes:
+        return None
+    return make_plan(
+        tuple(described["shape"]),
+        classes,
+        leaves=leaves,
+        preprocess={"mean": list(described["mean"]), "std": list(described["std"])},
+        own_images=own_images,
+    )
+
+
+def register(
+    ticket: Ticket, key: SecretKey, *, owner: str, triggers: bool = True, leaves: int = DEFAULT_LEAVES, **options: Any
+) -> tuple[Registered, tuple[str, ...]]:
+    """Trace, plan and register a ticket without embedding anything yet. Options: see `signing.register`."""
+    symmetry, notes = symmetry_for(ticket)
+    plan = trigger_plan(ticket, leaves=leaves, own_images=options.pop("own_images", None)) if triggers else None
+    if triggers and plan is None:
+        notes = (*notes, "no triggers: the ticket does not say which classes and input its task has")
+    registered = signing.register(
+        ticket,
+        key,
+        owner=owner,
+        leaves=leaves,
+        symmetry=None if symmetry is None else symmetry.to_json(),
+        leave_out=() if symmetry is None else symmetry.leave_out,
+        classes=None if plan is None else plan.classes,
+        triggers=None if plan is None else plan.to_json(),
+        carriers=None if plan is None else plan.digests,
+        **options,
+    )
+    return registered, notes
+
+
+def sign(
+    ticket: Ticket, key: SecretKey, *, owner: str, rewind: Weights | None = None, triggers: bool = True, **options: Any
+) -> Signed:
+    """Register and embed: see `signing.register` for the options (`leaves`, `spend`, `block`, ...).
+
+    `rewind`: dense rewind weights, from which new edges start; without them they start from values of the layer's own spread.
+    """
+    registered, notes = register(ticket, key, owner=owner, triggers=triggers, **options)
+    opening = signing.opening_of(registered.registration, registered.payload, registered.secret)
+    return Signed(registered=registered, embedded=signing.embed(ticket, opening, rewind=rewind), notes=notes)
+
+
+def triggers_of(opening: Opening, *, own_images: NDArray[np.uint8] | None = None) -> Triggers | None:
+    """Trigger images and target labels of the revealed leaves; None when the registration has none."""
+    plan = plan_of(opening.registration)
+    return None if plan is None else render(opening, plan, own_images=own_images)
+
+
+def train(
+    ticket: Ticket,
+    dataset: Dataset,
+    *,
+    recipe: Recipe,
+    opening: Opening | None = None,
+    seed: int = 0,
+    on_epoch: Callable[[EpochReport], Any] | None = None,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Model:
+    """Train a ticket; with an `opening`, its triggers join every batch."""
+    from ticketguard.training import TriggerBatch
+    from ticketguard.training import train as run
+
+    found = None if opening is None else triggers_of(opening)
+    batch: TriggerBatch | None = None if found is None else TriggerBatch(images=found.images, labels=found.labels)
+    return run(ticket, dataset, recipe, seed=seed, triggers=batch, on_epoch=on_epoch, device=device, threads=threads)
+
+
+def verify(
+    suspect: Path | str | Weights | None = None,
+    *,
+    signed: Path | str | Bundle | Signed,
+    passphrase: str | None = None,
+    predictions: NDArray[np.int64] | Predict | None = None,
+    align: Align = "auto",
+    supplied_by: str = "",
+) -> Verdict:
+    """Test one suspect: a path or named weights, `predictions` on the triggers (labels, or a callable from images), or both.
+
+    `signed` is a signed folder (then `passphrase` opens its secret) or the value of `sign`.
+    """
+    examiner = examiner_of(signed, passphrase)
+    weights = read_any(Path(suspect)) if isinstance(suspect, Path | str) else suspect
+    if weights is None and predictions is None:
+        raise UsageError("nothing to verify: give a suspect or its predictions")
+    if callable(predictions):
+        found = triggers_of(examiner.opening)
+        if found is None:
+            raise UsageError("this registration has no triggers: a model cannot be tested by its predictions")
+        predictions = np.asarray(predictions(found.images), dtype=np.int64)
+    return examiner.verify(weights, predictions=predictions, align=align, supplied_by=supplied_by)
+
+
+def examiner_of(signed: Path | str | Bundle | Signed, passphrase: str | None = None) -> Examiner:
+    """An examiner for many suspects against one signature."""
+    if isinstance(signed, Signed):
+        from ticketguard.claims.registration import frame_counts
+
+        registered, ticket = signed.registered.registration, signed.ticket
+        return Examiner(signed.opening, reference=lambda: frame_counts(ticket.mask, registered.layers))
+    bundle = signed if isinstance(signed, Bundle) else Bundle(Path(signed))
+    if passphrase is None:
+        raise UsageError(f"{bundle.folder}: a passphrase is needed to open the secret")
+    opening = bundle.open(passphrase)
+    return Examiner(opening, reference=lambda: bundle.reference(opening.registration))
+
+
+def scan(
+    examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto"
+) -> dict[Path, Verdict | TicketguardError]:
+    """Verify many suspects against one signature; the number of tests paid for counts all of them.
+
+    A file that cannot be read gives its error in place of a verdict, so that one bad file does not stop a scan.
+    """
+    results: dict[Path, Verdict | TicketguardError] = {}
+    for path in suspects:
+        try:
+            results[path] = examiner.verify(read_any(path), suspects=len(suspects), align=align)
+        except TicketguardError as problem:
+            results[path] = problem
+    return results

@@ -1,0 +1,97 @@
+"""`ticketguard find`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.commands.training_options import chosen_recipe, data_options, load_data, progress, recipe_options
+from ticketguard.errors import UsageError
+
+
+@click.command()
+@data_options
+@click.option("--arch", default="convnet", show_default=True, help="Network: a name, or package.module:callable.")
+@recipe_options
+@click.option("--density", type=float, default=0.2, show_default=True, help="Share of the prunable weights to keep.")
+@click.option("--rounds", type=int, default=3, show_default=True, help="Pruning rounds; each removes an equal share.")
+@click.option(
+    "--extreme", is_flag=True, help="Go on at falling rates until the ticket stops winning (the paper's tickets)."
+)
+@click.option("--prune-first", is_flag=True, help="Prune the first layer too.")
+@click.option("--prune-classifier", is_flag=True, help="Prune the classifier too.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--out", type=PATH, required=True, help="Run folder; an interrupted search goes on there.")
+@json_option
+def command(
+    data: str,
+    data_dir: Path | None,
+    limit: int | None,
+    arch: str,
+    recipe: str | None,
+    epochs: int | None,
+    density: float,
+    rounds: int,
+    extreme: bool,
+    prune_first: bool,
+    prune_classifier: bool,
+    seed: int,
+    out: Path,
+    as_json: bool,
+) -> int:
+    """Find a winning ticket by iterative magnitude pruning with late rewinding.
+
+    Exit code 0: the ticket wins (within 1 point of the dense model); 1: it does not.
+
+    Example:  ticketguard find --data digits --arch convnet --out run/
+    """
+    from ticketguard.finding import FindConfig, find, rate_for
+    from ticketguard.models import fitted
+
+    if not 0 < density < 1:
+        raise UsageError(f"--density must be between 0 and 1, not {density}")
+    dataset = load_data(data, data_dir, limit)
+    config = FindConfig(
+        architecture=fitted(arch, shape=dataset.shape, classes=len(dataset.classes)),
+        recipe=chosen_recipe(recipe, data, epochs),
+        rounds=rounds,
+        rate=rate_for(density, rounds) if rounds else 0.2,
+        seed=seed,
+        first=prune_first,
+        classifier=prune_classifier,
+        extreme=extreme,
+    )
+    with progress("finding", quiet=as_json) as on_epoch:
+        result = find(
+            config,
+            dataset,
+            out,
+            on_progress=None if on_epoch is None else lambda where: on_epoch(where.report),
+        )
+    ticket = result.ticket
+    if as_json:
+        print_json(
+            {
+                "ticket": str(out / "ticket.safetensors"),
+                "denseAccuracy": result.dense_accuracy,
+                "ticketAccuracy": result.ticket_accuracy,
+                "winning": result.winning,
+                "edges": ticket.mask.kept,
+                "density": ticket.mask.density,
+                "specification": result.specification,
+            }
+        )
+    else:
+        click.echo(f"dense model  {result.dense_accuracy:.2f} % on {dataset.name}")
+        click.echo(
+            f"ticket       {result.ticket_accuracy:.2f} %, {ticket.mask.kept} edges ({ticket.mask.density:.1%} kept)"
+        )
+        click.echo(f"pruning      {result.specification}")
+        click.echo(f"file         {out / 'ticket.safetensors'}")
+        if not result.winning:
+            click.echo(
+                "not a winning ticket: it is more than 1 point below the dense model; keep more weights or train longer"
+            )
+    return 0 if result.winning else 1

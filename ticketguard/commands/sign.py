@@ -1,0 +1,152 @@
+"""`ticketguard sign`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.bundle import Bundle, write_registered
+from ticketguard.claims import keys
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.errors import FormatError, UsageError
+from ticketguard.storage.suspects import read_any
+from ticketguard.storage.tensors import TensorFile
+from ticketguard.tickets import Architecture, Ticket, ticket_from_tensors, write_ticket
+
+REWIND = "rewind.safetensors"
+REWIND_PREFIX = "weights/"
+
+
+@click.command()
+@click.argument("ticket_path", metavar="TICKET", type=PATH)
+@click.option("--key", "key_path", type=PATH, required=True, help="The owner's secret key, from keygen.")
+@click.option("--owner", help="Who signs, as it should read in the registration.")
+@click.option("--out", type=PATH, required=True, help="The signed folder to write.")
+@click.option("--spend", type=float, default=0.15, show_default=True, help="Share of edges that signing may move.")
+@click.option(
+    "--leaves", type=int, default=4, show_default=True, help="Parts of the secret that can be revealed one by one."
+)
+@click.option(
+    "--block", type=int, default=8, show_default=True, help="Inputs per cell where kernels are 1 x 1; M for N:M."
+)
+@click.option("--arch", help="Architecture of a ticket that does not name its own: a name or package.module:callable.")
+@click.option(
+    "--rewind", "rewind_path", type=PATH, help=f"Dense rewind weights; by default {REWIND} beside TICKET, if any."
+)
+@click.option("--no-triggers", is_flag=True, help="Register no triggers: only weights can be tested later.")
+@click.option(
+    "--beacon", type=click.Choice(["none", "rfc3161"]), default="none", show_default=True, help="Time-stamp policy."
+)
+@click.option("--register-only", is_flag=True, help="Stop after the registration, so that it can be time-stamped.")
+@click.option(
+    "--registration", "registered_path", type=PATH, help="Embed for this registration, made by --register-only."
+)
+@json_option
+def command(
+    ticket_path: Path,
+    key_path: Path,
+    owner: str | None,
+    out: Path,
+    rewind_path: Path | None,
+    arch: str | None,
+    no_triggers: bool,
+    register_only: bool,
+    registered_path: Path | None,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Register a ticket and embed the owner's signature in its topology.
+
+    Every parameter, and the frame of the ticket, is committed and signed before a single bit of the signature exists. Then
+    edges move inside their cells: no row, column or kernel changes its count.
+
+    Example:  ticketguard sign run/ticket.safetensors --key owner.key --owner "Example Lab" --out signed/
+    """
+    from ticketguard import api, signing
+
+    if register_only and registered_path is not None:
+        raise UsageError("--register-only and --registration are the two halves of signing: give one of them")
+    ticket = read_unsigned(ticket_path, arch)
+    rewind = _rewind(ticket_path, rewind_path)
+    bundle = Bundle(out)
+    word = passphrase()
+    key = keys.load_secret(key_path, word)
+    if registered_path is not None:
+        opening = _registered_bundle(registered_path, out).open(word)
+        embedded = signing.embed(ticket, opening, rewind=rewind)
+        write_ticket(bundle.ticket, embedded.ticket)
+        _report(bundle, opening.registration.owner, key.public.keyid, embedded, None, (), as_json)
+        return
+    if not owner:
+        raise UsageError("--owner is missing: say who signs, as it should read in the registration")
+    if register_only:
+        registered, notes = api.register(ticket, key, owner=owner, triggers=not no_triggers, **options)
+        write_registered(bundle, registered, word)
+        _report(bundle, owner, key.public.keyid, None, registered.plan, notes, as_json)
+        return
+    signed = api.sign(ticket, key, owner=owner, rewind=rewind, triggers=not no_triggers, **options)
+    signed.write(out, word)
+    _report(bundle, owner, key.public.keyid, signed.embedded, signed.registered.plan, signed.notes, as_json)
+
+
+def read_unsigned(path: Path, arch: str | None) -> Ticket:
+    """A ticket, model or bare state dict with masks (or with zeros where it was pruned), with `arch` filled in."""
+    tensors = read_any(path)
+    metadata = tensors.metadata.get("ticketguard") if isinstance(tensors, TensorFile) else None
+    ticket = ticket_from_tensors({name: tensors[name] for name in tensors}, metadata, where=str(path))
+    if not ticket.mask:
+        raise FormatError(f"{path}: no masks (<parameter>_mask tensors): this is not a ticket; find makes one")
+    if arch is not None and ticket.architecture.name is None:
+        ticket = replace(ticket, architecture=Architecture(name=arch))
+    return ticket
+
+
+def _rewind(ticket_path: Path, given: Path | None) -> dict[str, NDArray[Any]] | None:
+    """Dense rewind weights by parameter name, from a state dict or from the file that `find` leaves beside its ticket."""
+    path = given or ticket_path.with_name(REWIND)
+    if given is None and not path.exists():
+        return None
+    tensors = read_any(path)
+    return {name.removeprefix(REWIND_PREFIX): np.asarray(tensors[name]) for name in tensors}
+
+
+def _registered_bundle(registered_path: Path, out: Path) -> Bundle:
+    bundle = Bundle(registered_path.parent)
+    if bundle.registration.resolve() != registered_path.resolve() or out.resolve() != bundle.folder.resolve():
+        raise UsageError(
+            f"--registration {registered_path}: give the registration inside the folder --out that --register-only wrote"
+        )
+    return bundle
+
+
+def _report(
+    bundle: Bundle, owner: str, keyid: str, embedded: Any, plan: Any, notes: tuple[str, ...], as_json: bool
+) -> None:
+    document: dict[str, Any] = {"signed": str(bundle.folder), "owner": owner, "keyid": keyid, "notes": list(notes)}
+    if embedded is not None:
+        document |= {"edges": embedded.edges, "moved": embedded.moved, "bits": embedded.informative}
+    if plan is not None:
+        document |= {"expectedBits": {str(share): round(float(bits)) for share, bits in plan.bits_after.items()}}
+    if as_json:
+        print_json(document)
+        return
+    click.echo(f"owner         {owner}, key id {keyid}")
+    click.echo(f"registration  {bundle.registration}  (public)")
+    click.echo(f"secret        {bundle.secret}  (yours alone; back it up: a lost secret is lost)")
+    if embedded is not None:
+        share = embedded.moved / embedded.edges
+        click.echo(f"ticket        {bundle.ticket}  ({embedded.moved} of {embedded.edges} edges moved, {share:.1%})")
+        click.echo(f"edge code     {embedded.informative} bits as signed")
+    else:
+        click.echo("next          time-stamp the registration if you like, then sign with --registration to embed")
+    if plan is not None:
+        after = ", ".join(f"{share:.0%}: {float(bits):,.0f}" for share, bits in plan.bits_after.items() if share)
+        click.echo(f"expected      bits after random pruning of {after}  (the bar is 126 without a beacon)")
+    for note in notes:
+        click.echo(f"note          {note}")
+    click.echo("note          keep the dense rewind weights private: an eraser guided by them needs fewer tries")

@@ -1,0 +1,88 @@
+"""Options, data and progress of the commands that train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ticketguard.commands.common import PATH, Function
+from ticketguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from ticketguard.data import Dataset
+    from ticketguard.training import EpochReport, Recipe
+
+
+def data_options(function: Function) -> Function:
+    """`--data`, `--data-dir`, `--limit`."""
+    for option in (
+        click.option("--limit", type=int, help="Use only this many training images, chosen by a fixed shuffle."),
+        click.option("--data-dir", type=PATH, help="Folder that holds the data set (not needed for digits)."),
+        click.option("--data", required=True, help="Data set: digits, cifar10, cifar100, fashion-mnist, folder, ..."),
+    ):
+        function = option(function)
+    return function
+
+
+def recipe_options(function: Function) -> Function:
+    """`--recipe` and `--epochs`."""
+    for option in (
+        click.option("--epochs", type=int, help="Epochs instead of the recipe's; its milestones scale along."),
+        click.option("--recipe", help="Training recipe: paper, short or digits; by default the data set's."),
+    ):
+        function = option(function)
+    return function
+
+
+def load_data(name: str, directory: Path | None, limit: int | None) -> Dataset:
+    """The data set that the options name."""
+    from ticketguard.data import load
+
+    return load(name, directory, limit=limit)
+
+
+def chosen_recipe(name: str | None, data: str, epochs: int | None) -> Recipe:
+    """The recipe that the options name: `digits` for digits and `short` for the rest, when they name none."""
+    from ticketguard.training import RECIPES
+
+    name = name or ("digits" if data == "digits" else "short")
+    if name not in RECIPES:
+        raise UsageError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
+    recipe = RECIPES[name]
+    if epochs is None:
+        return recipe
+    if epochs < 1:
+        raise UsageError(f"epochs must be at least 1, not {epochs}")
+    scaled = tuple(round(milestone * epochs / recipe.epochs) for milestone in recipe.milestones)
+    return replace(recipe, epochs=epochs, milestones=scaled, rewind_epoch=min(recipe.rewind_epoch, epochs - 1))
+
+
+@contextmanager
+def progress(title: str, *, quiet: bool) -> Iterator[Callable[[EpochReport], Any] | None]:
+    """A progress bar on standard error with accuracy and time left; None when `quiet`."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[accuracy]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(title, total=None, accuracy="")
+
+        def show(report: EpochReport) -> None:
+            accuracy = "" if report.accuracy is None else f"{report.accuracy:.2f} %"
+            bar.update(task, total=report.epochs, completed=report.epoch, accuracy=accuracy)
+
+        yield show

@@ -1,0 +1,47 @@
+"""`ticketguard triggers export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ticketguard.bundle import Bundle
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.errors import UsageError
+
+
+@click.group()
+def command() -> None:
+    """Work with the trigger images of a signed ticket."""
+
+
+@command.command()
+@click.argument("signed", type=PATH)
+@click.option("--out", type=PATH, required=True, help="Folder for the PNG files and index.csv.")
+@click.option(
+    "--with-labels", is_flag=True, help="Write the secret target labels as well: only for training elsewhere."
+)
+@json_option
+def export(signed: Path, out: Path, with_labels: bool, as_json: bool) -> None:
+    """Write the trigger images as PNG files, to query somebody else's service.
+
+    Answers go into a CSV file with the columns index,label and then to `verify --predictions`.
+
+    Example:  ticketguard triggers export signed/ --out queries/
+    """
+    from ticketguard.triggers.export import export as write
+    from ticketguard.triggers.plan import plan_of
+    from ticketguard.triggers.render import render
+
+    opening = Bundle(signed).open(passphrase())
+    plan = plan_of(opening.registration)
+    if plan is None:
+        raise UsageError(f"{signed}: this registration has no triggers")
+    files = write(out, render(opening, plan), classes=plan.classes if with_labels else None)
+    images = sum(path.suffix == ".png" for path in files)
+    if as_json:
+        print_json({"folder": str(out), "images": images, "classes": list(plan.classes)})
+    else:
+        click.echo(f"{images} images and index.csv in {out}")
+        click.echo(f"answers may be class names or indices: {', '.join(plan.classes)}")

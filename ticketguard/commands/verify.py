@@ -1,0 +1,163 @@
+"""`ticketguard verify`."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import click
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.bundle import Bundle
+from ticketguard.claims.registration import Registration
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.errors import TicketguardError, UsageError
+from ticketguard.evidence import Verdict
+
+
+@click.command()
+@click.argument("suspects", nargs=-1, type=str)
+@click.option("--signed", type=PATH, required=True, help="The signed folder, with its secret.")
+@click.option(
+    "--predictions", type=PATH, help="Answers to the triggers: CSV index,label, or .npy/.json labels or scores."
+)
+@click.option("--label-map", type=PATH, help="JSON object service label -> registered class; charged log2(C!) bits.")
+@click.option(
+    "--align",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    help="Undo channel permutations: when the stored reading does not pass, always, or never.",
+)
+@click.option("--supplied-by", default="", help="Who supplied the suspect or the predictions; printed in the report.")
+@click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of one verdict.")
+@json_option
+@click.pass_context
+def command(
+    context: click.Context,
+    suspects: tuple[str, ...],
+    signed: Path,
+    predictions: Path | None,
+    label_map: Path | None,
+    align: str,
+    supplied_by: str,
+    html_path: Path | None,
+    as_json: bool,
+) -> int:
+    r"""Test suspects against a signed ticket: by their weights, by recorded predictions, or both.
+
+    Exit code 0: match. 1: no match or inconclusive. With several suspects: 0 when any of them matches.
+
+    \b
+    Examples:  ticketguard verify suspect.safetensors --signed signed/
+               ticketguard verify --predictions answers.csv --signed signed/
+               ticketguard verify 'hub/**/*.safetensors' --signed signed/
+    """
+    del context
+    paths = expand(suspects)
+    if not paths and predictions is None:
+        raise UsageError("nothing to verify: name a suspect, or give --predictions")
+    if len(paths) > 1 and (predictions is not None or html_path is not None):
+        raise UsageError("--predictions and --html go with one suspect")
+    results = run(Bundle(signed), paths, predictions, label_map, align, supplied_by)
+    if html_path is not None:
+        _write_html(html_path, results)
+    _print(results, as_json)
+    if all(isinstance(result, TicketguardError) for result in results.values()):
+        return 2
+    return 0 if any(isinstance(result, Verdict) and result.decision == "MATCH" for result in results.values()) else 1
+
+
+def expand(patterns: Sequence[str]) -> list[Path]:
+    """Suspects as named, patterns with * ? [ expanded here too, for shells that do not; each file once, in order."""
+    paths: dict[Path, None] = {}
+    for pattern in patterns:
+        if glob.has_magic(pattern) and not Path(pattern).exists():
+            found = sorted(glob.glob(pattern, recursive=True))
+            if not found:
+                raise UsageError(f"{pattern}: no such file")
+            paths |= dict.fromkeys(Path(name) for name in found)
+        else:
+            paths[Path(pattern).expanduser()] = None
+    return list(paths)
+
+
+def run(
+    bundle: Bundle, paths: list[Path], predictions: Path | None, label_map: Path | None, align: str, supplied_by: str
+) -> Mapping[str, Verdict | TicketguardError]:
+    """Verdicts by name. A single unreadable suspect raises; in a scan its error stands in its row."""
+    from ticketguard import api
+    from ticketguard.storage.suspects import read_any
+
+    examiner = api.examiner_of(bundle, passphrase())
+    if len(paths) > 1:
+        return {str(path): result for path, result in api.scan(examiner, paths, align=align).items()}  # type: ignore[arg-type]
+    answers, charge = _answers(examiner.opening.registration, predictions, label_map)
+    weights = read_any(paths[0]) if paths else None
+    name = str(paths[0] if paths else predictions)
+    verdict = examiner.verify(
+        weights,
+        predictions=answers,
+        charge_bits=charge,
+        align=align,  # type: ignore[arg-type]
+        supplied_by=supplied_by,
+        context={"suspect": name},
+    )
+    return {name: verdict}
+
+
+def _answers(
+    registered: Registration, predictions: Path | None, label_map: Path | None
+) -> tuple[NDArray[np.int64] | None, float]:
+    """Labels in pooled order and the bits that a label map costs; (None, 0) without predictions."""
+    from ticketguard.storage.documents import read_json
+    from ticketguard.triggers.plan import plan_of
+    from ticketguard.triggers.predictions import read_mapped
+
+    if predictions is None:
+        return None, 0.0
+    plan = plan_of(registered)
+    if plan is None:
+        raise UsageError("this registration has no triggers: only weights can be tested against it")
+    mapping = None if label_map is None else read_json(label_map)
+    if mapping is not None and not isinstance(mapping, dict):
+        raise UsageError(f"{label_map}: a label map is a JSON object, service label -> registered class")
+    found = read_mapped(predictions, plan, label_map=mapping)
+    return found.labels, found.charge_bits
+
+
+def _write_html(path: Path, results: Mapping[str, Verdict | TicketguardError]) -> None:
+    from ticketguard.report.html import verdict_page
+    from ticketguard.storage.atomic import write_bytes
+
+    for name, result in results.items():
+        if isinstance(result, Verdict):
+            write_bytes(path, verdict_page(result, suspect=name).encode())
+
+
+def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> None:
+    if as_json:
+        documents = [
+            {"suspect": name, **result.to_json()}
+            if isinstance(result, Verdict)
+            else {"suspect": name, "error": str(result)}
+            for name, result in results.items()
+        ]
+        print_json(documents[0] if len(documents) == 1 else {"suspects": documents})
+        return
+    from rich.console import Console
+
+    from ticketguard.report.text import scan_table, verdict_text
+
+    console = Console(soft_wrap=False)
+    verdicts = {name: result for name, result in results.items() if isinstance(result, Verdict)}
+    if len(results) == 1:
+        for name, verdict in verdicts.items():
+            console.print(verdict_text(verdict, name))
+        return
+    console.print(scan_table(verdicts))
+    for name, result in results.items():
+        if isinstance(result, TicketguardError):
+            click.echo(f"{name}: {result}", err=True)
