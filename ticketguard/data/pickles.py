@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,10 @@ ALLOWED: dict[tuple[str, str], Callable[..., Any]] = {
 }
 
 
-class _Restricted(pickle.Unpickler):  # the point of this class is that nothing from outside ALLOWED is ever looked up
+class _Restricted(pickle._Unpickler):
+    # The pure Python unpickler: its memo is a dictionary, while the one in C allocates as many slots as a file's largest
+    # memo number says, which six bytes can make 16 GB.
+
     def find_class(self, module: str, name: str) -> Callable[..., Any]:
         if (module, name) not in ALLOWED:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}, which image data does not need")
@@ -88,13 +92,12 @@ def load_pickle(data: bytes, *, where: Path, source: str) -> dict[str, Any]:
     try:
         content = _Restricted(io.BytesIO(data), encoding="bytes").load()
     except (pickle.UnpicklingError, EOFError, LookupError, TypeError, ValueError, AttributeError, OverflowError,
-            MemoryError, ImportError) as error:  # fmt: skip
+            MemoryError, ImportError, AssertionError, struct.error) as error:  # fmt: skip
         raise damaged(where, f"not a readable batch: {error}", source=source) from error
     if not isinstance(content, dict):
         raise damaged(where, "not a dictionary", source=source)
-    return {
-        key.decode("ascii", "replace") if isinstance(key, bytes) else str(key): value.value
-        if isinstance(value, _Array)
-        else value
-        for key, value in content.items()
-    }
+    return {_text(key): value.value if isinstance(value, _Array) else value for key, value in content.items()}
+
+
+def _text(key: object) -> str:
+    return key.decode("ascii", "replace") if isinstance(key, bytes) else str(key)
