@@ -102,9 +102,8 @@ def test_no_two_parts_import_each_other() -> None:
     TopologicalSorter(graph).prepare()
 
 
-def test_every_part_has_a_rung_and_every_rung_exists() -> None:
-    there = {part_of(file) for file in files()}
-    assert there == set(RANKS)
+def test_every_part_has_a_rung() -> None:
+    assert {part_of(file) for file in files()} <= RANKS.keys()
 
 
 def test_importing_the_verify_path_imports_no_torch() -> None:
