@@ -1,0 +1,354 @@
+"""Alignment: undo channel permutation, dummy channels and renaming against a committed frame (DESIGN 6).
+
+The reference is the committed frame only: it was fixed before any target bit existed and no move changes it, so choosing the
+order of a suspect's channels by overlap with it tells nothing about the bits, and the tests' null hypotheses stay exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.errors import FormatError
+from ticketguard.graph.assignment import LayerView, Problem, descend, start
+from ticketguard.graph.cells import Layer, cell_counts
+from ticketguard.graph.dummies import Merge, Reduced, apply_merges, reduce_dummies
+from ticketguard.graph.groups import Axis, Indices, Segment, Symmetry, fixed_axis, length
+from ticketguard.graph.layout import Weights, gather, take, widen
+from ticketguard.graph.matching import Counts, Matched, match, rematch, trimmed
+from ticketguard.graph.support import edges
+
+# Overlap of the channels as stored from which it is worth descending from there too: an attacker may permute a part.
+PARTLY_IN_PLACE = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """How a suspect maps onto the registered layout.
+
+    `names`: registered parameter -> suspect tensor; `choice`: per group, the suspect's channel for each registered channel
+    (int64, -1 for none); `axes`: the suspect's own axes; `merges`: copies of channels merged first; `undone`: what was
+    undone, in words; `notes`: what could not be read; `overlap`: frame overlap in [0, 1] (`lineage`); `counts`: the suspect's
+    cell counts in registered layout; `sweeps`: of the descent.
+    """
+
+    layers: tuple[Layer, ...]
+    symmetry: Symmetry
+    names: Mapping[str, str]
+    choice: Mapping[int, Indices]
+    axes: Mapping[str, tuple[Axis | None, ...]]
+    merges: tuple[Merge, ...] = ()
+    undone: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    overlap: float = 0.0
+    counts: Counts = field(default_factory=dict)
+    sweeps: int = 0
+
+    def apply(self, weights: Weights) -> dict[str, NDArray[Any]]:
+        """The suspect's layers in registered names, shapes and channel order; layers that were not found are left out.
+
+        `weights` holds the suspect's tensors under their own names. Channels that the suspect lacks are zero.
+        """
+        given = {name: np.asarray(weights[source]) for name, source in self.names.items()}
+        merged = apply_merges(given, self.axes, self.merges)
+        result = {}
+        for layer in self.layers:
+            if layer.name in self.names:
+                array = _two_or_more(np.asarray(merged[layer.name]), layer)
+                for dimension, axis in enumerate(_axes(layer, self.symmetry)):
+                    source = self.axes[layer.name][dimension]
+                    if source is not None and axis is not None:
+                        array = take(array, dimension, gather(axis, source, self.choice))
+                result[layer.name] = np.ascontiguousarray(array)
+        return result
+
+
+def align(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry | None, suspect: Weights) -> Alignment:
+    """Align a suspect's weights to the committed frame `reference` (cell counts by layer name).
+
+    `suspect`: effective weights under its own names, any floating dtype. Without `symmetry` only names are matched. The result
+    is a function of the suspect and the frame alone, in exact arithmetic; among equals channels stay where they are.
+    Raises `FormatError` when the symmetry does not describe the layers.
+    """
+    symmetry = Symmetry() if symmetry is None else symmetry
+    _check(reference, layers, symmetry)
+    shapes = {name: tuple(np.shape(suspect[name])) for name in suspect}
+    matched = match(layers, symmetry, shapes)
+    best = _align_matched(reference, layers, symmetry, suspect, matched)
+    if matched.renamed and best.counts:
+        present = [layer for layer in layers if layer.name in matched.names]
+        counts = {layer.name: _raw_counts(layer, suspect[matched.names[layer.name]], reference) for layer in present}
+        other = rematch(matched, layers, reference, counts)
+        if other.names != matched.names:
+            second = _align_matched(reference, layers, symmetry, suspect, other)
+            best = second if second.overlap > best.overlap else best
+    return best
+
+
+def lineage(reference: Counts, suspect: Counts) -> float:
+    """Frame overlap in [0, 1]: correlation of cell counts about each layer's mean, over the layers both have.
+
+    1 for the same frame, about 0 for unrelated ones as stored (alignment raises it). Unkeyed: models pruned from one ancestor
+    overlap too, so it is shown beside controls and decides nothing.
+    """
+    product = one = two = 0.0
+    for name, counts in suspect.items():
+        if name in reference and reference[name].shape == counts.shape:
+            a = reference[name] - reference[name].mean()
+            b = counts - counts.mean()
+            product += float((a * b).sum())
+            one += float((a * a).sum())
+            two += float((b * b).sum())
+    return max(0.0, min(1.0, product / np.sqrt(one * two))) if one > 0 and two > 0 else 0.0
+
+
+def _check(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry) -> None:
+    for layer in layers:
+        if layer.name not in reference or reference[layer.name].shape != (layer.rows, layer.cells_per_row):
+            raise FormatError(f"reference frame: layer {layer.name} is missing or has another shape than registered")
+        for dimension, axis in enumerate(_axes(layer, symmetry)):
+            if axis is not None and length(axis) != layer.shape[dimension]:
+                raise FormatError(
+                    f"symmetry of {layer.name}: dimension {dimension} has {length(axis)} positions, the layer "
+                    f"{layer.shape[dimension]}"
+                )
+
+
+def _axes(layer: Layer, symmetry: Symmetry) -> tuple[Axis, Axis]:
+    """Output and input axis of a layer; fixed where the symmetry says nothing."""
+    rows, columns = symmetry.axis(layer.name, 0), symmetry.axis(layer.name, 1)
+    return (rows or fixed_axis(layer.shape[0]), columns or fixed_axis(layer.shape[1]))
+
+
+def _two_or_more(array: NDArray[Any], layer: Layer) -> NDArray[Any]:
+    """A suspect's tensor with the layer's number of dimensions (1 x 1 kernels are stored either way)."""
+    shape = trimmed(array.shape)
+    return array.reshape(shape + (1,) * (len(layer.shape) - len(shape)))
+
+
+def _raw_counts(layer: Layer, weights: NDArray[Any], reference: Counts) -> NDArray[np.int64]:
+    array = _two_or_more(np.asarray(weights), layer)
+    kept = edges(layer, array, int(reference[layer.name].sum()))
+    return cell_counts(replace(layer, shape=tuple(array.shape)), kept)
+
+
+def _align_matched(
+    reference: Counts, layers: Sequence[Layer], symmetry: Symmetry, suspect: Weights, matched: Matched
+) -> Alignment:
+    """Alignment under one matching of names."""
+    by_name = {layer.name: layer for layer in layers}
+    arrays = {
+        name: _two_or_more(np.asarray(suspect[source]), by_name[name])
+        if name in by_name
+        else np.asarray(suspect[source])
+        for name, source in matched.names.items()
+    }
+    sizes = _suspect_sizes(symmetry, by_name, arrays)
+    axes, misfits = _suspect_axes(symmetry, by_name, arrays, sizes)
+    arrays = {name: array for name, array in arrays.items() if name in axes}
+    reduced = reduce_dummies(arrays, axes, symmetry, sizes) if _wider(symmetry, sizes) else None
+    present = [layer for layer in layers if layer.name in arrays]
+    left = _channels_left(sizes, reduced)
+    views = [
+        _view(layer, symmetry, arrays if reduced is None else reduced.weights, axes, left, reference)
+        for layer in present
+    ]
+    problem = Problem(
+        views=views,
+        sizes=tuple(group.size for group in symmetry.groups),
+        suspect_sizes=tuple(len(channels) for channels in left),
+    )
+    names = [layer.name for layer in present]
+    inner, sweeps = _best_order(problem, names)
+    counts = dict(zip(names, (view.aligned(inner) for view in views), strict=True))
+    choice = {
+        g: np.where(order >= 0, left[g][np.maximum(order, 0)], -1) if len(left[g]) else order
+        for g, order in inner.items()
+    }
+    kept = {name: source for name, source in matched.names.items() if name in axes}
+    return Alignment(
+        layers=tuple(layers),
+        symmetry=symmetry,
+        names=kept,
+        choice=choice,
+        axes=axes,
+        merges=() if reduced is None else reduced.merges,
+        undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched),
+        notes=_notes(layers, kept, misfits),
+        overlap=lineage(reference, counts),
+        counts=counts,
+        sweeps=sweeps,
+    )
+
+
+def _best_order(problem: Problem, names: Sequence[str]) -> tuple[dict[int, Indices], int]:
+    """The best of: channels as stored, a descent from there when they seem partly in place, a descent from features."""
+    stored = problem.identity()
+    best, best_score, sweeps = stored, problem.score(stored), 0
+    perfect = problem.perfect()
+    if best_score == perfect or not problem.touching:
+        return best, sweeps
+    as_stored = dict(zip(names, (view.aligned(stored) for view in problem.views), strict=True))
+    reference = dict(zip(names, (view.reference for view in problem.views), strict=True))
+    starts = [start(problem)]
+    if lineage(reference, as_stored) > PARTLY_IN_PLACE:
+        starts.insert(0, stored)
+    for first in starts:
+        found, score, used = descend(problem, first)
+        sweeps += used
+        if score > best_score:
+            best, best_score = found, score
+        if best_score == perfect:
+            break
+    return best, sweeps
+
+
+def _wider(symmetry: Symmetry, sizes: Sequence[int]) -> bool:
+    return any(size > group.size for size, group in zip(sizes, symmetry.groups, strict=True))
+
+
+def _channels_left(sizes: Sequence[int], reduced: Reduced | None) -> list[Indices]:
+    kept = {} if reduced is None else reduced.kept
+    return [kept.get(g, np.arange(size, dtype=np.int64)) for g, size in enumerate(sizes)]
+
+
+def _all_axes(symmetry: Symmetry, layers: Mapping[str, Layer], name: str) -> tuple[Axis | None, ...]:
+    if name in layers:
+        return _axes(layers[name], symmetry)
+    return symmetry.axes.get(name, ())
+
+
+def _suspect_sizes(
+    symmetry: Symmetry, layers: Mapping[str, Layer], arrays: Mapping[str, NDArray[Any]]
+) -> tuple[int, ...]:
+    """Channels of every group in the suspect: from axes whose other segments are known, until nothing new is learnt."""
+    known: dict[int, int] = {}
+    pending = [
+        (axis, array.shape[dimension])
+        for name, array in arrays.items()
+        for dimension, axis in enumerate(_all_axes(symmetry, layers, name))
+        if axis is not None and dimension < array.ndim
+    ]
+    progress = True
+    while progress:
+        progress = False
+        for axis, total in pending:
+            open_groups = {s.group for s in axis if s.group is not None and s.group not in known}
+            if len(open_groups) == 1:
+                group = open_groups.pop()
+                size = _solve(axis, group, total, symmetry, known) if group is not None else None
+                if group is not None and size is not None:
+                    known[group] = size
+                    progress = True
+    return tuple(known.get(g, group.size) for g, group in enumerate(symmetry.groups))
+
+
+def _solve(axis: Axis, group: int, total: int, symmetry: Symmetry, known: Mapping[int, int]) -> int | None:
+    """Size of one group such that the axis has `total` positions; None when no size fits."""
+    sizes = [known.get(g, item.size) for g, item in enumerate(symmetry.groups)]
+    surplus = total - length(widen(axis, symmetry.groups, sizes))
+    own = symmetry.groups[group].size
+    step = sum(s.repeat for s in axis if s.group == group and s.start + s.count == own)
+    if step == 0 or surplus % step:
+        return None
+    size = own + surplus // step
+    return size if size >= 1 else None
+
+
+def _suspect_axes(
+    symmetry: Symmetry, layers: Mapping[str, Layer], arrays: Mapping[str, NDArray[Any]], sizes: Sequence[int]
+) -> tuple[dict[str, tuple[Axis | None, ...]], list[str]]:
+    """The suspect's own axes by registered name, and the parameters whose shape fits no reading of its channels."""
+    fitting, misfits = {}, []
+    for name, array in arrays.items():
+        own = tuple(
+            None if axis is None else widen(axis, symmetry.groups, sizes) for axis in _all_axes(symmetry, layers, name)
+        )
+        if all(axis is None or (d < array.ndim and length(axis) == array.shape[d]) for d, axis in enumerate(own)):
+            fitting[name] = own
+        elif name in layers:
+            misfits.append(name)
+    return fitting, misfits
+
+
+def _view(
+    layer: Layer,
+    symmetry: Symmetry,
+    arrays: Mapping[str, NDArray[Any]],
+    axes: Mapping[str, tuple[Axis | None, ...]],
+    left: Sequence[Indices],
+    reference: Counts,
+) -> LayerView:
+    """One layer of the problem: reference counts, and the suspect's counts over the channels that are left."""
+    rows, columns = _axes(layer, symmetry)
+    sizes = [len(channels) for channels in left]
+    array = np.asarray(arrays[layer.name])
+    narrow_rows, narrow_columns = (widen(axis, symmetry.groups, sizes) for axis in (rows, columns))
+    for dimension, (axis, source) in enumerate(zip((narrow_rows, narrow_columns), axes[layer.name], strict=True)):
+        if source is not None and length(axis) != length(source):
+            array = take(array, dimension, gather(axis, source, dict(enumerate(left))))
+    support = edges(layer, array, int(reference[layer.name].sum()))
+    whole = layer.kernel > 1 and layer.cell == layer.kernel
+    matrix = support.reshape(array.shape[0], array.shape[1], -1)
+    counts = matrix.sum(axis=2, dtype=np.int64) if whole else matrix.reshape(len(matrix), -1).astype(np.int64)
+    repeated = 1 if whole else layer.kernel
+    return LayerView(
+        reference=reference[layer.name],
+        suspect=counts,
+        rows=rows,
+        columns=_repeat(columns, repeated),
+        suspect_rows=narrow_rows,
+        suspect_columns=_repeat(narrow_columns, repeated),
+        block=0 if whole else layer.cell,
+    )
+
+
+def _repeat(axis: Axis, times: int) -> Axis:
+    if times == 1:
+        return axis
+    return tuple(
+        Segment(group=None, count=s.count * times) if s.group is None else replace(s, repeat=s.repeat * times)
+        for s in axis
+    )
+
+
+def _undone(
+    symmetry: Symmetry,
+    problem: Problem,
+    inner: Mapping[int, Indices],
+    choice: Mapping[int, Indices],
+    sizes: Sequence[int],
+    reduced: Reduced | None,
+    matched: Matched,
+) -> tuple[str, ...]:
+    """What was undone, in words."""
+    words = []
+    moved = {g: int((np.diff(order[order >= 0]) < 0).any()) for g, order in choice.items() if g in problem.touching}
+    groups = sum(moved.values())
+    if groups:
+        stored = problem.identity()
+        channels = sum(int((inner[g] != stored[g]).sum()) for g, changed in moved.items() if changed)
+        words.append(f"permuted in {groups} groups ({channels} channels moved)")
+    merged = 0 if reduced is None else reduced.merged
+    dropped = sum(max(0, size - group.size) for size, group in zip(sizes, symmetry.groups, strict=True)) - merged
+    if merged:
+        words.append(f"{merged} copies of channels merged")
+    if dropped > 0:
+        words.append(f"{dropped} dummy channels dropped")
+    if matched.renamed:
+        words.append(f"{len(matched.renamed)} renamed layers found by shape")
+    return tuple(words)
+
+
+def _notes(layers: Sequence[Layer], kept: Mapping[str, str], misfits: Sequence[str]) -> tuple[str, ...]:
+    notes = []
+    absent = [layer.name for layer in layers if layer.name not in kept and layer.name not in misfits]
+    if absent:
+        notes.append(f"{len(absent)} of {len(layers)} layers have no counterpart in the suspect")
+    if misfits:
+        notes.append(f"{len(misfits)} layers have a shape that no widening of the registered channels explains")
+    return tuple(notes)

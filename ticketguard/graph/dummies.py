@@ -1,0 +1,220 @@
+"""Dummy channels of a widened suspect: split channels are merged, channels that nothing reads are dropped (DESIGN 6).
+
+Only groups that are wider than the reference are touched. A *split* channel is several copies of one (equal incoming weights
+up to a positive scale, batch norm and bias included) whose outgoing weights share the original's; a *clique* is copies whose
+outgoing weights cancel. Both are undone by adding up outgoing weights, from the input forward, because copies of a channel
+become equal only once the copies it reads have been merged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.graph.groups import Axis, Indices, Symmetry
+from ticketguard.graph.layout import Weights, slots
+
+TOLERANCE = 1e-4
+DUST = 1e-6
+ROUNDS = 4
+
+Floats = NDArray[np.float64]
+Axes = Mapping[str, tuple[Axis | None, ...]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Channel `dropped` of `group` is `ratio` times channel `kept`; its outgoing weights were added to that one's."""
+
+    group: int
+    kept: int
+    dropped: int
+    ratio: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reduced:
+    """A suspect without its dummies: channels left in each group (suspect numbering), merges, and counts for the report.
+
+    `weights` are those of the suspect with merges done; channels are still in their places.
+    """
+
+    weights: dict[str, NDArray[np.generic]]
+    kept: Mapping[int, Indices]
+    merges: tuple[Merge, ...]
+    merged: int
+    unread: int
+
+
+def reduce_dummies(weights: Weights, axes: Axes, symmetry: Symmetry, sizes: Sequence[int]) -> Reduced:
+    """Merge copies and drop unread channels in every group whose size in `sizes` exceeds the reference's.
+
+    `weights`: the suspect by registered name; `axes`: its own axes (registered ones widened).
+    """
+    work = {name: np.array(array) for name, array in weights.items()}
+    wide = [g for g, group in enumerate(symmetry.groups) if sizes[g] > group.size]
+    left = {g: np.arange(sizes[g], dtype=np.int64) for g in wide}
+    merges: list[Merge] = []
+    for _ in range(ROUNDS):
+        found = [merge for g in wide for merge in _merge_group(work, axes, symmetry, g, left)]
+        merges += found
+        if not found:
+            break
+    unread = 0
+    for g in wide:
+        alive = _read_channels(work, axes, symmetry, g, left[g])
+        if len(alive) >= symmetry.groups[g].size:
+            unread += len(left[g]) - len(alive)
+            left[g] = alive
+    return Reduced(weights=work, kept=left, merges=tuple(merges), merged=len(merges), unread=unread)
+
+
+def apply_merges(weights: Weights, axes: Axes, merges: Sequence[Merge]) -> dict[str, NDArray[np.generic]]:
+    """The weights after the given merges, in order: outgoing weights of dropped channels added to the kept one's."""
+    result = {name: np.array(array) for name, array in weights.items()} if merges else dict(weights)
+    for merge in merges:
+        for name, dimension, positions in _uses(axes, merge.group, incoming=False):
+            if name in result:
+                _add(result[name], dimension, positions[merge.kept], positions[merge.dropped], merge.ratio)
+    return result
+
+
+def _uses(axes: Axes, group: int, *, incoming: bool) -> list[tuple[str, int, Indices]]:
+    """Parameters that make (dimension 0) or read (later dimensions) the group, with the positions of its channels."""
+    found = []
+    for name, own in axes.items():
+        for dimension, axis in enumerate(own):
+            if axis is not None and (dimension == 0) == incoming and any(s.group == group for s in axis):
+                found.append((name, dimension, slots(axis, group)))
+    return found
+
+
+def _add(array: NDArray[np.generic], dimension: int, kept: Indices, dropped: Indices, ratio: float) -> None:
+    """Add `ratio` times the dropped slice to the kept one, which becomes exactly zero where they cancel to rounding."""
+    view = np.moveaxis(array, dimension, 0)
+    one, two = view[kept].astype(np.float64), ratio * view[dropped].astype(np.float64)
+    with np.errstate(invalid="ignore", over="ignore"):
+        total = one + two
+        total[np.abs(total) <= DUST * (np.abs(one) + np.abs(two))] = 0.0
+        view[kept] = total.astype(array.dtype)
+    view[dropped] = 0
+
+
+def _merge_group(
+    work: dict[str, NDArray[np.generic]], axes: Axes, symmetry: Symmetry, group: int, left: dict[int, Indices]
+) -> list[Merge]:
+    """Merge the copies among the channels of one group that are left; updates `work` and `left`."""
+    incoming, scale = _incoming(work, axes, symmetry, group)
+    if incoming is None:
+        return []
+    merges = []
+    for cluster in _clusters(incoming[left[group]]):
+        kept, *copies = left[group][cluster].tolist()
+        merges += [Merge(group=group, kept=kept, dropped=c, ratio=float(scale[c] / scale[kept])) for c in copies]
+    readers = _uses(axes, group, incoming=False)
+    for merge in merges:
+        for name, dimension, positions in readers:
+            if name in work:
+                _add(work[name], dimension, positions[merge.kept], positions[merge.dropped], merge.ratio)
+    left[group] = np.setdiff1d(left[group], [merge.dropped for merge in merges])
+    return merges
+
+
+def _incoming(
+    work: Mapping[str, NDArray[np.generic]], axes: Axes, symmetry: Symmetry, group: int
+) -> tuple[Floats | None, Floats]:
+    """What each channel of a group computes from its inputs: rows of unit length (zero for none), and their lengths.
+
+    Where the group is not scalable lengths are part of the comparison, and all scales are 1.
+    """
+    parts: list[Floats] = []
+    linked: set[str] = set()
+    for name, _, positions in _uses(axes, group, incoming=True):
+        if name in work and work[name].ndim >= 2:
+            rows, names = _effective_rows(work, symmetry, name)
+            parts.append(rows[positions].reshape(len(positions), -1))
+            linked |= names
+    loose = [
+        np.asarray(work[name], dtype=np.float64)[positions]
+        for name, _, positions in _uses(axes, group, incoming=True)
+        if name in work and work[name].ndim == 1 and name not in linked
+    ]
+    if not parts:
+        return None, np.ones(0)
+    rows = np.nan_to_num(np.concatenate(parts, axis=1), nan=0.0, posinf=0.0, neginf=0.0)
+    lengths = np.sqrt((rows * rows).sum(axis=1))
+    typical = float(np.median(lengths[lengths > 0])) if np.any(lengths > 0) else 1.0
+    unit = np.divide(rows, lengths[:, None], out=np.zeros_like(rows), where=lengths[:, None] > 0)
+    if symmetry.groups[group].scalable and not loose:
+        return unit, np.where(lengths > 0, lengths, 1.0)
+    unscaled = [rows / typical, *(np.nan_to_num(part.reshape(len(part), -1)) for part in loose)]
+    unscaled[0][lengths == 0] = 0.0
+    stacked = np.concatenate(unscaled, axis=1)
+    stacked[lengths == 0] = 0.0
+    return stacked, np.ones(len(lengths))
+
+
+def _effective_rows(work: Mapping[str, NDArray[np.generic]], symmetry: Symmetry, name: str) -> tuple[Floats, set[str]]:
+    """Rows of a layer with its bias and batch norm folded in: shape (O, fan-in + 1); and the parameters that were used."""
+    weight = np.asarray(work[name], dtype=np.float64)
+    rows = weight.reshape(len(weight), -1)
+    bias_name = symmetry.biases.get(name)
+    used: set[str] = set()
+    shift = np.zeros(len(rows))
+    if bias_name in work and bias_name is not None:
+        shift = np.asarray(work[bias_name], dtype=np.float64)
+        used.add(bias_name)
+    norm = symmetry.norms.get(name)
+    if norm is not None and {norm.mean, norm.variance} <= set(work):
+        names = [n for n in (norm.mean, norm.variance, norm.scale, norm.shift) if n is not None and n in work]
+        used |= set(names)
+        values = {n: np.asarray(work[n], dtype=np.float64) for n in names}
+        with np.errstate(invalid="ignore", divide="ignore"):
+            factor = 1.0 / np.sqrt(values[norm.variance] + norm.epsilon)
+        if norm.scale in values:
+            factor = factor * values[norm.scale]
+        shift = (shift - values[norm.mean]) * factor
+        if norm.shift in values:
+            shift = shift + values[norm.shift]
+        rows = rows * factor[:, None]
+    return np.concatenate([rows, shift[:, None]], axis=1), used
+
+
+def _clusters(rows: Floats) -> list[NDArray[np.int64]]:
+    """Sets of two or more non-zero rows that are equal to `TOLERANCE`, each in ascending order."""
+    present = np.flatnonzero(np.any(rows != 0, axis=1))
+    if len(present) < 2:
+        return []
+    # A fixed direction: close rows have close projections, so only neighbours in that order need comparing.
+    direction = np.cos(np.arange(1, rows.shape[1] + 1, dtype=np.float64) * 1.7) / np.sqrt(rows.shape[1])
+    projected = (rows[present] * direction).sum(axis=1)
+    order = present[np.argsort(projected, kind="stable")]
+    breaks = np.flatnonzero(np.diff(np.sort(projected, kind="stable")) > TOLERANCE) + 1
+    result = []
+    for run in np.split(order, breaks):
+        remaining = np.sort(run)
+        while len(remaining) > 1:
+            close = np.sqrt(((rows[remaining] - rows[remaining[0]]) ** 2).sum(axis=1)) <= TOLERANCE
+            if close.sum() > 1:
+                result.append(remaining[close])
+            remaining = remaining[~close]
+    return result
+
+
+def _read_channels(
+    work: Mapping[str, NDArray[np.generic]], axes: Axes, symmetry: Symmetry, group: int, left: Indices
+) -> Indices:
+    """Channels that some layer reads: strength (incoming length times largest outgoing weight) above rounding."""
+    incoming, scale = _incoming(work, axes, symmetry, group)
+    strength = np.zeros(int(left.max()) + 1 if incoming is None else len(scale))
+    for name, dimension, positions in _uses(axes, group, incoming=False):
+        if name in work:
+            moved = np.moveaxis(np.abs(np.nan_to_num(np.asarray(work[name], dtype=np.float64))), dimension, 0)
+            largest = moved.reshape(len(moved), -1).max(axis=1)[positions].max(axis=1)
+            strength[: len(largest)] = np.maximum(strength[: len(largest)], largest)
+    if incoming is not None:
+        strength = strength * scale
+    return left[strength[left] > DUST * float(strength[left].max(initial=0.0))]

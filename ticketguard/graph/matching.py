@@ -1,0 +1,111 @@
+"""Which tensor of a suspect is which registered parameter: by name, then by shape and order, then by degrees."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.graph.cells import Layer
+from ticketguard.graph.groups import Symmetry
+
+# What wrappers put in front of every parameter name: DataParallel, torch.compile, Lightning and Hugging Face modules.
+PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|_forward_module|state_dict)\.)+")
+
+Shape = tuple[int, ...]
+Counts = Mapping[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Matched:
+    """Registered parameter name -> suspect tensor name, for those that were found; `renamed`: layers found otherwise."""
+
+    names: Mapping[str, str]
+    renamed: tuple[str, ...] = ()
+
+
+def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shape]) -> Matched:
+    """Match registered layers and the other parameters of `symmetry` to a suspect's tensors of these `shapes`.
+
+    Layers: by name without wrapper prefixes, then the missing ones to unclaimed tensors of equal shape in order, then to
+    unclaimed tensors that are at least as large, in order. Other parameters (norms, biases): by name only, and only when no
+    layer had to be matched otherwise, since a name says nothing in a renamed file.
+    """
+    clean = {PREFIX.sub("", name): name for name in reversed(list(shapes))}
+    found: dict[str, str] = {}
+    for layer in layers:
+        name = clean.get(PREFIX.sub("", layer.name))
+        if name is not None and fits(layer.shape, shapes[name]):
+            found[layer.name] = name
+    renamed: list[str] = []
+    for accept in (same, fits):
+        free = [name for name in shapes if name not in set(found.values())]
+        for layer in layers:
+            if layer.name in found:
+                continue
+            name = next((name for name in free if accept(layer.shape, shapes[name])), None)
+            if name is not None:
+                found[layer.name] = name
+                free = free[free.index(name) + 1 :] if accept is fits else [other for other in free if other != name]
+                renamed.append(layer.name)
+    others = {}
+    if not renamed:
+        taken = set(found.values())
+        for name in symmetry.axes:
+            key = clean.get(PREFIX.sub("", name))
+            if name not in found and key is not None and key not in taken:
+                others[name] = key
+    return Matched(names={**found, **others}, renamed=tuple(renamed))
+
+
+def rematch(matched: Matched, layers: Sequence[Layer], reference: Counts, suspect: Counts) -> Matched:
+    """Reassign the layers that were matched by shape and order alone, among equal shapes, by their sorted degrees.
+
+    `suspect` holds counts by registered name under `matched`. Sorted row and column sums do not depend on the order of
+    channels, so a file whose layers were renamed, reordered and permuted is matched as well.
+    """
+    # Imported here because the verifier loads it for nothing else.
+    from scipy.optimize import linear_sum_assignment
+
+    names = dict(matched.names)
+    shapes = {layer.name: layer.shape for layer in layers}
+    classes: dict[Shape, list[str]] = {}
+    for name in matched.renamed:
+        if suspect[name].shape == reference[name].shape:
+            classes.setdefault(shapes[name], []).append(name)
+    for members in classes.values():
+        if len(members) > 1:
+            wanted = np.stack([_degrees(reference[name]) for name in members])
+            given = np.stack([_degrees(suspect[name]) for name in members])
+            cost = np.abs(wanted[:, None, :] - given[None, :, :]).sum(axis=2)
+            rows, columns = linear_sum_assignment(cost)
+            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
+                names[members[row]] = matched.names[members[column]]
+    return Matched(names=names, renamed=matched.renamed)
+
+
+def _degrees(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.concatenate([np.sort(counts.sum(axis=1)), np.sort(counts.sum(axis=0))])
+
+
+def trimmed(shape: Shape) -> Shape:
+    """A shape without trailing ones beyond two dimensions: 1 x 1 convolutions are stored either way."""
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape
+
+
+def same(shape: Shape, other: Shape) -> bool:
+    """Equal shapes, 1 x 1 kernels aside."""
+    return trimmed(shape) == trimmed(other)
+
+
+def fits(shape: Shape, other: Shape) -> bool:
+    """`other` is a version of `shape` with other channel numbers: equal rank and kernel, and no size below a quarter."""
+    one, two = trimmed(shape), trimmed(other)
+    if len(one) != len(two) or one[2:] != two[2:]:
+        return False
+    return all(4 * b >= a and b <= 16 * a for a, b in zip(one[:2], two[:2], strict=True))

@@ -1,0 +1,68 @@
+"""A suspect's support: which of its weights count as edges when it was filled, fine-tuned densely or rescaled."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.graph.cells import Layer
+
+ROUNDS = 12
+Floats = NDArray[np.float64]
+
+
+def suspect_support(weights: NDArray[Any], kept: int) -> NDArray[np.bool_]:
+    """Non-zero positions of a layer's weights; only the `kept` largest, equilibrated, when there are more of them.
+
+    NaN and infinity rank as the smallest non-zero values. Ties go to the earlier position, so the answer is exact.
+    """
+    magnitude = np.abs(np.asarray(weights, dtype=np.float64))
+    support: NDArray[np.bool_] = np.asarray(magnitude != 0)
+    if int(support.sum()) <= kept:
+        return support
+    scores = equilibrated(np.where(np.isfinite(magnitude), magnitude, 0.0)).ravel()
+    chosen = np.zeros(scores.size, dtype=np.bool_)
+    if kept > 0:
+        least = np.partition(scores, scores.size - kept)[scores.size - kept]
+        above = scores > least
+        ties = np.flatnonzero(scores == least)[: kept - int(above.sum())]
+        chosen |= above
+        chosen[ties] = True
+    return np.asarray(chosen.reshape(support.shape) & support)
+
+
+def equilibrated(magnitude: Floats) -> Floats:
+    """Magnitudes (O, I, ...) divided by row and input-channel scales until each has the same root mean square.
+
+    Rescaling rows or input channels by positive numbers changes nothing once the rounds have converged. Sums run along the
+    first axis of contiguous arrays, which numpy adds in order: the result does not depend on the machine's vector width.
+    """
+    largest = magnitude.max(initial=0.0)
+    if largest == 0.0:
+        return magnitude
+    scaled = magnitude / largest
+    rows, inputs = scaled.shape[0], scaled.shape[1] if scaled.ndim > 1 else 1
+    kernels = np.ascontiguousarray((scaled * scaled).reshape(rows, inputs, -1).transpose(2, 0, 1))
+    energy = np.add.reduce(kernels, axis=0)
+    row_scale, input_scale = np.ones(rows), np.ones(inputs)
+    turned = np.ascontiguousarray(energy.T)
+    for _ in range(ROUNDS):
+        row_scale = _inverse(np.add.reduce(turned * input_scale[:, None], axis=0))
+        input_scale = _inverse(np.add.reduce(energy * row_scale[:, None], axis=0))
+    shape = (rows, inputs) + (1,) * (scaled.ndim - 2) if scaled.ndim > 1 else (rows,)
+    factor = np.sqrt(row_scale[:, None] * input_scale[None, :]).reshape(shape)
+    return np.asarray(scaled * factor)
+
+
+def _inverse(totals: Floats) -> Floats:
+    """One over each total; 1 where it is zero."""
+    return np.divide(1.0, totals, out=np.ones_like(totals), where=totals > 0)
+
+
+def edges(layer: Layer, weights: NDArray[Any], reference_kept: int) -> NDArray[np.bool_]:
+    """Support of a suspect's version of `layer`, whose shape may be larger: `reference_kept` edges per registered position."""
+    positions = int(np.prod(np.shape(weights), dtype=np.int64))
+    kept = reference_kept if positions == layer.positions else -(-reference_kept * positions // layer.positions)
+    return suspect_support(weights, kept)
