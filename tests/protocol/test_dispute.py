@@ -1,0 +1,206 @@
+"""Disputes: who was first, by marks, then by trusted time stamps, and otherwise nobody knows."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from ticketguard import signing
+from ticketguard.claims.timestamps import Stamp
+from ticketguard.errors import UsageError
+from ticketguard.storage.tensors import in_memory
+from ticketguard.verify.dispute import settle
+
+EARLY, LATE = (
+    Stamp(time=datetime(2026, 1, day, tzinfo=UTC), authority="CN=Test", beacon=bytes([day]) * 32) for day in (1, 20)
+)
+
+
+def settled(world, a, b, suspect, *, stamp_a=None, stamp_b=None, **options):
+    return settle(
+        a.case(suspect, stamp=stamp_a, **options),
+        b.case(suspect, leaf=1, stamp=stamp_b),
+        nonce=world.NONCE,
+        now=world.NOW,
+    )
+
+
+def passed(found):
+    return {check.name: check.passed for check in found.checks}
+
+
+@pytest.fixture(scope="module")
+def thief(world, owner):
+    """Signs the stolen model and shows the result as the original: the owner's mark is still in it."""
+    return world.make_party(7, owner.model)[0]
+
+
+@pytest.fixture(scope="module")
+def overwritten(thief):
+    return world_tensors(thief.model)
+
+
+def world_tensors(model):
+    return in_memory(dict(model.weights))
+
+
+def test_resigning_a_stolen_ticket_shows_the_first_mark(world, owner, thief, overwritten):
+    found = settled(world, owner, thief, overwritten)
+    assert found.outcome == "A PRIOR"
+    assert passed(found) == {
+        "A verifies": True,
+        "B verifies": True,
+        "A's mark in B's original": True,
+        "B's mark in A's original": False,
+    }
+    assert settled(world, thief, owner, overwritten).outcome == "B PRIOR"
+
+
+def test_time_stamps_do_not_outweigh_marks(world, owner, thief, overwritten):
+    """A thief's early stamp proves nothing when the owner's mark is in the thief's own original."""
+    assert settled(world, owner, thief, overwritten, stamp_a=LATE, stamp_b=EARLY).outcome == "A PRIOR"
+
+
+@pytest.fixture(scope="module")
+def decoy_thief(world, owner):
+    """Overwrites the stolen model, but shows a freshly made original with only the thief's mark in it.
+
+    The registration commits to the decoy's frame; the pairs are moved in the stolen model all the same.
+    """
+    return world.make_party(8, world.random_model(80))[0]
+
+
+def mark_over(party, model):
+    """The thief's pairs moved in somebody else's model, whatever its frame."""
+    from ticketguard.signatures import edge
+    from ticketguard.signatures.carriers import all_carriers
+
+    moved = {}
+    for layers in all_carriers(party.opening).values():
+        for name, carriers in layers.items():
+            moved.setdefault(name, []).append(edge.moves(carriers, model.mask[name]))
+    return edge.embed(model.mask, moved)
+
+
+def suspect_of(world, owner, thief):
+    mask = mark_over(thief, owner.model)
+    weights = {name: mask[name].astype("float32") for name in mask}
+    return in_memory(weights)
+
+
+def test_fresh_decoy_original_is_defeated_by_the_frame(world, owner, decoy_thief):
+    suspect = suspect_of(world, owner, decoy_thief)
+    found = settled(world, owner, decoy_thief, suspect, stamp_a=LATE, stamp_b=EARLY)
+    assert found.outcome == "A PRIOR"
+    facts = passed(found)
+    assert not facts["A's mark in B's original"]
+    assert not facts["B's mark in A's original"]
+    assert facts["A's frame in the suspect"]
+    assert not facts["B's frame in the suspect"]
+
+
+def test_decoy_against_an_unstamped_owner_is_undecided(world, owner, decoy_thief):
+    suspect = suspect_of(world, owner, decoy_thief)
+    for stamps in ({}, {"stamp_b": EARLY}):
+        found = settled(world, owner, decoy_thief, suspect, **stamps)
+        assert found.outcome == "UNDECIDED"
+        assert "unproven" in found.reason
+
+
+@pytest.fixture(scope="module")
+def frame_thief(world, owner):
+    """Registers the victim's frame and shows an original in which the owner's mark was scrambled away."""
+    base = world.random_in_frame(owner.model, 81)
+    return world.make_party(10, base)[0]
+
+
+def test_both_frames_in_the_suspect_the_earlier_stamp_decides(world, owner, frame_thief):
+    suspect = suspect_of(world, owner, frame_thief)
+    facts = passed(settled(world, owner, frame_thief, suspect))
+    assert facts["A's frame in the suspect"]
+    assert facts["B's frame in the suspect"]
+    assert settled(world, owner, frame_thief, suspect, stamp_a=EARLY, stamp_b=LATE).outcome == "A PRIOR"
+    assert settled(world, owner, frame_thief, suspect, stamp_a=LATE, stamp_b=EARLY).outcome == "B PRIOR"
+
+
+@pytest.mark.parametrize("stamps", [{}, {"stamp_a": EARLY}, {"stamp_b": EARLY}, {"stamp_a": EARLY, "stamp_b": EARLY}])
+def test_missing_or_equal_stamps_leave_it_undecided(world, owner, frame_thief, stamps):
+    suspect = suspect_of(world, owner, frame_thief)
+    assert settled(world, owner, frame_thief, suspect, **stamps).outcome == "UNDECIDED"
+
+
+def test_both_marks_in_both_originals_is_undecided_without_stamps(world, owner):
+    """Two owners of one base, each showing a copy that the other marked too."""
+    first, _ = world.make_party(11, owner.model)
+    second, _ = world.make_party(12, owner.model)
+    both = in_memory({n: m.astype("float32") for n, m in mark_over(second, first.model).items()})
+    a = world.with_original(first, both)
+    b = world.with_original(second, both)
+    found = settled(world, a, b, both)
+    facts = passed(found)
+    assert facts["A's mark in B's original"]
+    assert facts["B's mark in A's original"]
+    assert found.outcome == "UNDECIDED"
+    assert settled(world, a, b, both, stamp_a=LATE, stamp_b=EARLY).outcome == "B PRIOR"
+
+
+def test_one_key_is_one_claimant(world, owner):
+    again = world.make_party(1, world.random_model(1))[0]
+    found = settled(world, owner, again, world_tensors(owner.model), stamp_a=EARLY)
+    assert (found.outcome, "one key" in found.reason) == ("UNDECIDED", True)
+
+
+def test_claim_that_does_not_match_makes_no_dispute(world, owner, decoy_thief, unrelated):
+    found = settled(world, owner, decoy_thief, world_tensors(owner.model), stamp_b=EARLY)
+    assert (found.outcome, "only A's claim" in found.reason) == ("UNDECIDED", True)
+    found = settled(world, owner, decoy_thief, unrelated)
+    assert (found.outcome, "neither" in found.reason) == ("UNDECIDED", True)
+
+
+def test_suspect_with_neither_frame_is_undecided(world, owner, decoy_thief):
+    """Kept positions thinned to one pair of the two codes: evidence for both, no frame of either."""
+    keep = {}
+    for party in (owner, decoy_thief):
+        for layers in signing_carriers(party).values():
+            for name, carriers in layers.items():
+                flat = keep.setdefault(name, [])
+                flat.append((carriers.first, carriers.second, carriers.bits))
+    suspect = in_memory({name: spread(world.SHAPES[name], rows) for name, rows in keep.items()})
+    found = settled(world, owner, decoy_thief, suspect, stamp_a=EARLY, stamp_b=LATE)
+    assert (found.outcome, "neither registered frame" in found.reason) == ("UNDECIDED", True)
+
+
+def signing_carriers(party):
+    from ticketguard.signatures.carriers import all_carriers
+
+    return all_carriers(party.opening)
+
+
+def spread(shape, rows):
+    import numpy as np
+
+    flat = np.zeros(int(np.prod(shape)), dtype=np.float32)
+    for first, second, bits in rows:
+        flat[np.where(bits, first, second)] = 1
+    return flat.reshape(shape)
+
+
+def test_two_suspects_are_refused(world, owner, thief, overwritten, unrelated):
+    with pytest.raises(UsageError, match="one suspect"):
+        settle(owner.case(overwritten), thief.case(unrelated), nonce=world.NONCE, now=world.NOW)
+
+
+def test_reveals_are_checked_in_a_dispute_too(world, owner, thief, overwritten):
+    from ticketguard.errors import AuthenticityError
+
+    a, b = owner.case(overwritten), thief.case(overwritten, leaf=1)
+    with pytest.raises(AuthenticityError, match="expired"):
+        settle(a, b, nonce=world.NONCE, now=world.LATER + timedelta(days=1))
+    with pytest.raises(AuthenticityError, match="Merkle"):
+        settle(a, replace(b, reveal=replace(b.reveal, leaf=bytes(32))), nonce=world.NONCE, now=world.NOW)
+
+
+def test_signing_again_keeps_the_frame(world, owner, thief):
+    """Why rule (2) asks who stamped the frame first: a second signature leaves it as it was."""
+    assert thief.registered.registration.frame == owner.registered.registration.frame
+    assert signing.carrier_layers(owner.model.mask).keys() == thief.registered.registration.layers.keys()

@@ -1,0 +1,150 @@
+"""RFC 3161 time stamps: proof of a date from an authority that the reader pins, and a beacon nobody could foresee (DESIGN 3).
+
+The beacon is the hash of the SignerInfo signature octets, not of the token file: those octets are the only part of a token that
+its owner cannot vary. Needs the extra `timestamp` (rfc3161-client, asn1crypto), imported only when a token is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import urllib.error
+import urllib.request
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from ticketguard.claims.reveal import format_time
+from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
+from ticketguard.storage.atomic import read_bytes
+
+TOKEN_LIMIT = 1 << 18
+SHA256_OID = "2.16.840.1.101.3.4.2.1"
+QUERY_TYPE = "application/timestamp-query"
+TIMEOUT_S = 30.0
+# Orders of the NIST curves, for the smaller of s and n - s (SEC 2).
+_ORDERS = {
+    "secp256r1": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
+    "secp384r1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
+    "secp521r1": (1 << 521) - 0x5AE79787C40D069948033FEB708F65A2FC44A36477663B851449048E16EC79BF7,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stamp:
+    """A verified time stamp: `time` (UTC) by the authority's clock, its certificate's name, the 32-byte `beacon`."""
+
+    time: datetime
+    authority: str
+    beacon: bytes
+
+    def to_json(self) -> dict[str, str]:
+        """Date and authority, for reports."""
+        return {"time": format_time(self.time), "authority": self.authority}
+
+
+def request(payload: bytes) -> bytes:
+    """A DER time-stamp query for the SHA-256 of a signed payload, with a nonce, asking for the certificate."""
+    client = _client()
+    builder = client.TimestampRequestBuilder().data(payload).hash_algorithm(client.HashAlgorithm.SHA256)
+    query: bytes = builder.nonce(nonce=True).cert_request(cert_request=True).build().as_bytes()
+    return query
+
+
+def obtain(payload: bytes, url: str) -> bytes:
+    """Ask the authority at `url` (http or https) for a time stamp of `payload`; the DER response, not verified yet."""
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url[:80]!r} is not the http or https address of a time-stamp authority")
+    query = urllib.request.Request(url, data=request(payload), headers={"Content-Type": QUERY_TYPE})  # noqa: S310
+    try:
+        with urllib.request.urlopen(query, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the scheme was checked
+            token: bytes = answer.read(TOKEN_LIMIT + 1)
+    except (urllib.error.URLError, OSError) as problem:
+        raise StorageError(f"{url}: no answer from the time-stamp authority ({problem})") from problem
+    return token
+
+
+def verify(token: bytes, payload: bytes, roots: Sequence[x509.Certificate], *, where: str = "time stamp") -> Stamp:
+    """Check a DER time-stamp response over `payload` against pinned root certificates.
+
+    The imprint must be the payload's SHA-256, the chain must end at one of `roots` at the stamped time, and there must be
+    exactly one signer. Raises `FormatError` for what is no response, `AuthenticityError` for one that does not hold.
+    """
+    client = _client()
+    if not roots:
+        raise UsageError("a time stamp is only worth something under a root that you trust: pin one")
+    try:
+        response = client.decode_timestamp_response(token)
+        algorithm = response.tst_info.message_imprint.hash_algorithm.dotted_string
+    except ValueError as problem:
+        raise FormatError(f"{where}: not an RFC 3161 time-stamp response ({problem})") from problem
+    if algorithm != SHA256_OID:
+        raise AuthenticityError(f"{where}: the imprint is not SHA-256")
+    verifier = client.VerifierBuilder(roots=list(roots)).build()
+    try:
+        verifier.verify(response, hashlib.sha256(payload).digest())
+    except (client.VerificationError, ValueError) as problem:
+        raise AuthenticityError(f"{where}: does not verify ({problem})") from problem
+    signature, certificate = _signer(response.time_stamp_token(), where)
+    return Stamp(
+        time=response.tst_info.gen_time.replace(tzinfo=UTC, microsecond=0),
+        authority=certificate.subject.rfc4514_string(),
+        beacon=hashlib.sha256(_canonical_signature(signature, certificate, where)).digest(),
+    )
+
+
+def load_roots(path: Path) -> list[x509.Certificate]:
+    """Pinned root certificates from a PEM file."""
+    try:
+        return x509.load_pem_x509_certificates(read_bytes(path, limit=TOKEN_LIMIT))
+    except ValueError as problem:
+        raise FormatError(f"{path}: no PEM certificates") from problem
+
+
+def read_stamp(path: Path, payload: bytes, roots: Sequence[x509.Certificate]) -> Stamp:
+    """Read and verify a response file (.tsr)."""
+    return verify(read_bytes(path, limit=TOKEN_LIMIT), payload, roots, where=str(path))
+
+
+def _signer(token: bytes, where: str) -> tuple[bytes, x509.Certificate]:
+    """Signature octets and certificate of the one signer of a CMS token that has been verified."""
+    from asn1crypto import cms
+
+    signed = cms.ContentInfo.load(token, strict=True)["content"]
+    if len(signed["signer_infos"]) != 1:
+        raise AuthenticityError(f"{where}: {len(signed['signer_infos'])} signers, exactly one is expected")
+    info = signed["signer_infos"][0]
+    wanted = info["sid"].chosen
+    for choice in signed["certificates"]:
+        certificate = choice.chosen
+        if certificate.issuer == wanted["issuer"] and certificate.serial_number == wanted["serial_number"].native:
+            return info["signature"].native, x509.load_der_x509_certificate(certificate.dump())
+    raise AuthenticityError(f"{where}: the signer's certificate is not in the token; ask the authority to include it")
+
+
+def _canonical_signature(signature: bytes, certificate: x509.Certificate, where: str) -> bytes:
+    """The octets; for ECDSA with the smaller of s and n - s, because anyone can swap the two in a valid token."""
+    public = certificate.public_key()
+    if not isinstance(public, ec.EllipticCurvePublicKey):
+        return signature
+    order = _ORDERS.get(public.curve.name)
+    if order is None:
+        raise AuthenticityError(
+            f"{where}: the authority signs on the curve {public.curve.name}, which is not supported"
+        )
+    r, s = decode_dss_signature(signature)
+    return encode_dss_signature(r, min(s, order - s))
+
+
+def _client() -> Any:
+    try:
+        import asn1crypto  # noqa: F401 - missing together with the other, or not at all
+        import rfc3161_client
+    except ImportError as problem:
+        raise UsageError("time stamps need the extra: pip install 'ticketguard[timestamp]'") from problem
+    return rfc3161_client

@@ -1,0 +1,232 @@
+"""The judge: recomputes everything from public files, tests the claim's own subject and controls, then the suspect (DESIGN 8).
+
+What fails a check of form or of cryptography raises; what fails statistically makes the claim void, which is a result.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from math import ceil, floor
+from typing import Any, Literal
+
+from ticketguard.claims import manifest, ownership, reveal
+from ticketguard.claims.opening import Opening
+from ticketguard.claims.ownership import OwnershipClaim
+from ticketguard.claims.registration import GRINDING_BITS, Counts, Registration, frame_digest
+from ticketguard.claims.reveal import Reveal, SuspectKind
+from ticketguard.claims.timestamps import Stamp
+from ticketguard.errors import AuthenticityError, UsageError
+from ticketguard.evidence import Evidence, Rule, Verdict, decide
+from ticketguard.storage.tensors import TensorFile
+from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.render import Images, render
+from ticketguard.triggers.score import trigger_tests
+from ticketguard.verify.transcript import Transcript, trigger_answers
+from ticketguard.verify.verifier import Examiner
+
+# Evidence in a signed verdict is rounded down to 1/1024 bit, so that another processor's last digits do not change it.
+GRAIN = 1024
+
+Outcome = Literal["MATCH", "NO MATCH", "INCONCLUSIVE", "VOID"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One thing that was checked, whether it held, and a sentence about it."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """Public files of one case, as values whose signatures were verified when they were read.
+
+    `registration` and `claim` with their exact payloads; `reveal` likewise; `reference`: the frame of the released ticket;
+    `original`: the model that the claim names; exactly one of `suspect` (weights) and `transcript`; `controls`: known ancestors
+    and independent models, which must not match; `stamp`: a trusted time stamp of the registration, or None.
+    """
+
+    registration: Registration
+    registration_payload: bytes
+    claim: OwnershipClaim
+    claim_payload: bytes
+    reveal: Reveal
+    reveal_payload: bytes
+    reference: Counts
+    original: TensorFile
+    suspect: TensorFile | None = None
+    transcript: Transcript | None = None
+    controls: Sequence[TensorFile] = ()
+    stamp: Stamp | None = None
+    own_images: Images | None = None
+
+    @property
+    def kind(self) -> SuspectKind:
+        """What the suspect is known by."""
+        return "weights" if self.suspect is not None else "transcript"
+
+    @property
+    def suspect_digest(self) -> str:
+        """Manifest or transcript digest of the suspect. Raises `UsageError` unless exactly one of the two is given."""
+        if (self.suspect is None) == (self.transcript is None):
+            raise UsageError("a case has one suspect: its weights, or a transcript of its answers")
+        return digest_of(self.suspect) if self.suspect is not None else self.transcript.digest  # type: ignore[union-attr]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The outcome with everything that led to it; `claims.verdicts` signs it.
+
+    `verdict` is about the suspect, `original` about the claim's own subject, `controls` about each control by its digest.
+    VOID means that the claim's mark is missing from its own subject, or present in a control.
+    """
+
+    outcome: Outcome
+    reason: str
+    checks: tuple[Check, ...]
+    verdict: Verdict
+    original: Verdict
+    controls: Mapping[str, Verdict]
+    grinding_bits: float
+    priority: Mapping[str, Any]
+
+
+def digest_of(file: TensorFile) -> str:
+    """The manifest digest of a tensor file."""
+    return manifest.digest(manifest.manifest(file))
+
+
+def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "") -> Judgement:
+    """Check every public file against the others, then test the original, the controls and the suspect.
+
+    `nonce` is the one this judge gave to the owner, `now` the time of judgement (UTC). Raises `AuthenticityError` when a file
+    does not belong, a digest differs or the reveal has expired.
+    """
+    opening = opened(case)
+    reveal.require_valid(case.reveal, kind=case.kind, suspect=case.suspect_digest, nonce=nonce, now=now)
+    if digest_of(case.original) != case.claim.model:
+        raise AuthenticityError("the model given as the original is not the one that the claim names")
+    examiner, rule = examiner_of(case, opening)
+    original = examine(examiner, case.original, rule, supplied_by="owner")
+    controls = {digest_of(file): examine(examiner, file, rule) for file in case.controls}
+    if case.suspect is not None:
+        verdict = examine(examiner, case.suspect, rule, supplied_by=supplied_by)
+    else:
+        verdict = examine_transcript(opening, case, rule, supplied_by=supplied_by)
+    checks = [*form_checks(case), *claim_checks(original, controls)]
+    outcome, reason = _outcome(checks, verdict)
+    return Judgement(
+        outcome=outcome,
+        reason=reason,
+        checks=tuple(checks),
+        verdict=verdict,
+        original=original,
+        controls=dict(sorted(controls.items())),
+        grinding_bits=rule.grinding_bits,
+        priority=priority_of(case),
+    )
+
+
+def opened(case: Case) -> Opening:
+    """The opening that the reveal gives, once claim, registration and reveal agree. Raises `AuthenticityError`."""
+    ownership.require_registration(case.claim, case.registration_payload, case.registration.public_key)
+    return reveal.open_reveal(case.reveal, case.registration, case.registration_payload)
+
+
+def examiner_of(case: Case, opening: Opening) -> tuple[Examiner, Rule]:
+    """The examiner of a case and the rule that this judge applies. Raises `AuthenticityError` for a foreign ticket."""
+    if frame_digest(case.reference) != case.registration.frame:
+        raise AuthenticityError("the released ticket's frame is not the registered one: the ticket is another")
+    examiner = Examiner(opening, reference=lambda: case.reference)
+    return examiner, replace(examiner.rule(), grinding_bits=trusted_grinding(case))
+
+
+def trusted_grinding(case: Case) -> float:
+    """Bits of the grinding allowance: the registered policy's only if a trusted time stamp proves the beacon."""
+    if case.registration.beacon == "none" or case.stamp is None:
+        return GRINDING_BITS["none"]
+    if case.stamp.beacon != case.reveal.beacon:
+        raise AuthenticityError("the reveal's beacon is not the one of the registration's time stamp")
+    return case.registration.grinding_bits
+
+
+def priority_of(case: Case) -> dict[str, Any]:
+    """What is known about the date of the registration; dates that nobody but the claimant asserts are never reported."""
+    if case.stamp is None:
+        return {"status": "unproven"}
+    return {"status": "stamped", **case.stamp.to_json(), "beacon": case.registration.beacon != "none"}
+
+
+def examine(examiner: Examiner, weights: TensorFile, rule: Rule, *, supplied_by: str = "") -> Verdict:
+    """The verdict on weights under `rule`, its evidence rounded for signing."""
+    evidence, notes = examiner.read_weights(weights, rule)
+    return _decided(evidence, rule, notes, supplied_by)
+
+
+def examine_transcript(opening: Opening, case: Case, rule: Rule, *, supplied_by: str = "") -> Verdict:
+    """The verdict on recorded answers: the revealed leaf's triggers, found among the queries by their digests."""
+    plan = plan_of(case.registration)
+    if plan is None or case.transcript is None:
+        raise UsageError("this registration has no triggers: a transcript proves nothing about it")
+    predictions, missing = trigger_answers(case.transcript, render(opening, plan, own_images=case.own_images), plan)
+    notes = [f"{len(case.transcript.answers)} queries recorded"]
+    if missing:
+        notes.append(f"{missing} triggers of the revealed leaf have no answer; they count as wrong")
+    evidence = trigger_tests(opening, plan, predictions)
+    return _decided(evidence, rule, notes, supplied_by)
+
+
+def _decided(evidence: Sequence[Evidence], rule: Rule, notes: Sequence[str], supplied_by: str) -> Verdict:
+    rounded = [grained(item) for item in evidence]
+    readable = any(item.n > 0 for item in rounded)
+    return decide(rounded, rule, readable=readable, notes=tuple(notes), supplied_by=supplied_by)
+
+
+def grained(evidence: Evidence) -> Evidence:
+    """The evidence with its bits rounded down to 1/1024."""
+    return replace(
+        evidence,
+        log2_p=min(0.0, ceil(evidence.log2_p * GRAIN) / GRAIN),
+        capacity_bits=floor(evidence.capacity_bits * GRAIN) / GRAIN,
+    )
+
+
+def form_checks(case: Case) -> list[Check]:
+    """What held before any test was run; had it not, the judge would have refused the files."""
+    registered, shown = case.registration, case.reveal
+    return [
+        _held("signatures", f"registration, claim and reveal verify under key {registered.public_key.keyid[:16]}"),
+        _held("registration", f"claim and reveal name {hashlib.sha256(case.registration_payload).hexdigest()[:16]}"),
+        _held("frame", f"the released ticket has the committed frame {registered.frame[:16]}"),
+        _held("leaf", f"leaf {shown.index} of {registered.leaves} is under the registered Merkle root"),
+        _held("suspect", f"the reveal was made for this suspect, {shown.suspect[:16]}, and this judge's nonce"),
+        _held("expiry", f"the reveal was valid until {reveal.format_time(shown.expires)}"),
+        _held("original", f"the original is the model that the claim names, {case.claim.model[:16]}"),
+    ]
+
+
+def claim_checks(original: Verdict, controls: Mapping[str, Verdict]) -> list[Check]:
+    """The statistical checks of the claim itself: its mark is in its own subject, and in no control."""
+    marked = original.decision == "MATCH"
+    checks = [Check(name="own mark", passed=marked, detail=f"the claim's own model: {original.reason}")]
+    for digest, verdict in sorted(controls.items()):
+        clean = verdict.decision != "MATCH"
+        checks.append(Check(name="control", passed=clean, detail=f"control {digest[:16]}: {verdict.reason}"))
+    return checks
+
+
+def _held(name: str, detail: str) -> Check:
+    return Check(name=name, passed=True, detail=detail)
+
+
+def _outcome(checks: Sequence[Check], verdict: Verdict) -> tuple[Outcome, str]:
+    failed = next((check for check in checks if not check.passed), None)
+    if failed is None:
+        return verdict.decision, verdict.reason
+    why = "its mark is not in its own model" if failed.name == "own mark" else "its mark is in a control model too"
+    return "VOID", f"the claim is void: {why} ({failed.detail})"

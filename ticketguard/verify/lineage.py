@@ -1,0 +1,63 @@
+"""Lineage: how much of a committed frame a suspect shows. Unkeyed, without a p-value: it decides nothing alone (DESIGN 6)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.claims.registration import Counts, Registration
+from ticketguard.graph.cells import Layer, cell_counts
+from ticketguard.tickets import Weights
+from ticketguard.verify.aligned import align_suspect
+from ticketguard.verify.suspect import effective_weights, locate
+
+
+class Weight(Protocol):
+    """One weight tensor that can be read at flat positions."""
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """The values at `positions`."""
+        ...
+
+
+def frame_overlap(weights: Weights, registered: Registration, reference: Counts) -> float:
+    """Correlation, in [-1, 1], of a suspect's cell counts with a committed frame; the larger of stored and aligned.
+
+    Row and column means of every layer are taken off first: networks trained apart prefer the same rows and columns, but not
+    the same cells. 1 for the ticket itself, near 0 for unrelated models, 0 when nothing can be compared.
+    """
+    effective = effective_weights(weights)
+    stored = locate(effective, registered.layers).weights
+    aligned = align_suspect(effective, registered, reference).weights
+    return max(_correlation(found, registered.layers, reference) for found in (stored, aligned))
+
+
+def _correlation(found: Mapping[str, Weight], layers: Mapping[str, Layer], reference: Counts) -> float:
+    ours, theirs = [np.zeros(1)], [np.zeros(1)]
+    for name, weight in found.items():
+        layer = layers[name]
+        values = np.abs(np.asarray(weight.gather(np.arange(layer.positions)), dtype=np.float64))
+        kept = _largest(np.nan_to_num(values, nan=0.0, posinf=0.0), int(reference[name].sum()))
+        ours.append(_centred(reference[name]))
+        theirs.append(_centred(cell_counts(layer, kept.reshape(layer.shape))))
+    a, b = np.concatenate(ours), np.concatenate(theirs)
+    norm = float(np.sqrt((a @ a) * (b @ b)))
+    return float(a @ b) / norm if norm > 0 else 0.0
+
+
+def _largest(values: NDArray[np.float64], kept: int) -> NDArray[np.bool_]:
+    """The non-zero positions, or the `kept` largest when there are more: a dense suspect is cut to the frame's density."""
+    chosen = values > 0
+    if int(chosen.sum()) > kept:
+        chosen = np.zeros(values.size, dtype=np.bool_)
+        chosen[np.argsort(-values, kind="stable")[:kept]] = True
+    return chosen
+
+
+def _centred(counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    matrix = counts.astype(np.float64)
+    centred = matrix - matrix.mean(axis=0) - matrix.mean(axis=1, keepdims=True) + matrix.mean()
+    return np.asarray(centred.ravel())
