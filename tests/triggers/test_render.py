@@ -50,6 +50,17 @@ def test_large_pictures_are_drawn_in_chunks_that_leave_no_trace(opening: Open, m
     np.testing.assert_array_equal(draw_images(stream, plan()), whole)
 
 
+def test_the_first_pictures_never_change(opening: Open) -> None:
+    """A registration outlives versions: what is drawn from a stream is part of the format."""
+    images = draw_images(opening(0).stream(IMAGES_LABEL, 0), plan())
+    labels = draw_labels(opening(0).stream(TARGETS_LABEL, 0), plan())
+    assert (
+        hashlib.sha256(images.tobytes()).hexdigest()
+        == "26b8c096af06b81d20a4a79bb538b86a68eae9535e5760e59b6fa41f83e0091d"
+    )
+    assert labels[:12].tolist() == [5, 7, 6, 3, 0, 9, 6, 8, 0, 1, 5, 8]
+
+
 def test_labels_are_uniform_and_independent_of_the_pictures(opening: Open) -> None:
     leaves = opening(*range(60))
     small = TriggerPlan(per_leaf=100, leaves=60, shape=(1, 4, 4), classes=CLASSES)

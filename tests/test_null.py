@@ -1,0 +1,177 @@
+"""The false-positive bound as a statistic: P(p <= a) <= a for suspects of every make that never saw the secret."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+import pytest
+
+from ticketguard.claims.streams import Stream
+from ticketguard.evidence import log2_binomial_tail, log2_signed_sum_bound
+from ticketguard.graph.cells import Layer, layer_of
+from ticketguard.signatures import edge
+from ticketguard.triggers.plan import TriggerPlan
+from ticketguard.triggers.render import TARGETS_LABEL, draw_labels
+from ticketguard.triggers.score import score
+
+LAYERS = (layer_of("conv", (10, 8, 3, 3)), layer_of("linear", (12, 48)))
+PAIRS = 60
+GROUPS = 3
+LEVELS = (0.1, 0.01, 0.001)
+BINDER = hashlib.sha256(b"a registration").digest()
+Generator = np.random.Generator
+Suspect = Callable[[Generator, Layer], np.ndarray]
+
+
+def dense(generator: Generator, layer: Layer) -> np.ndarray:
+    return generator.standard_normal(layer.positions)
+
+
+def sparse(generator: Generator, layer: Layer) -> np.ndarray:
+    return dense(generator, layer) * (generator.random(layer.positions) < 0.2)
+
+
+def biased(generator: Generator, layer: Layer) -> np.ndarray:
+    """Early positions of a cell are kept far more often, and are larger."""
+    place = (np.arange(layer.positions) % layer.fan_in % layer.cell) / layer.cell
+    return dense(generator, layer) * (2 - place) * (generator.random(layer.positions) < 0.9 - 0.8 * place)
+
+
+def constant_sign(generator: Generator, layer: Layer) -> np.ndarray:
+    """All weights positive, of few distinct sizes."""
+    return np.ceil(3 * generator.random(layer.positions)) * (generator.random(layer.positions) < 0.5)
+
+
+def clumped(generator: Generator, layer: Layer) -> np.ndarray:
+    """Runs of neighbouring positions are kept or pruned together."""
+    runs = np.repeat(generator.random(-(-layer.positions // 5)) < 0.4, 5)[: layer.positions]
+    return dense(generator, layer) * runs
+
+
+def row_aligned(generator: Generator, layer: Layer) -> np.ndarray:
+    """Every row keeps the same columns, and rows differ in scale by orders of magnitude."""
+    columns = generator.random(layer.fan_in) < 0.3
+    scale = np.exp(generator.normal(0, 3, layer.rows))
+    return (generator.standard_normal((layer.rows, layer.fan_in)) * scale[:, None] * columns).ravel()
+
+
+def own_unsigned_ticket(_: Generator, layer: Layer) -> np.ndarray:
+    """The ticket that the owner signs, as it was before: one and the same for all keys."""
+    return sparse(np.random.default_rng(layer.positions), layer)
+
+
+SUSPECTS: dict[str, Suspect] = {
+    "dense": dense,
+    "sparse": sparse,
+    "biased": biased,
+    "constant-sign": constant_sign,
+    "clumped": clumped,
+    "row-aligned": row_aligned,
+    "own unsigned ticket": own_unsigned_ticket,
+}
+
+
+def stream(key: str, label: str) -> Stream:
+    """A stream of a secret that no suspect has seen."""
+    return Stream(label, BINDER, 1, hashlib.sha256(key.encode()).digest())
+
+
+def carriers(key: str, layer: Layer) -> edge.Carriers:
+    return edge.draw(layer, PAIRS, leaf=1, groups=GROUPS, stream=stream(key, "edge/" + layer.name))
+
+
+def edge_p(key: str, weights: dict[str, np.ndarray]) -> tuple[float, float]:
+    """log2 p of the support and the magnitude test of one suspect under one key."""
+    readings = []
+    for layer in LAYERS:
+        drawn = carriers(key, layer)
+        readings.append(edge.read(drawn, weights[layer.name][drawn.first], weights[layer.name][drawn.second]))
+    reading = edge.join(readings)
+    n, matches = reading.support()
+    return log2_binomial_tail(matches, n), log2_signed_sum_bound(*reading.magnitude())
+
+
+def assert_bound_holds(log2_p: np.ndarray, what: str) -> None:
+    for level in LEVELS:
+        share = float(np.mean(log2_p <= np.log2(level)))
+        limit = level + 3 * sqrt(level * (1 - level) / len(log2_p))
+        assert share <= limit, f"{what}: P(p <= {level}) is {share} in {len(log2_p)} draws, the limit {limit:.5f}"
+
+
+def check_edge_code(kind: str, draws: int) -> np.ndarray:
+    """Bounds for one make of suspect over `draws` fresh pairs of key and suspect; returns log2 p (draws, 2)."""
+    generator = np.random.default_rng(list(kind.encode()))
+    found = np.empty((draws, 2))
+    for number in range(draws):
+        weights = {layer.name: SUSPECTS[kind](generator, layer) for layer in LAYERS}
+        found[number] = edge_p(f"{kind} {number}", weights)
+    assert_bound_holds(found[:, 0], f"support, {kind}")
+    assert_bound_holds(found[:, 1], f"magnitude, {kind}")
+    return found
+
+
+@pytest.mark.parametrize("kind", list(SUSPECTS))
+def test_edge_code_is_at_chance_for_strangers(kind: str) -> None:
+    found = check_edge_code(kind, 800)
+    # A bound that is never approached would hold for a test that always answers 1.
+    assert np.mean(found.min(axis=1) <= np.log2(0.3)) > 0.03
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(SUSPECTS))
+def test_edge_code_is_at_chance_for_50000_strangers(kind: str) -> None:
+    check_edge_code(kind, 7500)
+
+
+@pytest.mark.parametrize("kind", ["sparse", "own unsigned ticket", "biased"])
+def test_the_same_kernels_see_the_owners_mark(kind: str) -> None:
+    generator = np.random.default_rng(5)
+    own, wrong = [], []
+    for number in range(20):
+        key = f"owner {number}"
+        weights = {}
+        for layer in LAYERS:
+            values = SUSPECTS[kind](generator, layer)
+            moved = edge.moves(carriers(key, layer), values != 0)
+            values[moved.target], values[moved.source] = values[moved.source], 0.0
+            weights[layer.name] = values
+        own.append(edge_p(key, weights))
+        wrong.append(edge_p(f"wrong key {number}", weights))
+    assert np.max(np.array(own)[:, 0]) < np.log2(0.001)
+    assert np.median(np.array(own)[:, 1]) < np.log2(0.001)
+    assert np.min(wrong) > np.log2(1e-6)
+
+
+PLAN = TriggerPlan(per_leaf=64, leaves=2, shape=(1, 2, 2), classes=tuple("0123456789"))
+ANSWERS: dict[str, Callable[[Generator], np.ndarray]] = {
+    "uniform": lambda generator: generator.integers(0, 10, 64),
+    "constant": lambda generator: np.full(64, generator.integers(0, 10)),
+    "biased to few classes": lambda generator: np.minimum(generator.geometric(0.5, 64) - 1, 9),
+    "every class equally often": lambda generator: generator.permutation(np.arange(64) % 10),
+    "refusing half": lambda generator: np.where(generator.random(64) < 0.5, -1, generator.integers(0, 10, 64)),
+}
+
+
+def check_triggers(kind: str, draws: int) -> None:
+    generator = np.random.default_rng(list(kind.encode()))
+    log2_p = np.empty(draws)
+    for number in range(draws):
+        labels = draw_labels(stream(f"{kind} {number}", TARGETS_LABEL), PLAN)
+        n, matches, _ = score(ANSWERS[kind](generator), labels)
+        log2_p[number] = log2_binomial_tail(matches, n, chances=10)
+    assert_bound_holds(log2_p, f"triggers, {kind}")
+    assert np.mean(log2_p <= np.log2(0.2)) > 0.05
+
+
+@pytest.mark.parametrize("kind", list(ANSWERS))
+def test_triggers_are_at_chance_for_strangers(kind: str) -> None:
+    check_triggers(kind, 1000)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", list(ANSWERS))
+def test_triggers_are_at_chance_for_50000_strangers(kind: str) -> None:
+    check_triggers(kind, 10_000)
