@@ -1,0 +1,283 @@
+"""RFC 3161 time stamps from a local authority (`openssl ts`): dates, beacons, and everything that must be refused."""
+
+import shutil
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+pytest.importorskip("rfc3161_client")
+pytest.importorskip("asn1crypto")
+if shutil.which("openssl") is None:
+    pytest.skip("the openssl command is missing", allow_module_level=True)
+
+from ticketguard.claims import timestamps
+from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
+from ticketguard.verify.judge import judge
+
+CONFIG = """
+[req]
+distinguished_name = dn
+prompt = no
+[dn]
+CN = {name}
+[ca]
+basicConstraints = critical,CA:TRUE
+keyUsage = critical,keyCertSign
+subjectKeyIdentifier = hash
+[signer]
+basicConstraints = critical,CA:FALSE
+keyUsage = critical,digitalSignature
+extendedKeyUsage = critical,timeStamping
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+[web]
+basicConstraints = critical,CA:FALSE
+extendedKeyUsage = critical,serverAuth
+subjectKeyIdentifier = hash
+authorityKeyIdentifier = keyid
+[tsa]
+default_tsa = tsa1
+[tsa1]
+serial = serial
+signer_digest = sha256
+default_policy = 1.2.3.4.1
+digests = sha256, sha384, sha512
+accuracy = secs:1
+ess_cert_id_alg = sha256
+"""
+
+
+class Authority:
+    """A certificate authority with one time-stamp signer, in a folder."""
+
+    def __init__(self, folder, *, kind="rsa", usage="signer", name="Test"):
+        folder.mkdir()
+        self.folder = folder
+        (folder / "conf").write_text(CONFIG.format(name=name))
+        (folder / "serial").write_text("01")
+        key = ["rsa:2048"] if kind == "rsa" else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
+        common = ["-nodes", "-config", "conf"]
+        self.run(
+            "req",
+            "-x509",
+            "-newkey",
+            *key,
+            "-keyout",
+            "ca.key",
+            "-out",
+            "ca.pem",
+            "-days",
+            "30",
+            "-extensions",
+            "ca",
+            *common,
+        )
+        self.run(
+            "req", "-newkey", *key, "-keyout", "tsa.key", "-out", "tsa.csr", "-subj", f"/CN={name} stamps", *common
+        )
+        sign = ["-in", "tsa.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-set_serial", "7", "-days", "30"]
+        self.run("x509", "-req", *sign, "-extfile", "conf", "-extensions", usage, "-out", "tsa.pem")
+        self.roots = timestamps.load_roots(folder / "ca.pem")
+
+    def run(self, *arguments):
+        subprocess.run(["openssl", *arguments], cwd=self.folder, check=True, capture_output=True)
+
+    def stamp(self, query):
+        (self.folder / "query").write_bytes(query)
+        signer = ["-signer", "tsa.pem", "-inkey", "tsa.key"]
+        self.run("ts", "-reply", "-config", "conf", "-section", "tsa1", "-queryfile", "query", *signer, "-out", "reply")
+        return (self.folder / "reply").read_bytes()
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("tsa") / "rsa")
+
+
+@pytest.fixture(scope="module")
+def curve(tmp_path_factory):
+    return Authority(tmp_path_factory.mktemp("tsa") / "ec", kind="ec")
+
+
+@pytest.fixture(scope="module")
+def token(authority):
+    return authority.stamp(timestamps.request(b"payload"))
+
+
+def test_token_gives_a_date_an_authority_and_a_beacon(authority, token, tmp_path):
+    stamp = timestamps.verify(token, b"payload", authority.roots)
+    assert abs((datetime.now(UTC) - stamp.time).total_seconds()) < 60
+    assert "Test stamps" in stamp.authority
+    assert len(stamp.beacon) == 32
+    (tmp_path / "x.tsr").write_bytes(token)
+    assert timestamps.read_stamp(tmp_path / "x.tsr", b"payload", authority.roots) == stamp
+
+
+def test_beacon_is_the_hash_of_the_signature_octets(authority, token):
+    """Read again by the openssl command: the last OCTET STRING of the token is the SignerInfo's signature."""
+    import hashlib
+
+    (authority.folder / "t.tsr").write_bytes(token)
+    listing = subprocess.run(
+        ["openssl", "asn1parse", "-inform", "DER", "-in", "t.tsr"],
+        cwd=authority.folder, check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    octets = [line for line in listing.splitlines() if "OCTET STRING" in line][-1]
+    signature = bytes.fromhex(octets.rsplit(":", 1)[1].strip())
+    assert len(signature) == 256
+    assert timestamps.verify(token, b"payload", authority.roots).beacon == hashlib.sha256(signature).digest()
+
+
+def test_two_stamps_of_one_payload_have_different_beacons(authority, token):
+    other = authority.stamp(timestamps.request(b"payload"))
+    assert (
+        timestamps.verify(other, b"payload", authority.roots).beacon
+        != timestamps.verify(token, b"payload", authority.roots).beacon
+    )
+
+
+def test_swapping_s_of_an_ecdsa_token_keeps_the_beacon(curve):
+    """Anyone can turn (r, s) into (r, n - s): two valid tokens, which must not be two tries at a beacon."""
+    from asn1crypto import tsp
+    from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+    token = curve.stamp(timestamps.request(b"payload"))
+    order = timestamps._ORDERS["secp256r1"]
+    response = tsp.TimeStampResp.load(token)
+    info = response["time_stamp_token"]["content"]["signer_infos"][0]
+    r, s = decode_dss_signature(info["signature"].native)
+    info["signature"] = encode_dss_signature(r, order - s)
+    swapped = response.dump()
+    assert swapped != token
+    one, two = (timestamps.verify(item, b"payload", curve.roots) for item in (token, swapped))
+    assert one.beacon == two.beacon
+
+
+def test_other_payloads_roots_and_digests_are_refused(authority, curve, token):
+    with pytest.raises(AuthenticityError, match="does not verify"):
+        timestamps.verify(token, b"another payload", authority.roots)
+    with pytest.raises(AuthenticityError, match="does not verify"):
+        timestamps.verify(token, b"payload", curve.roots)
+    with pytest.raises(UsageError, match="pin one"):
+        timestamps.verify(token, b"payload", [])
+    (authority.folder / "data").write_bytes(b"payload")
+    authority.run("ts", "-query", "-data", "data", "-sha512", "-cert", "-out", "q512")
+    long = authority.stamp((authority.folder / "q512").read_bytes())
+    with pytest.raises(AuthenticityError, match="not SHA-256"):
+        timestamps.verify(long, b"payload", authority.roots)
+
+
+def test_token_without_its_certificate_is_refused(authority):
+    authority.run("ts", "-query", "-data", "conf", "-sha256", "-out", "bare")
+    bare = authority.stamp((authority.folder / "bare").read_bytes())
+    with pytest.raises(AuthenticityError):
+        timestamps.verify(bare, (authority.folder / "conf").read_bytes(), authority.roots)
+
+
+def test_signer_without_the_time_stamping_purpose_cannot_stamp(tmp_path):
+    """openssl itself refuses to stamp with a web certificate; so the chain can only be tested by its refusal."""
+    web = Authority(tmp_path / "web", usage="web")
+    with pytest.raises(subprocess.CalledProcessError):
+        web.stamp(timestamps.request(b"payload"))
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", b"\x30\x03\x02\x01\x02", b"\x30\x80" * 1000])
+def test_what_is_no_response_is_refused(authority, junk):
+    with pytest.raises(FormatError, match="not an RFC 3161"):
+        timestamps.verify(junk, b"payload", authority.roots)
+
+
+def test_changed_tokens_are_refused_or_mean_the_same(authority, token):
+    """Every byte flipped: an error of ours, or (outside what is signed) exactly the same date and beacon."""
+    stamp = timestamps.verify(token, b"payload", authority.roots)
+    accepted = 0
+    for position in range(0, len(token), 7):
+        flipped = bytearray(token)
+        flipped[position] ^= 0x11
+        try:
+            found = timestamps.verify(bytes(flipped), b"payload", authority.roots)
+        except (AuthenticityError, FormatError):
+            continue
+        accepted += 1
+        assert (found.time, found.beacon) == (stamp.time, stamp.beacon)
+    assert accepted < len(token) // 7 // 4
+
+
+def test_roots_must_be_certificates(tmp_path):
+    (tmp_path / "roots.pem").write_bytes(b"no certificate")
+    with pytest.raises(FormatError, match="no PEM certificates"):
+        timestamps.load_roots(tmp_path / "roots.pem")
+
+
+def test_authority_is_asked_over_http(authority, tmp_path):
+    import http.server
+    import threading
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            query = self.rfile.read(int(self.headers["Content-Length"]))
+            assert self.headers["Content-Type"] == "application/timestamp-query"
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(authority.stamp(query))
+
+        def log_message(self, *arguments):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        token = timestamps.obtain(b"payload", f"http://127.0.0.1:{server.server_port}/")
+        timestamps.verify(token, b"payload", authority.roots)
+    with pytest.raises(StorageError, match="no answer"):
+        timestamps.obtain(b"payload", f"http://127.0.0.1:{server.server_port}/")
+    for url in ("file:///etc/passwd", "ftp://x", ""):
+        with pytest.raises(UsageError, match="http"):
+            timestamps.obtain(b"payload", url)
+
+
+# What a stamp does to a judgement
+
+
+def stamped_party(world, authority, **options):
+    """Register, stamp, embed: the beacon enters every stream."""
+    base = world.random_model(20)
+    draft, _ = world.make_party(20, base, beacon="rfc3161")
+    token = authority.stamp(timestamps.request(draft.registered.payload))
+    stamp = timestamps.verify(token, draft.registered.payload, authority.roots)
+    party, _ = world.make_party(20, base, beacon="rfc3161", beacon_bytes=stamp.beacon)
+    assert party.registered.payload == draft.registered.payload
+    return replace(party, stamp=stamp)
+
+
+def test_trusted_beacon_lowers_the_bar_and_dates_the_claim(world, authority, unrelated):
+    party = stamped_party(world, authority)
+    suspect = world.tensors_of(world.trained(party.model, 3))
+    found = judge(party.case(suspect), nonce=world.NONCE, now=world.NOW)
+    assert (found.outcome, found.grinding_bits, found.verdict.bar_bits) == ("MATCH", 20.0, 66.0)
+    assert found.priority["status"] == "stamped"
+    assert judge(party.case(unrelated), nonce=world.NONCE, now=world.NOW).outcome == "NO MATCH"
+
+
+def test_beacon_that_nobody_trusts_keeps_the_high_bar(world, authority):
+    party = stamped_party(world, authority)
+    suspect = world.tensors_of(world.trained(party.model, 3))
+    found = judge(party.case(suspect, stamp=None), nonce=world.NONCE, now=world.NOW)
+    assert (found.grinding_bits, found.priority) == (80.0, {"status": "unproven"})
+
+
+def test_another_stamp_than_the_one_embedded_is_refused(world, authority):
+    party = stamped_party(world, authority)
+    other = replace(party.stamp, beacon=bytes(31) + b"\x01")
+    suspect = world.tensors_of(party.model)
+    with pytest.raises(AuthenticityError, match="beacon"):
+        judge(party.case(suspect, stamp=other), nonce=world.NONCE, now=world.NOW)
+
+
+def test_stamp_added_later_dates_but_never_lowers_the_bar(world, authority, owner):
+    token = authority.stamp(timestamps.request(owner.registered.payload))
+    stamp = timestamps.verify(token, owner.registered.payload, authority.roots)
+    found = judge(owner.case(world.tensors_of(owner.model), stamp=stamp), nonce=world.NONCE, now=world.NOW)
+    assert found.grinding_bits == 80.0
+    assert found.priority == {"status": "stamped", **stamp.to_json(), "beacon": False}
