@@ -29,7 +29,7 @@ RUNGS = (
     ("attacks",),
     ("report",),
     ("suite",),
-    ("api",),
+    ("api", "demo"),
     ("commands",),
     ("__init__",),
 )

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from ticketguard.data import Dataset
     from ticketguard.training import EpochReport, Recipe, TriggerBatch
 
+# What the training checkpoint puts in front of parameter names.
+REWIND_PREFIX = "weight/"
+
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 
 
@@ -131,6 +134,12 @@ def sign(
     registered, notes = register(ticket, key, owner=owner, triggers=triggers, **options)
     opening = signing.opening_of(registered.registration, registered.payload, registered.secret)
     return Signed(registered=registered, embedded=signing.embed(ticket, opening, rewind=rewind), notes=notes)
+
+
+def read_rewind(path: Path) -> dict[str, NDArray[Any]]:
+    """Dense rewind weights by parameter name: of a state dict, or of the checkpoint that `find` leaves beside its ticket."""
+    tensors = read_any(path)
+    return {name.removeprefix(REWIND_PREFIX): np.asarray(tensors[name]) for name in tensors}
 
 
 def triggers_of(opening: Opening, *, own_images: NDArray[np.uint8] | None = None) -> Triggers | None:

@@ -6,14 +6,17 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ticketguard.claims import envelope, registration
+from ticketguard.claims import envelope, manifest, ownership, registration
+from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening, open_all
+from ticketguard.claims.ownership import OwnershipClaim
 from ticketguard.claims.registration import Counts, Registration, frame_counts
 from ticketguard.claims.secret import read_secret, require_same_registration, write_secret
-from ticketguard.errors import UsageError
+from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.signing import Registered
 from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
-from ticketguard.tickets import Ticket, read_ticket
+from ticketguard.storage.tensors import read_tensors
+from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 
 ENVELOPE_LIMIT = 4 << 20
 
@@ -63,6 +66,26 @@ class Bundle:
     def read_ticket(self) -> Ticket:
         """The signed ticket."""
         return read_ticket(self.ticket)
+
+    def write_model(self, model: Model) -> None:
+        """Write the trained model beside its ticket."""
+        write_ticket(self.model, model)
+
+    def write_claim(self, key: SecretKey, model_path: Path | None = None) -> OwnershipClaim:
+        """Sign the ownership claim over the trained model (by default `model`) and write it.
+
+        Raises `AuthenticityError` when the key is not the registration's.
+        """
+        registered, payload = self.read_registration()
+        if key.public != registered.public_key:
+            raise AuthenticityError(
+                f"this is not the key of {self.registration}, which is signed by {registered.public_key.keyid[:16]}"
+            )
+        model = manifest.digest(manifest.manifest(read_tensors(model_path or self.model)))
+        ticket = manifest.digest(manifest.manifest(read_tensors(self.ticket)))
+        claim, signed = ownership.make(payload, owner=registered.owner, key=key, ticket=ticket, model=model)
+        write_bytes(self.claim, signed)
+        return claim
 
     def reference(self, registered: Registration) -> Counts:
         """The frame of the released ticket: the reference of alignment."""

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.bundle import Bundle, write_registered
@@ -19,7 +18,6 @@ from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import Architecture, Ticket, ticket_from_tensors, write_ticket
 
 REWIND = "rewind.safetensors"
-REWIND_PREFIX = "weights/"
 
 
 @click.command()
@@ -108,11 +106,12 @@ def read_unsigned(path: Path, arch: str | None) -> Ticket:
 
 def _rewind(ticket_path: Path, given: Path | None) -> dict[str, NDArray[Any]] | None:
     """Dense rewind weights by parameter name, from a state dict or from the file that `find` leaves beside its ticket."""
+    from ticketguard import api
+
     path = given or ticket_path.with_name(REWIND)
     if given is None and not path.exists():
         return None
-    tensors = read_any(path)
-    return {name.removeprefix(REWIND_PREFIX): np.asarray(tensors[name]) for name in tensors}
+    return api.read_rewind(path)
 
 
 def _registered_bundle(registered_path: Path, out: Path) -> Bundle:

@@ -45,9 +45,11 @@ class InPlace:
 class Aligned:
     """Registered layers of a suspect in the registered layout, and what was done, in words.
 
-    `overlap`: frame overlap in [0, 1] after alignment, the lineage score. It is unkeyed and decides nothing.
+    `moved` is False when every channel is where it was registered, so that reading again would read the same. `overlap`: frame
+    overlap in [0, 1] after alignment, the lineage score. It is unkeyed and decides nothing.
     """
 
+    moved: bool
     weights: Mapping[str, InPlace]
     overlap: float
     notes: tuple[str, ...]
@@ -70,4 +72,4 @@ def align_suspect(effective: Mapping[str, Effective], registered: Registration, 
         f"lineage: frame overlap {found.overlap:.2f} (unkeyed, no p-value; other models pruned from one ancestor overlap too)"
     )
     weights = {name: InPlace(array) for name, array in found.apply(whole).items()}
-    return Aligned(weights=weights, overlap=found.overlap, notes=tuple(notes))
+    return Aligned(moved=bool(found.undone), weights=weights, overlap=found.overlap, notes=tuple(notes))

@@ -70,7 +70,7 @@ class Examiner:
         if self.reference is None:
             return evidence, [*notes, "not aligned: the released ticket, whose frame is the reference, was not given"]
         aligned = align_suspect(effective, self.opening.registration, self.reference)
-        if aligned.weights:
+        if aligned.moved and aligned.weights:
             evidence += self._tests(aligned.weights, "aligned")
         return evidence, [*notes, *aligned.notes]
 

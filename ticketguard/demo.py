@@ -1,0 +1,147 @@
+"""The whole story on real handwritten digits: find, sign, train, attack, verify. Nothing is faked or cached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ticketguard import api
+from ticketguard.attacks import Victim, make
+from ticketguard.attacks.rebuild import module_of
+from ticketguard.claims.keys import SecretKey, save_public, save_secret
+from ticketguard.data import Dataset, load
+from ticketguard.evidence import Verdict
+from ticketguard.finding import FindConfig, find, rate_for
+from ticketguard.models import fitted
+from ticketguard.storage.atomic import make_folder
+from ticketguard.storage.tensors import write_tensors
+from ticketguard.tickets import Model
+from ticketguard.training import RECIPES, evaluate, predict
+from ticketguard.training import module_of as module_of_ticket
+
+DENSITY = 0.2
+ROUNDS = 3
+# name of the copy, attack, words for the table
+ATTACKS = (
+    ("pruned.safetensors", "prune-magnitude@0.5", "copy with half of its edges pruned"),
+    ("permuted.safetensors", "permute+quantize@8", "copy with channels permuted, then int8"),
+    ("finetuned.safetensors", "finetune", "copy fine-tuned on the owner's data"),
+)
+FINETUNE_EPOCHS = 4
+
+Say = Callable[[str], Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the closing table. `accuracy` in percent; `verdict` is None for a model that nobody is accused of."""
+
+    suspect: str
+    accuracy: float | None
+    verdict: Verdict | None
+
+    def to_json(self) -> dict[str, Any]:
+        """`suspect`, `accuracy`, `verdict`, `bits`: evidence of the best test, null where nothing was tested."""
+        best = self.verdict.best if self.verdict else None
+        return {
+            "suspect": self.suspect,
+            "accuracy": None if self.accuracy is None else round(self.accuracy, 2),
+            "verdict": self.verdict.decision if self.verdict else None,
+            "bits": None if best is None else round(best.bits, 1),
+        }
+
+
+def demo(folder: Path, passphrase: str, *, seed: int = 0, say: Say = str) -> list[Row]:
+    """Run the story in `folder` and return the rows of its closing table. `say` hears what is going on.
+
+    Raises `StorageError` when the folder cannot be written and `DataError` when scikit-learn is missing.
+    """
+    dataset = load("digits")
+    make_folder(folder)
+    recipe = RECIPES["digits"]
+    config = FindConfig(
+        architecture=fitted("convnet", shape=dataset.shape, classes=len(dataset.classes)),
+        recipe=recipe,
+        rounds=ROUNDS,
+        rate=rate_for(DENSITY, ROUNDS),
+        seed=seed,
+    )
+    say(f"find    iterative magnitude pruning on {len(dataset.train_images)} handwritten digits, {ROUNDS} rounds")
+    found = find(config, dataset, folder / "run")
+    say(f"        {found.ticket.mask.kept} edges kept ({found.ticket.mask.density:.0%}), winning: {found.winning}")
+
+    key = SecretKey.generate()
+    save_secret(folder / "owner.key", key, passphrase)
+    save_public(folder / "owner.pub", key.public)
+    rewind = api.read_rewind(folder / "run" / "rewind.safetensors")
+    signed = api.sign(found.ticket, key, owner="Example Lab", rewind=rewind)
+    bundle = signed.write(folder / "signed", passphrase)
+    say(f"sign    {signed.embedded.moved} edges moved inside their cells, {signed.embedded.informative} bits")
+
+    say("train   the signed ticket, with its 256 triggers in the batches")
+    model = api.train(signed.ticket, dataset, recipe=recipe, opening=signed.opening, seed=seed)
+    bundle.write_model(model)
+    say("claim   the owner signs a claim over the trained model")
+    bundle.write_claim(key)
+
+    rows = [
+        Row(suspect="dense model", accuracy=found.dense_accuracy, verdict=None),
+        Row(suspect="ticket, not signed", accuracy=found.ticket_accuracy, verdict=None),
+    ]
+    rows += _owned(signed, model, dataset)
+    say("attack  three copies")
+    rows += [_attacked(signed, model, dataset, folder, *attack) for attack in ATTACKS]
+    say("control an independent ticket, and the owner's model under a wrong key")
+    half = replace(recipe, epochs=recipe.epochs // 2)
+    other = find(replace(config, rounds=1, rate=1 - DENSITY, seed=seed + 1000, recipe=half), dataset).model
+    rows.append(
+        Row(
+            suspect="independent model",
+            accuracy=_accuracy(other, dataset),
+            verdict=api.verify(other.weights, signed=signed),
+        )
+    )
+    wrong = api.sign(found.ticket, SecretKey.generate(), owner="Somebody Else", rewind=rewind)
+    rows.append(
+        Row(
+            suspect="owner's model, wrong key",
+            accuracy=_accuracy(model, dataset),
+            verdict=api.verify(model.weights, signed=wrong),
+        )
+    )
+    return rows
+
+
+def _owned(signed: api.Signed, model: Model, dataset: Dataset) -> list[Row]:
+    """The owner's model, by its weights and by its answers alone."""
+    accuracy = _accuracy(model, dataset)
+    module = module_of_ticket(model)
+    answers = api.verify(signed=signed, predictions=lambda images: np.asarray(predict(module, images, dataset)))
+    return [
+        Row(suspect="owner's model", accuracy=accuracy, verdict=api.verify(model.weights, signed=signed)),
+        Row(suspect="owner's model, by its answers", accuracy=accuracy, verdict=answers),
+    ]
+
+
+def _attacked(
+    signed: api.Signed, model: Model, dataset: Dataset, folder: Path, file: str, attack: str, words: str
+) -> Row:
+    """One attacked copy: written to disk, measured, verified."""
+    short = replace(RECIPES["digits"], epochs=FINETUNE_EPOCHS, rewind_epoch=0)
+    symmetry, _ = api.symmetry_for(signed.ticket)
+    attacked = make(attack).run(Victim(model=model, dataset=dataset, symmetry=symmetry, recipe=short))
+    write_tensors(folder / file, {name: np.asarray(array) for name, array in attacked.weights.items()}, {})
+    module = module_of(attacked)
+    return Row(
+        suspect=words,
+        accuracy=evaluate(module, dataset.test_images, dataset.test_labels, dataset),
+        verdict=api.verify(folder / file, signed=signed),
+    )
+
+
+def _accuracy(model: Model, dataset: Dataset) -> float:
+    return evaluate(module_of_ticket(model), dataset.test_images, dataset.test_labels, dataset)
