@@ -1,0 +1,123 @@
+"""Widen symmetry groups: the common part of the attacks that add dummy channels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.graph.groups import Axis, Group, Indices, Symmetry
+from ticketguard.graph.layout import gather, slots, take, widen
+
+Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wide:
+    """A network with one group widened: `weights`, the widened group's parameters that make it and read it, with positions.
+
+    `old`: number of original channels; `extra`: numbers of the new ones; `copied`: the original channel each was copied from.
+    """
+
+    weights: Arrays
+    symmetry: Symmetry
+    makers: list[tuple[str, int, Indices]]
+    readers: list[tuple[str, int, Indices]]
+    old: int
+    extra: Indices
+    copied: Indices
+
+
+Kind = Callable[[Wide, np.random.Generator], None]
+
+
+def add_channels(weights: Arrays, symmetry: Symmetry, share: float, kind: Kind, rng: np.random.Generator) -> Arrays:
+    """Add about `share` of their size to all groups that can be widened, made useless by `kind`, and shuffle their channels.
+
+    A group can be widened when it lies whole on every axis, is not depthwise (the number of filter groups is part of the
+    module) and passes piecewise-linear steps only.
+    """
+    current = symmetry
+    for number, group in enumerate(symmetry.groups):
+        extra = round(share * group.size)
+        if extra == 0 or not group.scalable or not _whole(symmetry, number):
+            continue
+        copied = rng.choice(group.size, extra, replace=extra > group.size)
+        wide = _copied(weights, current, number, copied)
+        kind(wide, rng)
+        order = rng.permutation(group.size + extra)
+        weights = {name: _reordered(name, array, wide.symmetry, number, order) for name, array in wide.weights.items()}
+        current = wide.symmetry
+    return weights
+
+
+def _whole(symmetry: Symmetry, number: int) -> bool:
+    size = symmetry.groups[number].size
+    runs = [
+        segment for axes in symmetry.axes.values() for axis in axes for segment in axis or () if segment.group == number
+    ]
+    depthwise = any(
+        name in symmetry.norms and axes[1] is None and any(s.group == number for s in axes[0] or ())
+        for name, axes in symmetry.axes.items()
+    )
+    return not depthwise and all(segment.start == 0 and segment.count == size for segment in runs)
+
+
+def _copied(weights: Arrays, symmetry: Symmetry, number: int, copied: Indices) -> Wide:
+    """The network with copies of channels `copied` appended to a group; nothing is compensated yet."""
+    old = symmetry.groups[number].size
+    sizes = [group.size for group in symmetry.groups]
+    sizes[number] = old + len(copied)
+    choice = {number: np.concatenate([np.arange(old, dtype=np.int64), copied])}
+    axes = {
+        name: tuple(None if axis is None else widen(axis, symmetry.groups, sizes) for axis in own)
+        for name, own in symmetry.axes.items()
+    }
+    result, makers, readers = dict(weights), [], []
+    for name, own in symmetry.axes.items():
+        for dimension, axis in enumerate(own):
+            wider = axes[name][dimension]
+            if name not in weights or axis is None or wider is None or not _on(axis, number):
+                continue
+            result[name] = take(result[name], dimension, gather(wider, axis, choice))
+            (readers if dimension else makers).append((name, dimension, slots(wider, number)))
+    groups = tuple(Group(size=size, scalable=g.scalable) for size, g in zip(sizes, symmetry.groups, strict=True))
+    wide = Symmetry(groups=groups, axes=axes, norms=symmetry.norms, biases=symmetry.biases)
+    extra = np.arange(old, sizes[number], dtype=np.int64)
+    return Wide(weights=result, symmetry=wide, makers=makers, readers=readers, old=old, extra=extra, copied=copied)
+
+
+def _on(axis: Axis, number: int) -> bool:
+    return any(segment.group == number for segment in axis)
+
+
+def _reordered(
+    name: str, array: NDArray[Any], symmetry: Symmetry, number: int, order: NDArray[np.int64]
+) -> NDArray[Any]:
+    for dimension, axis in enumerate(symmetry.axes.get(name, ())):
+        if axis is not None and _on(axis, number):
+            array = take(array, dimension, gather(axis, axis, {number: order}))
+    return array
+
+
+def scramble_incoming(wide: Wide, channels: Indices, seeds: Indices) -> None:
+    """Shuffle the incoming weights of new channels, so that they compute something new; equal `seeds` shuffle equally."""
+    for name, _, positions in wide.makers:
+        array = wide.weights[name]
+        if array.ndim < 2:
+            continue
+        for channel, seed in zip(channels.tolist(), seeds.tolist(), strict=True):
+            rng = np.random.default_rng([seed, len(name)])
+            for row in positions[channel]:
+                array[row] = rng.permutation(array[row].ravel()).reshape(array[row].shape)
+
+
+def scale_outgoing(wide: Wide, channels: Indices, factors: NDArray[np.float64]) -> None:
+    """Multiply what the network reads from some channels by factors (0: nothing is read)."""
+    for name, dimension, positions in wide.readers:
+        array = np.moveaxis(wide.weights[name], dimension, 0)
+        for channel, factor in zip(channels.tolist(), factors.tolist(), strict=True):
+            array[positions[channel]] = array[positions[channel]] * factor

@@ -1,0 +1,152 @@
+"""The bench: the signed model under test with all that its attacks and measurements need. It travels to other processes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ticketguard.attacks.base import Victim
+from ticketguard.attacks.rebuild import network
+from ticketguard.bundle import Bundle
+from ticketguard.claims import registration
+from ticketguard.claims.opening import Opening
+from ticketguard.data import Dataset
+from ticketguard.errors import FormatError, UsageError
+from ticketguard.graph.groups import Symmetry
+from ticketguard.signatures.carriers import all_carriers
+from ticketguard.storage.atomic import read_bytes
+from ticketguard.suite.plan import Cell
+from ticketguard.tickets import Model, Ticket, read_ticket
+from ticketguard.training import RECIPES, Recipe, evaluate
+from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.render import Triggers, render
+from ticketguard.verify.verifier import Examiner
+
+MODEL_LIMIT = 1 << 34
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """A signed folder whose secret is open, the data, and how attacks run. Plain values only, so that it can be pickled.
+
+    `payload`, `beacon`, `leaves`: the opening; `unsigned`: path of the ticket before signing, for controls; `threads`: CPU
+    threads of every cell (results depend on them, engines do not); `device`: as in `training.fit`.
+    """
+
+    folder: Path
+    payload: bytes
+    beacon: bytes
+    leaves: Mapping[int, bytes]
+    dataset: Dataset
+    unsigned: Path | None = None
+    threads: int = 1
+    device: str = "auto"
+
+    @cached_property
+    def opening(self) -> Opening:
+        """The owner's opening; it was checked when the bench was made."""
+        return Opening(
+            registration=registration.parse(self.payload), payload=self.payload, beacon=self.beacon, leaves=self.leaves
+        )
+
+    @cached_property
+    def model(self) -> Model:
+        """The released signed model."""
+        found = read_ticket(Bundle(self.folder).model)
+        if not isinstance(found, Model):
+            raise FormatError(
+                f"{Bundle(self.folder).model}: a ticket, not a trained model: run ticketguard train first"
+            )
+        return found
+
+    @cached_property
+    def triggers(self) -> Triggers | None:
+        """Trigger images and labels, when the registration has any and they can be rendered."""
+        plan = plan_of(self.opening.registration)
+        return None if plan is None or plan.source != "rendered" else render(self.opening, plan)
+
+    @cached_property
+    def examiner(self) -> Examiner:
+        """The verifier, aligned by the released ticket's frame."""
+        return Examiner(self.opening, reference=lambda: Bundle(self.folder).reference(self.opening.registration))
+
+    @cached_property
+    def digest(self) -> str:
+        """Hex SHA-256 over everything that a result depends on, apart from its cell."""
+        parts = [self.payload, self.beacon, self.dataset.digest.encode(), f"{self.threads} {self.device}".encode()]
+        for path in (Bundle(self.folder).model, Bundle(self.folder).ticket, self.unsigned):
+            parts.append(b"" if path is None else read_bytes(path, limit=MODEL_LIMIT))
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+    @cached_property
+    def accuracy(self) -> float:
+        """Test accuracy of the released model in percent: what the attacker starts from."""
+        module = network(self.model.architecture, self.model.weights)
+        data = self.dataset
+        return round(evaluate(module, data.test_images, data.test_labels, data), 4)
+
+    def victim(self, cell: Cell) -> Victim:
+        """What the attacker of one cell gets: the release, his own data, and for insiders the leaked leaves."""
+        symmetry = self.opening.registration.symmetry
+        data = self.dataset
+        if cell.images is not None and cell.images < len(data.train_images):
+            data = data.subset(cell.images, seed=cell.seed)
+        return Victim(
+            model=self.model,
+            dataset=data,
+            symmetry=None if symmetry is None else Symmetry.from_json(symmetry),
+            recipe=replace(recipe_of(self.model), epochs=cell.epochs, milestones=(), rewind_epoch=0),
+            seed=cell.seed,
+            rewind=Bundle(self.folder).read_ticket().weights,
+            leaked=all_carriers(self.opening),
+            unsigned=self._unsigned,
+            device=self.device,
+            threads=self.threads,
+        )
+
+    @cached_property
+    def _unsigned(self) -> Ticket | None:
+        return None if self.unsigned is None else read_ticket(self.unsigned)
+
+
+def prepare(
+    bundle: Bundle,
+    passphrase: str,
+    dataset: Dataset,
+    *,
+    unsigned: Path | None = None,
+    threads: int = 1,
+    device: str = "auto",
+) -> Bench:
+    """Open a signed folder for a suite. Raises as `Bundle.open` does, and `UsageError` when data and model do not fit."""
+    opening = bundle.open(passphrase)
+    bench = Bench(
+        folder=bundle.folder,
+        payload=opening.payload,
+        beacon=opening.beacon,
+        leaves=dict(opening.leaves),
+        dataset=dataset,
+        unsigned=unsigned,
+        threads=threads,
+        device=device,
+    )
+    classes = opening.registration.classes
+    if classes is not None and classes != dataset.classes:
+        raise UsageError(f"data set {dataset.name} has other classes than this model was registered with")
+    return bench
+
+
+def recipe_of(model: Model) -> Recipe:
+    """The recipe that a model says it was trained with, or the short one."""
+    record: Any = model.provenance.get("training")
+    fields = record.get("recipe") if isinstance(record, Mapping) else None
+    if not isinstance(fields, Mapping):
+        return RECIPES["short"]
+    try:
+        return Recipe(**{**fields, "milestones": tuple(fields.get("milestones", ()))})
+    except TypeError as problem:
+        raise FormatError(f"the model's training record is not a recipe: {problem}") from problem

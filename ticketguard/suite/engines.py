@@ -1,0 +1,92 @@
+"""Engines: the same cells, one after the other, in processes, or on Ray. Results come as they end, in any order."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from typing import Any
+
+from ticketguard.errors import UsageError
+from ticketguard.suite.bench import Bench
+from ticketguard.suite.cells import run_cell
+from ticketguard.suite.plan import Cell
+from ticketguard.suite.results import Result, Timing
+
+Outcome = tuple[Result, Timing]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """`jobs`: cells at a time; `address`: of a Ray cluster (None: a local one); `gpus`: share of a GPU for each cell."""
+
+    jobs: int = 1
+    address: str | None = None
+    gpus: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.jobs < 1 or not 0 <= self.gpus <= 64:
+            raise UsageError("engine: at least one job, and a GPU share that is not negative")
+
+
+Engine = Callable[[Bench, Sequence[Cell], EngineOptions], Iterator[Outcome]]
+
+
+def serial(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:  # noqa: ARG001
+    """In this process, in the plan's order."""
+    for cell in cells:
+        yield run_cell(bench, cell)
+
+
+def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
+    """In `jobs` fresh processes (spawned, because torch's threads do not survive a fork). They end when this one does."""
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=_enter, initargs=(bench,)) as pool:
+        waiting = [pool.submit(_run_here, cell) for cell in cells]
+        try:
+            for done in as_completed(waiting):
+                yield done.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def on_ray(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
+    """One Ray task per cell, on a local or a given cluster. The signed folder must be readable there under the same path."""
+    try:
+        import ray  # the extra `ray`: only this engine needs it
+    except ImportError as problem:
+        raise UsageError("engine ray needs Ray: pip install 'ticketguard[ray]'") from problem
+    if not ray.is_initialized():
+        local: dict[str, Any] = {"num_cpus": options.jobs} if options.address is None else {}
+        ray.init(address=options.address, include_dashboard=False, log_to_driver=False, **local)
+    task = ray.remote(num_cpus=1, num_gpus=options.gpus)(run_cell)
+    shared = ray.put(bench)
+    waiting = [task.remote(shared, cell) for cell in cells]
+    while waiting:
+        done, waiting = ray.wait(waiting)
+        yield from ray.get(done)
+
+
+ENGINES: dict[str, Engine] = {"serial": serial, "processes": processes, "ray": on_ray}
+
+_bench: list[Bench] = []
+
+
+def _enter(bench: Bench) -> None:
+    _bench[:] = [bench]
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
+
+
+def _leave_with_parent() -> None:
+    """A killed parent closes no queue: without this, a worker would wait on it for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _run_here(cell: Cell) -> Outcome:
+    return run_cell(_bench[0], cell)

@@ -1,0 +1,79 @@
+"""Run a suite: skip what is finished, run the rest on an engine, write every cell as it ends, and sum up."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import make_folder
+from ticketguard.storage.documents import append_jsonl
+from ticketguard.suite.bench import Bench
+from ticketguard.suite.engines import ENGINES, EngineOptions
+from ticketguard.suite.plan import Plan
+from ticketguard.suite.results import CELLS_FILE, Result, SuiteResult, line_of, read_cells, write_results
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a suite is: cells `done` of `total`, seconds left at this pace, and the result that just came (None: resumed)."""
+
+    done: int
+    total: int
+    seconds_left: float
+    result: Result | None
+
+
+def run_suite(
+    bench: Bench,
+    plan: Plan,
+    out: Path | None = None,
+    *,
+    engine: str = "serial",
+    options: EngineOptions | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SuiteResult:
+    """Every cell of `plan` on `bench`. With a folder `out`, each is written as it ends and a later call skips it.
+
+    The result is the same from every engine, and after any interruption, on one machine. Raises `UsageError` for an unknown
+    engine, and as the storage layer does.
+    """
+    if engine not in ENGINES:
+        raise UsageError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
+    finished = {} if out is None else read_cells(make_folder(out))
+    wanted = {cell.digest(bench.digest): cell for cell in plan.cells()}
+    outcomes = {digest: finished[digest] for digest in wanted if digest in finished}
+    missing = [cell for digest, cell in wanted.items() if digest not in outcomes]
+    started, resumed = time.monotonic(), len(outcomes)
+    _tell(on_progress, len(outcomes), len(wanted), resumed, started, None)
+    for result, timing in ENGINES[engine](bench, missing, options or EngineOptions()):
+        outcomes[result.digest] = (result, timing)
+        if out is not None:
+            append_jsonl(out / CELLS_FILE, line_of(result, timing))
+        _tell(on_progress, len(outcomes), len(wanted), resumed, started, result)
+    suite = SuiteResult(
+        plan=plan.name,
+        subject=bench.digest,
+        accuracy=bench.accuracy,
+        dataset=bench.dataset.name,
+        results=tuple(outcomes[digest][0] for digest in wanted),
+        timings={digest: outcomes[digest][1] for digest in wanted},
+    )
+    if out is not None:
+        write_results(out, suite)
+    return suite
+
+
+def _tell(
+    on_progress: Callable[[Progress], None] | None,
+    done: int,
+    total: int,
+    resumed: int,
+    started: float,
+    result: Result | None,
+) -> None:
+    if on_progress is not None:
+        pace = (time.monotonic() - started) / max(done - resumed, 1)
+        on_progress(Progress(done=done, total=total, seconds_left=pace * (total - done), result=result))
