@@ -78,11 +78,12 @@ class _Search:
         """Train the dense network, keeping its weights at the rewind epoch."""
         if self.config.recipe.rewind_epoch == 0:
             self.run.save_rewind(TrainState(weights=weights_of(module)))
-        size = sum(dict(module.named_parameters())[name].numel() for name in names)
+        everything = Mask({name: np.ones(module.get_parameter(name).shape, dtype=np.bool_) for name in names})
+        size = everything.size
         state = self._train(module, stage=0, mask=Mask({}), start=TrainState(weights=weights_of(module)), density=1.0)
         accuracy = self._accuracy(module)
         entry = Round(rate=0.0, kept=size, size=size, accuracy=accuracy, winning=True, accepted=True)
-        model = Model(architecture=self.config.architecture, weights=state.weights, mask=Mask({}))
+        model = Model(architecture=self.config.architecture, weights=state.weights, mask=everything)
         self.run.finish_stage((entry,), model, keep=frozenset({0}))
         return (entry,)
 
@@ -92,7 +93,7 @@ class _Search:
         source = self.run.stage(best)
         scores = {name: np.abs(source.weights[name]) for name in names}
         kept = kept_after(last.kept, rate)
-        mask = keep_largest(scores, kept, within=source.mask if len(source.mask) else None)
+        mask = keep_largest(scores, kept, within=source.mask)
         state = self._train(module, stage=len(rounds), mask=mask, start=self.run.rewind(), density=mask.density)
         accuracy = self._accuracy(module)
         winning = accuracy >= rounds[0].accuracy - self.config.tolerance
@@ -172,6 +173,8 @@ def _results(
         "seeds": [config.seed],
         "dataset": dataset.name,
         "dataset_digest": dataset.digest,
+        "classes": list(dataset.classes),
+        "input": {"shape": list(dataset.shape), "mean": list(dataset.mean), "std": list(dataset.std)},
         "dense_accuracy": rounds[0].accuracy,
         "ticket_accuracy": last.accuracy,
         "winning": last.winning,
@@ -190,7 +193,7 @@ def _results(
         provenance={**provenance, "training": {**training, "accuracy": last.accuracy}},
     )  # fmt: skip
     whole = Model(
-        architecture=config.architecture, weights=dense.weights, mask=dense.mask,
+        architecture=config.architecture, weights=dense.weights, mask=Mask({}),
         provenance={"finder": None, "training": {**training, "accuracy": rounds[0].accuracy}},
     )  # fmt: skip
     for name, value in (("dense", whole), ("model", model), ("ticket", ticket)):

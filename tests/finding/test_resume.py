@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from ticketguard.finding import find
+from ticketguard.tickets import read_ticket
+
+
+def results(directory):
+    """The bits of all three result files, training times aside."""
+    return {
+        (name, key): array.tobytes()
+        for name in ("ticket", "model", "dense")
+        for value in [read_ticket(directory / f"{name}.safetensors")]
+        for key, array in [*value.weights.items(), *(("mask " + key, bits) for key, bits in value.mask.items())]
+    }
+
+
+class Killed(BaseException):
+    """Stands for SIGKILL at one moment: nothing in the library catches it."""
+
+
+class DiesAt:
+    """os.replace that dies at its `count`-th call, before or after the file has appeared."""
+
+    def __init__(self, count, *, after):
+        self.left, self.after, self.real = count, after, os.replace
+
+    def __call__(self, *arguments, **options):
+        self.left -= 1
+        if self.left == 0 and not self.after:
+            raise Killed
+        self.real(*arguments, **options)
+        if self.left == 0:
+            raise Killed
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("extreme", [False, True])
+def test_dying_at_any_write_changes_nothing(tiny, tmp_path, monkeypatch, after, extreme):
+    changes = {"extreme": extreme, "rates": (0.9, 0.5), "max_rounds": 4}
+    whole = tmp_path / "whole"
+    counter = DiesAt(1 << 30, after=False)
+    monkeypatch.setattr(os, "replace", counter)
+    find(tiny.config(**changes), tiny.dataset(), whole, threads=1)
+    writes = (1 << 30) - counter.left
+    assert writes > 20
+    expected = results(whole)
+    for moment in random.Random(3).sample(range(1, writes + 1), 9):
+        broken = tmp_path / f"{moment}"
+        monkeypatch.setattr(os, "replace", DiesAt(moment, after=after))
+        with pytest.raises(Killed):
+            find(tiny.config(**changes), tiny.dataset(), broken, threads=1)
+        monkeypatch.setattr(os, "replace", counter.real)
+        find(tiny.config(**changes), tiny.dataset(), broken, threads=1)
+        assert results(broken) == expected, f"killed at write {moment} of {writes}"
+        assert (broken / "rounds.json").read_bytes() == (whole / "rounds.json").read_bytes()
+
+
+def test_sigkill_at_random_moments(tiny, tmp_path):
+    def start(directory):
+        return subprocess.Popen(
+            [sys.executable, tiny.__file__, str(directory)],
+            stdout=subprocess.PIPE,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    whole = start(tmp_path / "whole")
+    whole.communicate(timeout=200)
+    assert whole.returncode == 0
+    moments, kills = random.Random(1), 0
+    while True:
+        search = start(tmp_path / "killed")
+        if kills < 3:
+            for _ in range(moments.randint(1, 4)):
+                search.stdout.readline()
+            time.sleep(moments.uniform(0, 0.02))
+            search.send_signal(signal.SIGKILL)
+        search.communicate(timeout=200)
+        if search.returncode == 0:
+            break
+        assert search.returncode == -signal.SIGKILL
+        kills += 1
+    assert kills >= 2
+    assert results(tmp_path / "killed") == results(tmp_path / "whole")
