@@ -24,6 +24,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "triggers": ("triggers", "Export the trigger images, to query somebody else's service."),
     "attack": ("attack", "Attack a model the way a thief would."),
     "suite": ("suite", "Measure robustness: a grid of attacks, strengths and seeds."),
+    "timestamp": ("timestamp", "Date a registration or a claim with an RFC 3161 time stamp."),
+    "transcript": ("transcript", "Record the answers of a suspect service for a judge."),
+    "reveal": ("reveal", "Disclose one part of the secret, for one suspect and one judge."),
+    "judge": ("judge", "Judge a claim from public files, and sign a verdict."),
+    "dispute": ("dispute", "Decide who was first when two claims match."),
+    "audit": ("audit", "Check a claim against yourself."),
     "inspect": ("inspect", "Show what a ticket, model, registration or claim holds."),
 }
 

@@ -17,6 +17,7 @@ from ticketguard.claims.opening import Opening
 from ticketguard.claims.ownership import OwnershipClaim
 from ticketguard.claims.registration import GRINDING_BITS, Counts, Registration, frame_digest
 from ticketguard.claims.reveal import Reveal, SuspectKind
+from ticketguard.claims.streams import NO_BEACON
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
@@ -149,6 +150,9 @@ def examiner_of(case: Case, opening: Opening) -> tuple[Examiner, Rule]:
 def trusted_grinding(case: Case) -> float:
     """Bits of the grinding allowance: the registered policy's only if a trusted time stamp proves the beacon."""
     if case.registration.beacon == "none" or case.stamp is None:
+        return GRINDING_BITS["none"]
+    if case.reveal.beacon == NO_BEACON:
+        # Embedded before it was stamped: the stamp dates the registration, and lowers nothing.
         return GRINDING_BITS["none"]
     if case.stamp.beacon != case.reveal.beacon:
         raise AuthenticityError("the reveal's beacon is not the one of the registration's time stamp")

@@ -88,24 +88,44 @@ def parse(data: bytes) -> Transcript:
     return transcript
 
 
+def from_answers(
+    queries: Mapping[str, str], answers: Mapping[str, str], *, service: str, recorded_by: str
+) -> Transcript:
+    """The transcript of a query folder: `queries` maps index to image digest, `answers` index to label ("" for none).
+
+    Raises `UsageError` for an answer to a query that was not asked.
+    """
+    unasked = next((index for index in answers if index not in queries), None)
+    if unasked is not None:
+        raise UsageError(f"transcript: an answer to query {unasked[:20]!r}, which is not among the queries")
+    found = {digest: answers.get(index) or None for index, digest in queries.items()}
+    return parse(Transcript(service=service, recorded_by=recorded_by, answers=found).encode())
+
+
 def trigger_answers(transcript: Transcript, triggers: Triggers, plan: TriggerPlan) -> tuple[NDArray[np.int64], int]:
     """Answers to the revealed triggers as int64 labels in pooled order, and how many triggers had none.
 
     A trigger without an answer counts as wrong, not as an erasure: whoever recorded the transcript chose what to leave out.
-    Positions of leaves that are not revealed hold -1. Raises `DataError` for a label that is no registered class name.
+    Positions of leaves that are not revealed hold -1. Raises `DataError` for a label that is no registered class.
     """
     predictions = np.full(plan.total, ERASURE, dtype=np.int64)
-    number = {name: index for index, name in enumerate(plan.classes)}
     missing = 0
     for image, target, position in zip(
         triggers.images, triggers.labels.tolist(), triggers.indices.tolist(), strict=True
     ):
         answer = transcript.answers.get(image_digest(image))
-        if answer is not None and answer not in number:
-            raise DataError(f"transcript: label {answer[:80]!r} is none of the registered class names")
         missing += answer is None
-        predictions[position] = (target + 1) % len(plan.classes) if answer is None else number[answer]
+        predictions[position] = (target + 1) % len(plan.classes) if answer is None else _class_of(answer, plan.classes)
     return predictions, missing
+
+
+def _class_of(answer: str, classes: Sequence[str]) -> int:
+    """A class by its registered name, else by its index: a label map chosen now would be a search."""
+    if answer in classes:
+        return list(classes).index(answer)
+    if answer.isascii() and answer.isdigit() and len(answer) < 8 and int(answer) < len(classes):
+        return int(answer)
+    raise DataError(f"transcript: label {answer[:80]!r} is none of the registered class names")
 
 
 def _image(value: object) -> str:

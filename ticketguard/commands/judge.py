@@ -1,0 +1,92 @@
+"""`ticketguard judge`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ticketguard.bundle import ENVELOPE_LIMIT
+from ticketguard.claims import keys
+from ticketguard.commands.cases import read_case, show_checks
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import read_bytes, write_bytes
+from ticketguard.verify import verdicts
+from ticketguard.verify.judge import Case, Judgement
+
+
+@click.command()
+@click.argument("public", type=PATH)
+@click.option("--reveal", "reveal_path", type=PATH, required=True, help="The owner's reveal, encrypted to you or not.")
+@click.option("--suspect", type=PATH, help="The suspect's weights.")
+@click.option("--transcript", type=PATH, help="Recorded answers of the suspect service.")
+@click.option("--nonce", help="The nonce that you gave to the owner.")
+@click.option(
+    "--control", "controls", type=PATH, multiple=True, help="A known ancestor or unrelated model; repeatable."
+)
+@click.option("--root", "roots", type=PATH, help="PEM file of the time-stamp authorities that you trust.")
+@click.option("--supplied-by", default="", help="Who supplied the suspect or the answers; printed in the verdict.")
+@click.option("--key", "key_path", type=PATH, help="Your secret key: signs the verdict, decrypts the reveal.")
+@click.option("--out", type=PATH, help="The signed verdict to write.")
+@click.option("--check", "check_path", type=PATH, help="Recompute this signed verdict from the files instead.")
+@json_option
+def command(
+    public: Path,
+    reveal_path: Path,
+    nonce: str | None,
+    supplied_by: str,
+    key_path: Path | None,
+    out: Path | None,
+    check_path: Path | None,
+    as_json: bool,
+    **files: Any,
+) -> int:
+    """Judge a claim and a suspect from public files, and sign a verdict that anyone can recompute.
+
+    PUBLIC is the owner's folder without secret.tgs: registration, claim, released ticket and model. The claim's own model
+    must carry the mark, and no control may: otherwise the claim is void. Exit code 0: match; 1: anything else.
+
+    \b
+    Examples:  ticketguard judge public/ --reveal reveal.dsse.json --suspect suspect.safetensors --nonce $NONCE
+                   --control other.safetensors --key judge.key --out verdict.dsse.json
+               ticketguard judge public/ --reveal reveal.dsse.json --suspect suspect.safetensors
+                   --control other.safetensors --check verdict.dsse.json
+    """  # noqa: D301 - click wants the backspace character
+    key = None if key_path is None else keys.load_secret(key_path, passphrase())
+    case = read_case(public, reveal_path, key=key, **files)
+    if check_path is not None:
+        found = verdicts.recompute(read_bytes(check_path, limit=ENVELOPE_LIMIT), case, where=str(check_path))
+    else:
+        if key is None or out is None or nonce is None:
+            raise UsageError("a new verdict needs --nonce, --key and --out; an old one is recomputed with --check")
+        now = datetime.now(UTC).replace(microsecond=0)
+        found, signed = verdicts.sign(case, key, nonce=nonce, now=now, supplied_by=supplied_by)
+        write_bytes(out, signed)
+    _report(found, case, out or check_path, as_json)
+    return 0 if found.outcome == "MATCH" else 1
+
+
+def _report(found: Judgement, case: Case, path: Path | None, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            {
+                "outcome": found.outcome,
+                "reason": found.reason,
+                "checks": [{"name": item.name, "passed": item.passed, "detail": item.detail} for item in found.checks],
+                "verdict": found.verdict.to_json(),
+                "priority": dict(found.priority),
+                "suspect": case.suspect_digest,
+                "file": str(path),
+            }
+        )
+        return
+    click.echo(f"{found.outcome}: {found.reason}")
+    show_checks(found.checks)
+    click.echo(f"  priority: {found.priority['status']}  {found.priority.get('time', '')}")
+    if found.verdict.caveat:
+        click.echo(f"  {found.verdict.caveat}")
+    click.echo(f"  suspect sha256 {case.suspect_digest}")
+    click.echo(f"  verdict {path}")

@@ -1,0 +1,86 @@
+"""`ticketguard reveal`."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import click
+
+from ticketguard.bundle import Bundle
+from ticketguard.claims import hpke, keys, reveal
+from ticketguard.claims.opening import open_all
+from ticketguard.claims.secret import read_secret, write_secret
+from ticketguard.commands.cases import read_transcript
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import write_bytes
+from ticketguard.storage.suspects import read_any
+from ticketguard.verify.judge import digest_of
+
+
+@click.command()
+@click.argument("signed", type=PATH)
+@click.option("--suspect", type=PATH, help="The suspect's weights, as they were frozen.")
+@click.option("--transcript", type=PATH, help="Recorded answers of a suspect service, from `transcript record`.")
+@click.option("--nonce", required=True, help="The judge's nonce: 16 to 64 bytes in hexadecimal (openssl rand -hex 32).")
+@click.option("--key", "key_path", type=PATH, required=True, help="The owner's secret key.")
+@click.option("--to", "judge_path", type=PATH, help="The judge's .enc.pub file: only that judge can read the reveal.")
+@click.option("--leaf", type=int, help="Which leaf to disclose; by default the first unused one.")
+@click.option("--override", is_flag=True, help="Disclose a used leaf again: evidence after a second use can be forged.")
+@click.option(
+    "--valid-days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Days until it expires."
+)
+@click.option("--out", type=PATH, required=True, help="The reveal to write.")
+@json_option
+def command(
+    signed: Path,
+    suspect: Path | None,
+    transcript: Path | None,
+    nonce: str,
+    key_path: Path,
+    judge_path: Path | None,
+    leaf: int | None,
+    override: bool,
+    valid_days: int,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Disclose one unused leaf of the secret, for one suspect and one judge.
+
+    The secret file records the leaf as used before the reveal is written: whoever has seen a leaf can forge against it.
+
+    Example:  ticketguard reveal signed/ --suspect suspect.safetensors --nonce $NONCE --key owner.key --out reveal.dsse.json
+    """
+    if (suspect is None) == (transcript is None):
+        raise UsageError("say what the reveal is for: --suspect with weights, or --transcript with recorded answers")
+    digest = digest_of(read_any(suspect)) if suspect is not None else read_transcript(transcript).digest  # type: ignore[arg-type]
+    judge = None if judge_path is None else hpke.load_public(judge_path)
+    bundle, word = Bundle(signed), passphrase()
+    registered, payload = bundle.read_registration()
+    key, secret = keys.load_secret(key_path, word), read_secret(bundle.secret, word)
+    opening = open_all(registered, payload, secret.master, secret.beacon)
+    index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
+    shown, data = reveal.make(
+        opening,
+        index,
+        key,
+        kind="weights" if suspect is not None else "transcript",
+        suspect=digest,
+        nonce=nonce,
+        expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=valid_days),
+        recipient=None if judge is None else hpke.recipient_id(judge),
+    )
+    write_secret(bundle.secret, spent, word)
+    write_bytes(out, data if judge is None else hpke.seal(data, judge, purpose="reveal"), mode=0o600)
+    left = registered.leaves - len(spent.used)
+    if as_json:
+        expires = reveal.format_time(shown.expires)
+        print_json({"reveal": str(out), "leaf": index, "suspect": digest, "expires": expires, "leavesLeft": left})
+        return
+    click.echo(
+        f"reveal   {out}  (leaf {index}, {'encrypted to the judge' if judge else 'not encrypted: keep it to the judge'})"
+    )
+    click.echo(f"suspect  {shown.kind}, sha256 {digest}")
+    click.echo(f"expires  {reveal.format_time(shown.expires)}")
+    click.echo(f"left     {left} unused leaves of {registered.leaves}")
