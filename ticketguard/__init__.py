@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ticketguard.api import Signed, sign, train, verify
-    from ticketguard.attacks import ATTACKS
+    from ticketguard.attacks.registry import ATTACKS
     from ticketguard.bundle import Bundle
     from ticketguard.claims.keys import PublicKey, SecretKey
     from ticketguard.errors import TicketguardError
@@ -32,7 +32,7 @@ _HOME = {
     "train": "api",
     "verify": "api",
     "run_suite": "suite",
-    "ATTACKS": "attacks",
+    "ATTACKS": "attacks.registry",
     "Mask": "masks",
     "Ticket": "tickets",
     "Model": "tickets",

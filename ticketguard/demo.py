@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 
 from ticketguard import api
-from ticketguard.attacks import Victim, make
+from ticketguard.attacks.base import Victim
 from ticketguard.attacks.rebuild import module_of
+from ticketguard.attacks.registry import make
 from ticketguard.claims.keys import SecretKey, save_public, save_secret
 from ticketguard.data import Dataset, load
 from ticketguard.evidence import Verdict
@@ -28,7 +29,7 @@ ROUNDS = 3
 # name of the copy, attack, words for the table
 ATTACKS = (
     ("pruned.safetensors", "prune-magnitude@0.5", "copy with half of its edges pruned"),
-    ("permuted.safetensors", "permute+quantize@8", "copy with channels permuted, then int8"),
+    ("permuted.safetensors", "quantize@8", "copy with channels permuted, then int8"),
     ("finetuned.safetensors", "finetune", "copy fine-tuned on the owner's data"),
 )
 FINETUNE_EPOCHS = 4
