@@ -12,7 +12,9 @@ from ticketguard.errors import CapacityError, FormatError, UsageError
 from ticketguard.graph.cells import layer_of
 from ticketguard.masks import Mask
 from ticketguard.signatures import edge, qr
+from ticketguard.signatures.labels import label, place_of, place_weights
 from ticketguard.signatures.position import Place, agreement, project, search
+from ticketguard.tickets import Architecture, Ticket
 
 TEXT = "0123456789ab"
 SHAPES = {
@@ -152,7 +154,7 @@ def test_new_edges_take_rewind_values_and_are_never_zero():
     rewind[done.place.layer][:8] = 0
     weights = {name: np.where(bits, rewind[name], 0).astype(np.float32) for name, bits in mask.items()}
     weights[done.place.layer] = np.where(mask[done.place.layer], 1.0, 0.0).astype(np.float32)
-    placed = qr.place_weights(weights, mask, done, rewind=rewind, generator=rng)[done.place.layer]
+    placed = place_weights(weights, mask, done, rewind=rewind, generator=rng)[done.place.layer]
     assert placed.dtype == np.float32
     assert np.array_equal(placed != 0, done.mask[done.place.layer])
     new = done.mask[done.place.layer] & ~mask[done.place.layer]
@@ -235,3 +237,22 @@ def test_another_kind_of_code_works_too():
     assert qr.read(done.mask, done.place).text == "Example Lab, 2026"
     with pytest.raises(FormatError):
         qr.read(done.mask, replace(done.place, row=30))
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_labelled_ticket_keeps_its_law_and_says_where_its_code_lies(known):
+    mask = ticket(0.194)
+    rng = np.random.default_rng(4)
+    rewind = {name: rng.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    weights = {name: np.where(bits, rewind[name], 0) for name, bits in mask.items()}
+    plain = Ticket(architecture=Architecture(), weights=weights, mask=mask, provenance={"finder": "imp"})
+    with pytest.raises(FormatError, match="no QR code"):
+        place_of(plain)
+    labelled, done = label(plain, TEXT, generator=rng, rewind=rewind if known else None)
+    assert place_of(labelled) == done.place
+    assert qr.read(labelled.weights, place_of(labelled)).text == TEXT
+    for name, bits in labelled.mask.items():
+        assert np.array_equal(labelled.weights[name] != 0, bits)
+    if known:
+        new = labelled.mask[done.place.layer] & ~mask[done.place.layer]
+        assert np.array_equal(labelled.weights[done.place.layer][new], rewind[done.place.layer][new])

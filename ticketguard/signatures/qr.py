@@ -205,30 +205,3 @@ def _window(weights: Mapping[str, NDArray[Any]], place: Place) -> NDArray[Any]:
         )
     window: NDArray[Any] = array[place.row : bottom, place.column : right]
     return window if window.dtype == np.bool_ else window.astype(np.float64)
-
-
-def place_weights(
-    weights: Mapping[str, NDArray[Any]],
-    before: Mask,
-    embedded: Embedded,
-    *,
-    rewind: Mapping[str, NDArray[Any]] | None,
-    generator: np.random.Generator,
-) -> dict[str, NDArray[Any]]:
-    """Weights on the embedded mask: emptied positions become zero, new edges take their `rewind` value.
-
-    Where there is no rewind value (or it is zero) a new edge gets a normal one of the layer's own spread: an edge is never
-    zero.
-    """
-    layer = embedded.place.layer
-    values = np.array(weights[layer], copy=True)
-    kept = embedded.mask[layer]
-    new = kept & ~before[layer]
-    spread = float(np.std(values[before[layer]].astype(np.float64))) or 1e-3
-    fresh = generator.normal(0.0, spread, int(new.sum()))
-    if rewind is not None and layer in rewind:
-        given = np.asarray(rewind[layer])[new]
-        fresh = np.where(given != 0, given, fresh)
-    values[new] = fresh.astype(values.dtype)
-    values[~kept] = 0
-    return {**weights, layer: values}
