@@ -89,7 +89,7 @@ def _carriers(opening: Opening) -> Check:
     """Carriers drawn again from the leaf: their number, and whether their target bits look like fair coins."""
     drawn = [carriers for layers in all_carriers(opening).values() for carriers in layers.values()]
     total, ones = sum(len(item.bits) for item in drawn), sum(int(item.bits.sum()) for item in drawn)
-    bits = -log2_binomial_tail(max(ones, total - ones), total)
+    bits = -float(log2_binomial_tail(max(ones, total - ones), total))
     detail = f"{total} pairs drawn again from the leaf, {ones} target bits are 1"
     return Check(name="carriers", passed=bits < LOPSIDED_BITS, detail=detail)
 

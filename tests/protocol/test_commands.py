@@ -1,0 +1,261 @@
+"""The protocol from the command line: every form works as documented, every bad input is one line and exit code 2."""
+
+import hashlib
+import json
+import shutil
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from click.testing import CliRunner
+
+from ticketguard.claims import canonical, envelope, keys, reveal, vault
+from ticketguard.claims.secret import read_secret
+from ticketguard.commands import cli, run
+from ticketguard.storage.documents import read_csv, write_csv
+from ticketguard.storage.tensors import write_tensors
+from ticketguard.tickets import write_ticket
+from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.render import render
+from ticketguard.verify.judge import digest_of
+
+
+@pytest.fixture(autouse=True)
+def passphrase(monkeypatch):
+    """A passphrase, and a key derivation that takes no time: the real one is tested with the vault."""
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "correct horse")
+    monkeypatch.setitem(vault.KDFS, "argon2id", (1, lambda word, salt: hashlib.sha256(word + salt).digest()))
+
+
+def save_party(folder, party):
+    """The signed folder of a party as `sign`, `train` and `claim` leave it, and the public copy of it."""
+    from ticketguard.claims.secret import write_secret
+
+    signed, public = folder / "signed", folder / "public"
+    for place in (signed, public):
+        place.mkdir(parents=True)
+        (place / "registration.dsse.json").write_bytes(party.registered.envelope)
+        (place / "claim.dsse.json").write_bytes(party.claim_envelope)
+        write_ticket(place / "ticket.safetensors", party.model)
+        write_tensors(place / "model.safetensors", dict(party.model.weights), {})
+    write_secret(signed / "secret.tgs", party.registered.secret, "correct horse")
+    keys.save_secret(folder / "owner.key", party.key, "correct horse")
+    return signed
+
+
+@pytest.fixture
+def place(tmp_path, owner, world, monkeypatch):
+    save_party(tmp_path, owner)
+    write_tensors(tmp_path / "suspect.safetensors", world.pruned(owner.model, 0.3), {})
+    write_tensors(tmp_path / "other.safetensors", dict(world.random_model(99).weights), {})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def good(*arguments):
+    result = CliRunner(catch_exceptions=False).invoke(cli, [str(item) for item in arguments], standalone_mode=False)
+    return result.return_value, result.stdout
+
+
+def refused(capsys, *arguments):
+    assert run([str(item) for item in arguments]) == 2
+    captured = capsys.readouterr()
+    lines = captured.err.strip().splitlines()
+    assert len(lines) == 1, captured.err
+    assert lines[0].startswith("ticketguard: ")
+    return lines[0]
+
+
+def make_reveal(place, world, *options):
+    suspect = ("--suspect", place / "suspect.safetensors") if "--transcript" not in options else ()
+    return good(
+        "reveal", place / "signed", *suspect, "--nonce", world.NONCE, "--key", place / "owner.key",
+        "--out", place / "reveal.json", *options,
+    )  # fmt: skip
+
+
+def judge_arguments(place, world, *options):
+    return (
+        "judge", place / "public", "--reveal", place / "reveal.json", "--suspect", place / "suspect.safetensors",
+        "--nonce", world.NONCE, "--key", place / "judge.key", "--out", place / "verdict.json", *options,
+    )  # fmt: skip
+
+
+def test_reveal_judge_check_and_audit(place, world):
+    good("keygen", "--out", place / "judge.key", "--encryption")
+    _, text = make_reveal(place, world, "--to", place / "judge.enc.pub", "--json")
+    assert json.loads(text)["leavesLeft"] == 3
+    assert read_secret(place / "signed" / "secret.tgs", "correct horse").used.keys() == {0}
+    code, text = good(*judge_arguments(place, world, "--control", place / "other.safetensors"))
+    assert code == 0
+    assert text.startswith("MATCH")
+    assert "lawful or unwitting access is not excluded" in text
+    again = (
+        "judge", place / "public", "--reveal", place / "reveal.json", "--suspect", place / "suspect.safetensors",
+        "--control", place / "other.safetensors", "--key", place / "judge.key", "--check", place / "verdict.json", "--json",
+    )  # fmt: skip
+    code, text = good(*again)
+    assert (code, json.loads(text)["outcome"]) == (0, "MATCH")
+    code, text = good(
+        "audit", place / "public", "--reveal", place / "reveal.json", "--suspect", place / "suspect.safetensors",
+        "--control", place / "other.safetensors", "--key", place / "judge.key", "--json",
+    )  # fmt: skip
+    document = json.loads(text)
+    assert (code, document["sound"]) == (0, True)
+    assert any("lawful" in ground for ground in document["grounds"])
+
+
+def test_unrelated_suspect_is_exit_code_1(place, world):
+    good("keygen", "--out", place / "judge.key")
+    shutil.copy(place / "other.safetensors", place / "suspect.safetensors")
+    make_reveal(place, world)
+    code, text = good(*judge_arguments(place, world))
+    assert (code, text.split(":")[0]) == (1, "NO MATCH")
+    code, text = good("audit", "public", "--reveal", "reveal.json", "--suspect", "suspect.safetensors")
+    assert (code, "NO MATCH" in text) == (1, True)
+
+
+def test_recorded_answers_end_to_end(place, world, owner):
+    pytest.importorskip("PIL")
+    good("keygen", "--out", place / "judge.key")
+    _, text = good("transcript", "queries", "signed", "--leaf", 0, "--decoys", 30, "--out", "queries", "--json")
+    plan = plan_of(owner.registered.registration)
+    assert json.loads(text)["queries"] == plan.per_leaf + 30
+    triggers = render(owner.opening, plan)
+    from ticketguard.triggers.plan import image_digest
+
+    wanted = {
+        image_digest(image): plan.classes[label] for image, label in zip(triggers.images, triggers.labels, strict=True)
+    }
+    rows = read_csv(place / "queries" / "index.csv")[1:]
+    write_csv(place / "answers.csv", [["index", "label"], *([row[0], wanted.get(row[2], "a")] for row in rows)])
+    record = (
+        "transcript",
+        "record",
+        "queries",
+        "answers.csv",
+        "--service",
+        "S",
+        "--recorded-by",
+        "R",
+        "--out",
+        "t.json",
+    )
+    good(*record)
+    make_reveal(place, world, "--transcript", "t.json")
+    code, text = good(
+        "judge", "public", "--reveal", "reveal.json", "--transcript", "t.json", "--nonce", world.NONCE,
+        "--key", "judge.key", "--out", "v.json", "--json",
+    )  # fmt: skip
+    assert (code, json.loads(text)["outcome"]) == (0, "MATCH")
+    assert f"{plan.per_leaf} of {plan.per_leaf}" in json.loads(text)["reason"]
+
+
+def test_dispute_from_files(place, world, owner):
+    thief = world.make_party(7, owner.model)[0]
+    (place / "b").mkdir()
+    save_party(place / "b", thief)
+    write_tensors(place / "suspect.safetensors", dict(thief.model.weights), {})
+    good("keygen", "--out", place / "judge.key")
+    make_reveal(place, world)
+    good(
+        "reveal", "b/signed", "--suspect", "suspect.safetensors", "--nonce", world.NONCE, "--key", "b/owner.key",
+        "--out", "b.json",
+    )  # fmt: skip
+    options = ("suspect.safetensors", "--nonce", world.NONCE)
+    code, text = good("dispute", "public", "b/public", *options, "--reveal-a", "reveal.json", "--reveal-b", "b.json")
+    assert (code, text.split(":")[0]) == (0, "A PRIOR")
+    code, text = good(
+        "dispute", "b/public", "public", *options, "--reveal-a", "b.json", "--reveal-b", "reveal.json", "--json"
+    )
+    assert (code, json.loads(text)["outcome"]) == (0, "B PRIOR")
+    code, _ = good("dispute", "public", "public", *options, "--reveal-a", "reveal.json", "--reveal-b", "reveal.json")
+    assert code == 1
+
+
+def snapshot(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
+    good("keygen", "--out", place / "judge.key", "--encryption")
+    good("keygen", "--out", place / "second.key", "--encryption")
+    make_reveal(place, world, "--to", place / "judge.enc.pub")
+    _, plain = owner.reveal_for(digest_of(world.tensors_of(owner.model)))
+    (place / "plain.json").write_bytes(plain)
+    (place / "junk").write_bytes(b"junk")
+    capsys.readouterr()
+    before = snapshot(place)
+    owner_key, suspect = ("--key", "owner.key"), ("--suspect", "suspect.safetensors")
+    nonce, out = ("--nonce", world.NONCE), ("--out", "x.json")
+    judge = ("judge", "public", *suspect, *nonce, "--key", "judge.key", *out)
+    for arguments, words in (
+        (("reveal", "signed", *nonce, *owner_key, *out), "what the reveal is for"),
+        (("reveal", "signed", *suspect, "--transcript", "junk", *nonce, *owner_key, *out), "what the reveal is for"),
+        (("reveal", "signed", *suspect, "--nonce", "00", *owner_key, *out), "nonce"),
+        (("reveal", "signed", *suspect, *nonce, "--key", "judge.key", *out), "did not sign the registration"),
+        (("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "0", *out), "revealed already"),
+        (("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "9", *out), "no leaf 9"),
+        (("reveal", "signed", *suspect, *nonce, *owner_key, "--to", "judge.pub", *out), "not an X25519"),
+        (("reveal", "public", *suspect, *nonce, *owner_key, *out), "secret.tgs"),
+        (("reveal", "signed", "--suspect", "junk", *nonce, *owner_key, *out), "junk"),
+        (("reveal", "signed", "--transcript", "junk", *nonce, *owner_key, *out), "not JSON"),
+        ((*judge, "--reveal", "missing"), "missing"),
+        ((*judge, "--reveal", "junk"), "junk"),
+        ((*judge, "--reveal", "plain.json"), "reveal was made for"),
+        ((*judge[:-4], "--key", "second.key", *out, "--reveal", "reveal.json"), "not encrypted to this key"),
+        ((*judge[:4], *nonce, "--reveal", "reveal.json"), "encrypted to a judge"),
+        ((*judge[:4], "--reveal", "plain.json"), "a new verdict needs"),
+        ((*judge, "--reveal", "reveal.json", "--check", "junk"), "junk"),
+        ((*judge, "--reveal", "reveal.json", "--check", "public/claim.dsse.json"), "of type"),
+        ((*judge, "--reveal", "reveal.json", "--transcript", "junk"), "not JSON"),
+        (("judge", "nowhere", *judge[2:], "--reveal", "reveal.json"), "nowhere"),
+        (("audit", "public", *suspect, "--reveal", "public/claim.dsse.json"), "of type"),
+        (("timestamp", "signed"), "give --url or --response"),
+        (("timestamp", "signed", "--response", "junk", "--root", "junk"), "PEM"),
+        (("transcript", "queries", "signed", "--leaf", "9", "--out", "q"), "no leaf 9"),
+        (("transcript", "record", "nowhere", "junk", "--service", "s", "--recorded-by", "r", *out), "nowhere"),
+    ):
+        assert words in refused(capsys, *arguments), arguments
+        assert snapshot(place) == before, arguments
+
+
+def test_wrong_passphrase_is_refused(place, world, capsys, monkeypatch):
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "wrong")
+    line = refused(
+        capsys, "reveal", "signed", "--suspect", "suspect.safetensors", "--nonce", world.NONCE, "--key", "owner.key",
+        "--out", "x",
+    )  # fmt: skip
+    assert "wrong passphrase" in line
+
+
+def test_expired_reveal_is_refused(place, world, owner, capsys):
+    good("keygen", "--out", place / "judge.key")
+    from ticketguard.storage.tensors import read_tensors
+
+    digest = digest_of(read_tensors(place / "suspect.safetensors"))
+    past = datetime.now(UTC).replace(microsecond=0) - timedelta(seconds=1)
+    (place / "reveal.json").write_bytes(owner.reveal_for(digest, expires=past)[1])
+    capsys.readouterr()
+    assert "expired" in refused(capsys, *judge_arguments(place, world))
+
+
+def test_reveal_for_another_judge_is_refused(place, world, owner, capsys):
+    from ticketguard.claims import hpke
+    from ticketguard.storage.tensors import read_tensors
+
+    good("keygen", "--out", place / "judge.key", "--encryption")
+    digest = digest_of(read_tensors(place / "suspect.safetensors"))
+    _, shown = owner.reveal_for(digest, recipient="00" * 32)
+    sealed = hpke.seal(shown, hpke.load_public(place / "judge.enc.pub"), purpose="reveal")
+    (place / "reveal.json").write_bytes(sealed)
+    capsys.readouterr()
+    assert "another judge" in refused(capsys, *judge_arguments(place, world))
+
+
+def test_reveal_file_is_a_statement_about_the_suspect(place, world):
+    make_reveal(place, world, "--valid-days", 3)
+    opened = envelope.open((place / "reveal.json").read_bytes())
+    shown = reveal.parse(opened.payload)
+    assert canonical.parse(opened.payload)["predicateType"] == "urn:ticketguard:reveal/v1"
+    assert timedelta(days=2) < shown.expires - datetime.now(UTC) <= timedelta(days=3)
+    assert (place / "reveal.json").stat().st_mode & 0o777 == 0o600
