@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ticketguard.commands.common import PATH, json_option, print_json
 from ticketguard.commands.training_options import chosen_recipe, data_options, load_data, progress, recipe_options
 from ticketguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from ticketguard.finding import FindProgress
 
 
 @click.command()
@@ -63,12 +67,12 @@ def command(
         classifier=prune_classifier,
         extreme=extreme,
     )
-    with progress("finding", quiet=as_json) as on_epoch:
+    with progress("finding", quiet=as_json) as show:
         result = find(
             config,
             dataset,
             out,
-            on_progress=None if on_epoch is None else lambda where: on_epoch(where.report),
+            on_progress=None if show is None else lambda where: show(where.report, _stage(where)),
         )
     ticket = result.ticket
     if as_json:
@@ -95,3 +99,11 @@ def command(
                 "not a winning ticket: it is more than 1 point below the dense model; keep more weights or train longer"
             )
     return 0 if result.winning else 1
+
+
+def _stage(where: FindProgress) -> str:
+    """Which training run this is: the dense one, or a round of how many."""
+    if where.stage == 0:
+        return "dense model"
+    of = "" if where.stages is None else f" of {where.stages - 1}"
+    return f"round {where.stage}{of}, {where.density:.0%} kept"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ticketguard.bundle import Bundle, write_registered
 from ticketguard.claims import keys
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.training_options import load_data
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
@@ -36,6 +37,8 @@ REWIND = "rewind.safetensors"
 @click.option(
     "--rewind", "rewind_path", type=PATH, help=f"Dense rewind weights; by default {REWIND} beside TICKET, if any."
 )
+@click.option("--data", help="Data set whose classes and input the triggers take, for a ticket that does not say.")
+@click.option("--data-dir", type=PATH, help="Folder that holds the data set.")
 @click.option("--no-triggers", is_flag=True, help="Register no triggers: only weights can be tested later.")
 @click.option(
     "--beacon", type=click.Choice(["none", "rfc3161"]), default="none", show_default=True, help="Time-stamp policy."
@@ -52,6 +55,8 @@ def command(
     out: Path,
     rewind_path: Path | None,
     arch: str | None,
+    data: str | None,
+    data_dir: Path | None,
     no_triggers: bool,
     register_only: bool,
     registered_path: Path | None,
@@ -70,6 +75,8 @@ def command(
     if register_only and registered_path is not None:
         raise UsageError("--register-only and --registration are the two halves of signing: give one of them")
     ticket = read_unsigned(ticket_path, arch)
+    if data is not None:
+        ticket = replace(ticket, provenance={**ticket.provenance, **load_data(data, data_dir, None).task()})
     rewind = _rewind(ticket_path, rewind_path)
     bundle = Bundle(out)
     word = passphrase()

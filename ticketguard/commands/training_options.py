@@ -63,8 +63,8 @@ def chosen_recipe(name: str | None, data: str, epochs: int | None) -> Recipe:
 
 
 @contextmanager
-def progress(title: str, *, quiet: bool) -> Iterator[Callable[[EpochReport], Any] | None]:
-    """A progress bar on standard error with accuracy and time left; None when `quiet`."""
+def progress(title: str, *, quiet: bool) -> Iterator[Callable[..., Any] | None]:
+    """A progress bar on standard error with accuracy and time left, fed by `show(report, title)`; None when `quiet`."""
     if quiet:
         yield None
         return
@@ -81,8 +81,8 @@ def progress(title: str, *, quiet: bool) -> Iterator[Callable[[EpochReport], Any
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(title, total=None, accuracy="")
 
-        def show(report: EpochReport) -> None:
+        def show(report: EpochReport, stage: str = title) -> None:
             accuracy = "" if report.accuracy is None else f"{report.accuracy:.2f} %"
-            bar.update(task, total=report.epochs, completed=report.epoch, accuracy=accuracy)
+            bar.update(task, description=stage, total=report.epochs, completed=report.epoch, accuracy=accuracy)
 
         yield show

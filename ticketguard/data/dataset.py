@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,15 @@ class Dataset:
             hasher.update(repr(array.shape).encode())
             hasher.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
         return hasher.hexdigest()
+
+    def task(self) -> dict[str, Any]:
+        """What a ticket's provenance says about its task: data set name and digest, class names, input, as plain JSON."""
+        return {
+            "dataset": self.name,
+            "dataset_digest": self.digest,
+            "classes": list(self.classes),
+            "input": {"shape": list(self.shape), "mean": list(self.mean), "std": list(self.std)},
+        }
 
     def subset(self, limit: int, *, seed: int = 0) -> Dataset:
         """The same data set with the first `limit` training images of a shuffle seeded by `seed`."""
