@@ -60,15 +60,9 @@ def split(wide: Wide, rng: np.random.Generator) -> None:
             array = np.moveaxis(wide.weights[name], dimension, 0)
             array[positions[channel]] = array[positions[original]] * share
             array[positions[original]] = array[positions[original]] * (1 - share)
-    group = next(s.group for s in wide.symmetry.axes[wide.makers[0][0]][0] or () if _owns(wide, s.group))
     factors = np.ones(wide.old + len(wide.extra))
     factors[wide.extra] = np.exp2(rng.uniform(-2, 2, len(wide.extra)))
-    if group is not None:
-        scale_group(wide.weights, wide.symmetry, group, factors)
-
-
-def _owns(wide: Wide, group: int | None) -> bool:
-    return group is not None and wide.symmetry.groups[group].size == wide.old + len(wide.extra)
+    scale_group(wide.weights, wide.symmetry, wide.group, factors)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -17,13 +17,14 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True, kw_only=True)
 class Wide:
-    """A network with one group widened: `weights`, the widened group's parameters that make it and read it, with positions.
+    """A network with one `group` widened: its weights, and the parameters that make and read the group, with positions.
 
     `old`: number of original channels; `extra`: numbers of the new ones; `copied`: the original channel each was copied from.
     """
 
     weights: Arrays
     symmetry: Symmetry
+    group: int
     makers: list[tuple[str, int, Indices]]
     readers: list[tuple[str, int, Indices]]
     old: int
@@ -43,7 +44,7 @@ def add_channels(weights: Arrays, symmetry: Symmetry, share: float, kind: Kind, 
     current = symmetry
     for number, group in enumerate(symmetry.groups):
         extra = round(share * group.size)
-        if extra == 0 or not group.scalable or not _whole(symmetry, number):
+        if extra == 0 or not group.scalable or not _whole(weights, symmetry, number):
             continue
         copied = rng.choice(group.size, extra, replace=extra > group.size)
         wide = _copied(weights, current, number, copied)
@@ -54,13 +55,13 @@ def add_channels(weights: Arrays, symmetry: Symmetry, share: float, kind: Kind, 
     return weights
 
 
-def _whole(symmetry: Symmetry, number: int) -> bool:
+def _whole(weights: Arrays, symmetry: Symmetry, number: int) -> bool:
     size = symmetry.groups[number].size
     runs = [
         segment for axes in symmetry.axes.values() for axis in axes for segment in axis or () if segment.group == number
     ]
     depthwise = any(
-        name in symmetry.norms and axes[1] is None and any(s.group == number for s in axes[0] or ())
+        name in weights and weights[name].ndim > 2 and axes[1] is None and _on(axes[0] or (), number)
         for name, axes in symmetry.axes.items()
     )
     return not depthwise and all(segment.start == 0 and segment.count == size for segment in runs)
@@ -87,7 +88,9 @@ def _copied(weights: Arrays, symmetry: Symmetry, number: int, copied: Indices) -
     groups = tuple(Group(size=size, scalable=g.scalable) for size, g in zip(sizes, symmetry.groups, strict=True))
     wide = Symmetry(groups=groups, axes=axes, norms=symmetry.norms, biases=symmetry.biases)
     extra = np.arange(old, sizes[number], dtype=np.int64)
-    return Wide(weights=result, symmetry=wide, makers=makers, readers=readers, old=old, extra=extra, copied=copied)
+    return Wide(
+        weights=result, symmetry=wide, group=number, makers=makers, readers=readers, old=old, extra=extra, copied=copied
+    )
 
 
 def _on(axis: Axis, number: int) -> bool:

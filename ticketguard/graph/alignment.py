@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError
-from ticketguard.graph.assignment import LayerView, Problem, descend, start
+from ticketguard.graph.assignment import LayerView, Problem, descend, start, start_forward
 from ticketguard.graph.cells import Layer, cell_counts
 from ticketguard.graph.dummies import Merge, Reduced, apply_merges, reduce_dummies
 from ticketguard.graph.groups import Axis, Indices, Segment, Symmetry, fixed_axis, length
@@ -186,7 +186,7 @@ def _align_matched(
 
 
 def _best_order(problem: Problem, names: Sequence[str]) -> tuple[dict[int, Indices], int]:
-    """The best of: channels as stored, a descent from there when they seem partly in place, a descent from features."""
+    """The best of: channels as stored, a descent from there when they seem partly in place, descents from two first orders."""
     stored = problem.identity()
     best, best_score, sweeps = stored, problem.score(stored), 0
     perfect = problem.perfect()
@@ -194,11 +194,11 @@ def _best_order(problem: Problem, names: Sequence[str]) -> tuple[dict[int, Indic
         return best, sweeps
     as_stored = dict(zip(names, (view.aligned(stored) for view in problem.views), strict=True))
     reference = dict(zip(names, (view.reference for view in problem.views), strict=True))
-    starts = [start(problem)]
+    starts = [start, start_forward]
     if lineage(reference, as_stored) > PARTLY_IN_PLACE:
-        starts.insert(0, stored)
+        starts.insert(0, Problem.identity)
     for first in starts:
-        found, score, used = descend(problem, first)
+        found, score, used = descend(problem, first(problem))
         sweeps += used
         if score > best_score:
             best, best_score = found, score

@@ -140,15 +140,39 @@ def start(problem: Problem) -> dict[int, Indices]:
     return choice
 
 
+def start_forward(problem: Problem) -> dict[int, Indices]:
+    """A first order from the input on: each group from the layers that meet only groups already ordered.
+
+    Layers that stand alone help with their degree features until then. Serves networks whose layers tell little by
+    themselves (depthwise separable ones).
+    """
+    choice = problem.identity()
+    settled: set[int] = set()
+    for group, numbers in sorted(problem.touching.items()):
+        gains = []
+        for view in (problem.views[number] for number in numbers):
+            if _groups_of(view) - {group} <= settled and not _both_sides(view, group):
+                gains.append(_gain(view, group, choice))
+            elif _stands_alone(view):
+                gains.append(_feature_gain(view, group))
+        choice[group] = _assign(sum(gains, np.zeros((1, 1))), choice[group]) if gains else choice[group]
+        settled.add(group)
+    return choice
+
+
 def _stands_alone(view: LayerView) -> bool:
     """Whether a layer tells its groups' channels apart before any other group is known."""
     return not view.block or not view.row_groups or not view.column_groups
 
 
+def _both_sides(view: LayerView, group: int) -> bool:
+    return group in view.row_groups and group in view.column_groups
+
+
 def _settled_views(problem: Problem, group: int, settled: set[int]) -> list[LayerView]:
     """Layers in which `group` meets settled groups only."""
     views = [problem.views[number] for number in problem.touching[group]]
-    return [view for view in views if (_groups_of(view) - {group}) <= settled and _groups_of(view) != {group}]
+    return [view for view in views if (_groups_of(view) - {group}) <= settled and not _both_sides(view, group)]
 
 
 def descend(problem: Problem, choice: Choice) -> tuple[dict[int, Indices], int, int]:

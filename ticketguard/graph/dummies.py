@@ -131,11 +131,13 @@ def _incoming(
     Where the group is not scalable lengths are part of the comparison, and all scales are 1.
     """
     parts: list[Floats] = []
+    reading: list[Floats] = []
     linked: set[str] = set()
     for name, _, positions in _uses(axes, group, incoming=True):
         if name in work and work[name].ndim >= 2:
             rows, names = _effective_rows(work, symmetry, name)
             parts.append(rows[positions].reshape(len(positions), -1))
+            reading.append(rows[positions][..., :-1].reshape(len(positions), -1))
             linked |= names
     loose = [
         np.asarray(work[name], dtype=np.float64)[positions]
@@ -146,6 +148,8 @@ def _incoming(
         return None, np.ones(0)
     rows = np.nan_to_num(np.concatenate(parts, axis=1), nan=0.0, posinf=0.0, neginf=0.0)
     lengths = np.sqrt((rows * rows).sum(axis=1))
+    # Channels that read nothing are constants, all equal up to scale: no copies of each other.
+    lengths[~np.any(np.concatenate(reading, axis=1) != 0, axis=1)] = 0.0
     typical = float(np.median(lengths[lengths > 0])) if np.any(lengths > 0) else 1.0
     unit = np.divide(rows, lengths[:, None], out=np.zeros_like(rows), where=lengths[:, None] > 0)
     if symmetry.groups[group].scalable and not loose:
