@@ -34,7 +34,7 @@ class MaskEnforcer:
     def __init__(self, module: nn.Module, mask: Mask, *, optimizer: torch.optim.Optimizer | None = None) -> None:
         """Zeroes the pruned weights of `module` at once. Raises `UsageError` for a parameter it lacks or a wrong shape."""
         parameters = dict(unwrap(module).named_parameters())
-        self._optimizer = optimizer
+        self._optimizers = [] if optimizer is None else [optimizer]
         self._weights: list[nn.Parameter] = []
         self._masks: list[Tensor] = []
         for name, bits in mask.items():
@@ -43,9 +43,7 @@ class MaskEnforcer:
             weight = parameters[name]
             if tuple(weight.shape) != bits.shape:
                 raise UsageError(f"mask of {name}: shape {bits.shape}, the parameter has {tuple(weight.shape)}")
-            kept = torch.zeros_like(
-                weight, requires_grad=False
-            )  # keeps the weight's memory format, so that products are flat
+            kept = torch.zeros_like(weight, requires_grad=False)  # in the weight's memory format: products run flat
             kept.copy_(torch.from_numpy(bits.copy()))
             self._weights.append(weight)
             self._masks.append(kept)
@@ -58,10 +56,9 @@ class MaskEnforcer:
             return
         tensors: list[Tensor] = [weight.data for weight in self._weights]
         masks = list(self._masks)
-        if self._optimizer is not None:
-            state = self._optimizer.state
+        for optimizer in self._optimizers:
             for weight, kept in zip(self._weights, self._masks, strict=True):
-                for value in state[weight].values() if weight in state else ():
+                for value in optimizer.state.get(weight, {}).values():
                     if isinstance(value, Tensor) and value.shape == weight.shape:
                         tensors.append(value)
                         masks.append(kept)
@@ -81,8 +78,8 @@ class MaskEnforcer:
         )
 
     def attach(self, optimizer: torch.optim.Optimizer) -> None:
-        """Run `apply()` by itself after every step of `optimizer`, covering its momentum."""
-        self._optimizer = optimizer
+        """Run `apply()` by itself after every step of `optimizer`, covering its momentum; may be called for several."""
+        self._optimizers.append(optimizer)
         optimizer.register_step_post_hook(self._after_step)
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: object, kwargs: Mapping[str, object]) -> None:  # noqa: ARG002
