@@ -77,7 +77,9 @@ def _copied(weights: Arrays, symmetry: Symmetry, number: int, copied: Indices) -
         name: tuple(None if axis is None else widen(axis, symmetry.groups, sizes) for axis in own)
         for name, own in symmetry.axes.items()
     }
-    result, makers, readers = dict(weights), [], []
+    result = dict(weights)
+    makers: list[tuple[str, int, Indices]] = []
+    readers: list[tuple[str, int, Indices]] = []
     for name, own in symmetry.axes.items():
         for dimension, axis in enumerate(own):
             wider = axes[name][dimension]
