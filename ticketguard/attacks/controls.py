@@ -26,7 +26,7 @@ class Unrelated(TrainingAttack):
     """An independent model of the same architecture, recipe and density: trained dense, pruned by magnitude, trained on."""
 
     name: ClassVar[str] = "unrelated"
-    unit: ClassVar[str] = "on"
+    unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
     control: ClassVar[bool] = True
 
@@ -50,7 +50,7 @@ class Unsigned(TrainingAttack):
     """The owner's own ticket before signing, retrained: same frame, same rewind weights, no secret in it."""
 
     name: ClassVar[str] = "unsigned"
-    unit: ClassVar[str] = "on"
+    unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
     control: ClassVar[bool] = True
 
@@ -72,7 +72,7 @@ class OtherOwner(TrainingAttack):
     """
 
     name: ClassVar[str] = "other-owner"
-    unit: ClassVar[str] = "on"
+    unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
     control: ClassVar[bool] = True
 

@@ -23,7 +23,7 @@ class DuplicateEraser(Attack):
     """
 
     name: ClassVar[str] = "duplicate-eraser"
-    unit: ClassVar[str] = "on"
+    unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def run(self, victim: Victim) -> Attacked:

@@ -36,7 +36,7 @@ class InputFlip(InputTransform):
     """Mirror every image. Costs accuracy where left and right differ (digits); free on photographs."""
 
     name: ClassVar[str] = "input-flip"
-    unit: ClassVar[str] = "on"
+    unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def transform(self, images: Images, victim: Victim) -> Images:  # noqa: ARG002

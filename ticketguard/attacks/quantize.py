@@ -42,7 +42,7 @@ class BrainFloat(Attack):
     """Round every weight to bfloat16 (8 bits of precision). Costs next to nothing, and breaks nothing."""
 
     name: ClassVar[str] = "bf16"
-    unit: ClassVar[str] = "on"
+    unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
 
     def run(self, victim: Victim) -> Attacked:

@@ -8,20 +8,26 @@ from ticketguard.attacks.base import Attack
 from ticketguard.attacks.controls import OtherOwner, Unrelated, Unsigned
 from ticketguard.attacks.densify import Densify, DensifyPrune
 from ticketguard.attacks.distill import Distill, DistillOther, ExtractSoft
+from ticketguard.attacks.dummies import DummyClique, DummySplit, DummyZero
 from ticketguard.attacks.duplicates import DuplicateEraser
+from ticketguard.attacks.fill import Fill
 from ticketguard.attacks.fine_pruning import FinePruning
 from ticketguard.attacks.finetune import Finetune, FinetuneLast, RetrainAll, RetrainLast
+from ticketguard.attacks.fold_norm import FoldNorm
 from ticketguard.attacks.inputs import InputBlur, InputDepth, InputFlip, InputJpeg, InputNoise
 from ticketguard.attacks.leaked import LeakedAll, LeakedOne
 from ticketguard.attacks.nad import AttentionDistillation
 from ticketguard.attacks.overwrite import Overwrite
+from ticketguard.attacks.permute import Permute
 from ticketguard.attacks.prune_magnitude import PruneMagnitude
 from ticketguard.attacks.prune_random import PruneRandom
 from ticketguard.attacks.quantize import BrainFloat, Quantize
 from ticketguard.attacks.query_filter import QueryFilter
 from ticketguard.attacks.rename import Rename
+from ticketguard.attacks.rescale import Rescale
 from ticketguard.attacks.retrain import RetrainL2, RetrainSmoothing
 from ticketguard.attacks.rewire import RewireCell, RewireGuided, RewireRow
+from ticketguard.attacks.sign_flip import SignFlip
 from ticketguard.attacks.stacked import Stacked
 from ticketguard.attacks.unlearn import TriggerUnlearning
 from ticketguard.attacks.weight_noise import WeightNoise
@@ -56,6 +62,15 @@ ATTACKS: dict[str, type[Attack]] = {
     "overwrite": Overwrite,
     "leaked-one": LeakedOne,
     "leaked-all": LeakedAll,
+    # Lossless: another form of the same function.
+    "permute": Permute,
+    "rescale": Rescale,
+    "sign-flip": SignFlip,
+    "dummy-zero": DummyZero,
+    "dummy-clique": DummyClique,
+    "dummy-split": DummySplit,
+    "fold-norm": FoldNorm,
+    "fill": Fill,
     "rename": Rename,
     # Aimed at the triggers.
     "nad": AttentionDistillation,

@@ -16,7 +16,7 @@ class Rename(Attack):
     """
 
     name: ClassVar[str] = "rename"
-    unit: ClassVar[str] = "on"
+    unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
     lossless: ClassVar[bool] = True
 

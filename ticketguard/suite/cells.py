@@ -92,7 +92,7 @@ def _blank(bench: Bench, cell: Cell, attack: Attack) -> Result:
         digest=cell.digest(bench.digest),
         cell=cell,
         label=repr(attack),
-        unit=" + ".join(part.unit for part in parts if part.unit and part.unit != "on") or attack.unit,
+        unit=" + ".join(part.unit for part in parts if part.unit),
         lossless=all(part.lossless for part in parts),
         control=any(part.control for part in parts),
         decision=NOT_RUN,

@@ -4,6 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+LOSSLESS: list[Any] = [
+    "permute",
+    "rescale",
+    "sign-flip",
+    "dummy-zero",
+    "dummy-clique",
+    "dummy-split",
+    "fold-norm",
+    "fill",
+    "rename",
+]
+# Each lossless attack on top of 30 % magnitude pruning, to be compared with that pruning alone; quantized too.
+STACKED: list[Any] = [
+    ("prune-magnitude+permute", [0.3]),
+    ("prune-magnitude+rescale", [0.3]),
+    ("prune-magnitude+sign-flip", [0.3]),
+    ("prune-magnitude+dummy-zero", [0.3]),
+    ("prune-magnitude+dummy-clique", [0.3]),
+    ("prune-magnitude+dummy-split", [0.3]),
+    ("prune-magnitude+fold-norm", [0.3]),
+    ("prune-magnitude+fill", [0.3]),
+    ("prune-magnitude+rename", [0.3]),
+    ("prune-magnitude+quantize@16", [0.3]),
+    ("prune-magnitude+quantize@8", [0.3]),
+    ("permute+finetune", [0.01]),
+]
 TRIGGERS: list[Any] = ["input-flip", "input-jpeg", "input-noise", "input-blur", "input-depth", "query-filter"]
 CONTROLS: list[Any] = ["unrelated", "unsigned", "other-owner"]
 
@@ -18,7 +44,12 @@ PRESETS: dict[str, dict[str, Any]] = {
             ("add-on", [0.01, 0.05, 0.1]),
             ("quantize", [16, 8, 5, 4]),
             "bf16",
+            ("permute", [1]),
+            ("rescale", [4]),
+            ("dummy-split", [0.25]),
+            "fold-norm",
             "rename",
+            ("prune-magnitude+permute", [0.3]),
             ("densify", [0.1]),
             ("rewire-cell", [0.3, 0.7]),
             ("overwrite", [0.15]),
@@ -57,7 +88,8 @@ PRESETS: dict[str, dict[str, Any]] = {
             "overwrite",
             "leaked-one",
             "leaked-all",
-            "rename",
+            *LOSSLESS,
+            *STACKED,
             "nad",
             "unlearn",
             *TRIGGERS,

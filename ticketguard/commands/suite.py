@@ -1,0 +1,123 @@
+"""`ticketguard suite`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ticketguard.bundle import Bundle
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.training_options import data_options, load_data
+from ticketguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from ticketguard.suite import Plan, Progress
+
+
+@click.command()
+@click.argument("signed", type=PATH)
+@data_options
+@click.option("--out", type=PATH, required=True, help="Folder of results; given again, finished cells are skipped.")
+@click.option("--preset", default="quick", show_default=True, help="quick, standard or full.")
+@click.option("--plan", "plan_path", type=PATH, help="A plan of your own, .toml or .json, instead of a preset.")
+@click.option("--engine", default="serial", show_default=True, help="serial, processes or ray: same results.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Cells at a time, for processes and ray.")
+@click.option("--ray-address", help="Ray cluster to use; by default one is started here.")
+@click.option("--gpus", type=float, default=0.0, help="Share of a GPU for each cell on Ray.")
+@click.option(
+    "--threads", type=int, default=1, show_default=True, help="CPU threads of each cell; results depend on it."
+)
+@click.option("--device", default="cpu", show_default=True, help="Where attacks train: cpu, cuda or auto.")
+@click.option("--unsigned", type=PATH, help="The ticket before signing: makes the control `unsigned` possible.")
+@click.option("--images", type=int, help="The attacker has only this many training images.")
+@click.option("--epochs", type=int, help="Epochs of attacks that train, instead of the plan's.")
+@click.option("--seed", type=int, help="Only this seed, instead of the plan's.")
+@json_option
+def command(
+    signed: Path,
+    data: str,
+    data_dir: Path | None,
+    limit: int | None,
+    out: Path,
+    preset: str,
+    plan_path: Path | None,
+    engine: str,
+    jobs: int,
+    ray_address: str | None,
+    gpus: float,
+    threads: int,
+    device: str,
+    unsigned: Path | None,
+    images: int | None,
+    epochs: int | None,
+    seed: int | None,
+    as_json: bool,
+) -> None:
+    """Attack the trained model of the folder SIGNED in every way of a plan, and measure what is left of the signature.
+
+    Results go to OUT as each cell ends (cells.jsonl), and in order at the end (results.jsonl, suite.json).
+
+    \b
+    Examples:  ticketguard suite signed/ --data digits --out suite/
+               ticketguard suite signed/ --data digits --preset standard --engine processes --jobs 2 --out suite/
+    """  # noqa: D301 - click reads the backspace
+    from ticketguard.suite import EngineOptions, prepare, run_suite
+
+    plan = _plan(preset, plan_path, images, epochs, seed)
+    options = EngineOptions(jobs=jobs, address=ray_address, gpus=gpus)
+    dataset = load_data(data, data_dir, limit)
+    bench = prepare(Bundle(signed), passphrase(), dataset, unsigned=unsigned, threads=threads, device=device)
+    with _progress(quiet=as_json) as tell:
+        suite = run_suite(bench, plan, out, engine=engine, options=options, on_progress=tell)
+    if as_json:
+        print_json(suite.to_json())
+        return
+    from rich.console import Console
+
+    from ticketguard.report.suite_text import suite_text
+
+    Console().print(suite_text(suite))
+
+
+def _plan(preset: str, path: Path | None, images: int | None, epochs: int | None, seed: int | None) -> Plan:
+    """The plan that the options describe."""
+    from dataclasses import replace
+
+    from ticketguard.suite import preset as preset_of
+    from ticketguard.suite import read_plan
+
+    plan = preset_of(preset) if path is None else read_plan(path)
+    if seed is not None:
+        if seed < 0:
+            raise UsageError(f"seeds count from 0, not {seed}")
+        plan = replace(plan, seeds=(seed,), entries=tuple(replace(item, seeds=None) for item in plan.entries))
+    if epochs is not None:
+        plan = replace(plan, epochs=epochs, entries=tuple(replace(item, epochs=None) for item in plan.entries))
+    return plan if images is None else replace(plan, images=images)
+
+
+@contextmanager
+def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], Any] | None]:
+    """A progress bar on standard error with the last cell and time left; None when `quiet`."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None, left="")
+
+        def show(progress: Progress) -> None:
+            words = "" if progress.result is None else f"{progress.result.label}: {progress.result.decision}"
+            minutes, seconds = divmod(round(progress.seconds_left), 60)
+            left = f"{minutes}:{seconds:02d} left" if progress.result else ""
+            bar.update(task, total=progress.total, completed=progress.done, description=words, left=left)
+
+        yield show

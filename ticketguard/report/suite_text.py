@@ -1,0 +1,71 @@
+"""A suite on a terminal: every cell, then the price of removing the mark by each attack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from ticketguard.report.suites import PriceLike, ResultLike, SuiteLike, price_words, strongest, work_words
+
+COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yellow", "NOT RUN": "dim"}
+
+
+def suite_text(suite: SuiteLike) -> RenderableType:
+    """A suite result as two tables, a line on the controls, and the reasons of cells that could not run."""
+    parts: list[RenderableType] = [cells_table(suite), Text(""), prices_table(suite.prices)]
+    controls = [row for row in suite.results if row.control and row.accuracy is not None]
+    if controls:
+        highest = max(strongest(row) for row in controls)
+        false = len(suite.false_matches)
+        parts += [
+            Text(""),
+            Text(f"controls: {false} of {len(controls)} match; highest raw evidence {highest:.1f} bits"),
+        ]
+    parts += [Text(f"not run: {row.label}: {row.reason}", "dim") for row in suite.results if row.accuracy is None]
+    return Group(*parts)
+
+
+def cells_table(suite: SuiteLike) -> Table:
+    """One row per cell: accuracy before and after, evidence, verdict, seconds."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("attack", overflow="fold")
+    for heading in ("before", "after", "edge bits", "trigger bits"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("s", justify="right", no_wrap=True)
+    for row in suite.results:
+        timing = suite.timings[row.digest]
+        table.add_row(
+            row.label + (f" seed {row.cell.seed}" if row.cell.seed else ""),
+            f"{suite.accuracy:.2f}",
+            "" if row.accuracy is None else f"{row.accuracy:.2f}",
+            _bits(row.edge_bits),
+            _bits(row.trigger_bits),
+            _decision(row),
+            f"{timing.attack + timing.verify:.1f}",
+        )
+    return table
+
+
+def prices_table(prices: Sequence[PriceLike]) -> Table:
+    """One row per attack: accuracy points given up before the verdict stops being a match, and the work it took."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("attack", overflow="fold")
+    table.add_column("price of removal")
+    table.add_column("strength is")
+    table.add_column("work")
+    for row in prices:
+        style = "" if row.removed else "green"
+        table.add_row(row.attack, Text(price_words(row), style), row.unit, work_words(row))
+    return table
+
+
+def _decision(row: ResultLike) -> Text:
+    return Text(row.decision, style=COLOURS[row.decision])
+
+
+def _bits(value: float | None) -> str:
+    return "" if value is None else f"{value:,.1f}"
