@@ -73,7 +73,7 @@ def aligned(given: Victim, attacked: Attacked) -> Alignment:
 def recovered(given: Victim, attacked: Attacked) -> float:
     """Share of the victim's edges that the aligned suspect keeps at their places."""
     found = aligned(given, attacked).apply(attacked.weights)
-    reference, layers = frame(given)
+    _, layers = frame(given)
     hits = 0
     for layer in layers:
         bits = given.model.mask[layer.name]

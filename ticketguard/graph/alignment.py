@@ -6,7 +6,7 @@ order of a suspect's channels by overlap with it tells nothing about the bits, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -194,7 +194,7 @@ def _best_order(problem: Problem, names: Sequence[str]) -> tuple[dict[int, Indic
         return best, sweeps
     as_stored = dict(zip(names, (view.aligned(stored) for view in problem.views), strict=True))
     reference = dict(zip(names, (view.reference for view in problem.views), strict=True))
-    starts = [start, start_forward]
+    starts: list[Callable[[Problem], dict[int, Indices]]] = [start, start_forward]
     if lineage(reference, as_stored) > PARTLY_IN_PLACE:
         starts.insert(0, Problem.identity)
     for first in starts:

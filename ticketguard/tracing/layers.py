@@ -64,9 +64,9 @@ def convolution(atoms: Atoms, node: Node, inputs: Sequence[Value]) -> Value:
         atoms.same(np.repeat(entering, weight.shape[0] // groups), outputs)
         atoms.stiffen(source)
         affine = frozenset()
-        atoms.notes[
-            "depthwise filters: cell counts show little of their channels' order, alignment may find it only in part"
-        ] = None
+        atoms.notes["depthwise filters: cell counts show little of their channels, which may be recovered in part"] = (
+            None
+        )
     else:
         atoms.fix(entering, outputs, weight.labels[1])
         atoms.notes[f"{where(node)}: a grouped convolution's channels are taken as fixed"] = None
