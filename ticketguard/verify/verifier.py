@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.claims.opening import Opening
-from ticketguard.claims.registration import Counts, frame_digest
+from ticketguard.claims.registration import GRINDING_BITS, Counts, frame_digest
+from ticketguard.claims.streams import NO_BEACON
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
 from ticketguard.signatures.carriers import all_carriers
@@ -49,9 +50,15 @@ class Examiner:
         return counts
 
     def rule(self, suspects: int = 1) -> Rule:
-        """The registered decision rule, for a scan of `suspects`."""
+        """The registered decision rule, for a scan of `suspects`.
+
+        The allowance for a claimant who searched sinks only when a beacon really entered the binder; that the beacon comes from a
+        trusted authority is for the judge to check.
+        """
         registered = self.opening.registration
-        return Rule(tests=registered.tests, suspects=suspects, grinding_bits=registered.grinding_bits)
+        stamped = self.opening.beacon != NO_BEACON
+        grinding = registered.grinding_bits if stamped else GRINDING_BITS["none"]
+        return Rule(tests=registered.tests, suspects=suspects, grinding_bits=grinding)
 
     def read_weights(self, weights: Weights, rule: Rule, *, align: Align = "auto") -> tuple[list[Evidence], list[str]]:
         """Every white-box test of one suspect, and notes on how it was read.
