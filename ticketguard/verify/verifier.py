@@ -52,7 +52,7 @@ class Examiner:
     def rule(self, suspects: int = 1) -> Rule:
         """The registered decision rule, for a scan of `suspects`.
 
-        The allowance for a claimant who searched sinks only when a beacon really entered the binder; that the beacon comes from a
+        The allowance for a claimant who searched sinks only when a beacon really entered the binder; that it comes from a
         trusted authority is for the judge to check.
         """
         registered = self.opening.registration
