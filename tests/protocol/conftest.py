@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ticketguard import signing
-from ticketguard.claims import manifest, ownership, registration, reveal
+from ticketguard.claims import ownership, registration, reveal
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening
 from ticketguard.graph.cells import layer_of
@@ -45,6 +45,12 @@ def tensors_of(model):
     return in_memory(dict(model.weights))
 
 
+def ticket_file(model):
+    """The tensors of a model's ticket file: weights and masks."""
+    masks = {name + "_mask": bits.astype(np.uint8) for name, bits in model.mask.items()}
+    return in_memory({**model.weights, **masks})
+
+
 def trained(model, seed):
     """Weights drawn anew on the model's mask."""
     generator = np.random.default_rng(seed)
@@ -79,8 +85,13 @@ def random_in_frame(model, seed):
 
 def with_original(party, file):
     """The party with a claim over another model."""
-    digest = digest_of(file)
-    claim, signed = ownership.make(party.registered.payload, owner="x", key=party.key, ticket=digest, model=digest)
+    claim, signed = ownership.make(
+        party.registered.payload,
+        owner=party.claim.owner,
+        key=party.key,
+        ticket=party.claim.ticket,
+        model=digest_of(file),
+    )
     model = Model(
         architecture=Architecture(), weights={n: file[n] for n in file}, mask=Mask({n: file[n] != 0 for n in file})
     )
@@ -117,6 +128,7 @@ class Party:
             reveal=shown,
             reveal_payload=shown.payload(),
             reference=self.reference,
+            ticket=self.claim.ticket,
             original=original or tensors_of(self.model),
             suspect=suspect,
             transcript=transcript,
@@ -146,9 +158,12 @@ def make_party(number, base, *, beacon_bytes=None, triggers=True, original=None,
     signed = signing.embed(base, opening).ticket
     shown = original or signed
     counts = registration.frame_counts(base.mask, registered.registration.layers)
-    digest = manifest.digest(manifest.manifest(tensors_of(shown)))
     claim, claim_envelope = ownership.make(
-        registered.payload, owner=f"Owner {number}", key=key, ticket=digest, model=digest
+        registered.payload,
+        owner=f"Owner {number}",
+        key=key,
+        ticket=digest_of(ticket_file(shown)),
+        model=digest_of(tensors_of(shown)),
     )
     return Party(key, registered, opening, shown, counts, claim, claim_envelope), signed
 

@@ -76,6 +76,8 @@ def test_files_that_do_not_belong_are_refused(world, owner, case, suspect, unrel
         ({"reveal": replace(case.reveal, proof=case.reveal.proof[:-1])}, "not under the registered root"),
         ({"reveal": replace(case.reveal, beacon=b"\x01" * 32)}, "uses a beacon"),
         ({"claim": replace(case.claim, public_key=other.key.public)}, "another key"),
+        ({"claim": replace(case.claim, owner="Somebody else")}, "another owner"),
+        ({"ticket": "00" * 32}, "released ticket is not the one"),
     ):
         with pytest.raises(AuthenticityError, match=words):
             judged(world, replace(case, **change))

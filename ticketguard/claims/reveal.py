@@ -136,7 +136,8 @@ def _from_predicate(predicate: Mapping[str, Any], subjects: Mapping[str, str]) -
     if predicate["format"] != FORMAT:
         raise FormatError(f"reveal: format {predicate['format']!r} is not known to this version")
     leaf, judge = predicate["leaf"], predicate["judge"]
-    if predicate["kind"] not in KINDS or type(leaf["index"]) is not int or len(leaf["proof"]) > 64:
+    index = leaf["index"]
+    if predicate["kind"] not in KINDS or type(index) is not int or not 0 <= index < 1 << 16 or len(leaf["proof"]) > 64:
         raise FormatError("reveal: the kind of suspect, the leaf's number or its proof is malformed")
     if not isinstance(judge["nonce"], str) or not _NONCE.fullmatch(judge["nonce"]):
         raise FormatError("reveal: the judge's nonce is not 16 to 64 bytes in lower-case hexadecimal")
@@ -148,7 +149,7 @@ def _from_predicate(predicate: Mapping[str, Any], subjects: Mapping[str, str]) -
         public_key=PublicKey.from_spki(statements.decode_bytes(predicate["publicKey"])),
         registration=predicate["registration"]["sha256"],
         beacon=_exactly_32(predicate["beacon"]),
-        index=leaf["index"],
+        index=index,
         leaf=_exactly_32(leaf["secret"]),
         proof=tuple(_exactly_32(node) for node in leaf["proof"]),
         kind=predicate["kind"],

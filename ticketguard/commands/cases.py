@@ -17,7 +17,7 @@ from ticketguard.storage.atomic import read_bytes
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import read_tensors
 from ticketguard.verify import transcript as transcripts
-from ticketguard.verify.judge import Case, Check
+from ticketguard.verify.judge import Case, Check, digest_of
 
 REGISTRATION_STAMP = "registration.tsr"
 CLAIM_STAMP = "claim.tsr"
@@ -51,6 +51,7 @@ def read_case(
         reveal=shown,
         reveal_payload=shown_payload,
         reference=bundle.reference(registered),
+        ticket=digest_of(read_tensors(bundle.ticket)),
         original=read_tensors(bundle.model),
         suspect=None if suspect is None else read_any(suspect),
         transcript=None if transcript is None else read_transcript(transcript),

@@ -47,9 +47,10 @@ class Check:
 class Case:
     """Public files of one case, as values whose signatures were verified when they were read.
 
-    `registration` and `claim` with their exact payloads; `reveal` likewise; `reference`: the frame of the released ticket;
-    `original`: the model that the claim names; exactly one of `suspect` (weights) and `transcript`; `controls`: known ancestors
-    and independent models, which must not match; `stamp`: a trusted time stamp of the registration, or None.
+    `registration`, `claim` and `reveal` with their exact payloads; `reference` and `ticket`: frame and manifest digest of the
+    released ticket; `original`: the model that the claim names; exactly one of `suspect` (weights) and `transcript`;
+    `controls`: known ancestors and independent models, which must not match; `stamp`: a trusted time stamp of the
+    registration, or None; `own_images`: the owner's own trigger images, when their digests are registered.
     """
 
     registration: Registration
@@ -59,6 +60,7 @@ class Case:
     reveal: Reveal
     reveal_payload: bytes
     reference: Counts
+    ticket: str
     original: TensorFile
     suspect: TensorFile | None = None
     transcript: Transcript | None = None
@@ -136,6 +138,10 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "") -> Ju
 def opened(case: Case) -> Opening:
     """The opening that the reveal gives, once claim, registration and reveal agree. Raises `AuthenticityError`."""
     ownership.require_registration(case.claim, case.registration_payload, case.registration.public_key)
+    if case.claim.owner != case.registration.owner:
+        raise AuthenticityError("the claim names another owner than the registration")
+    if case.claim.ticket != case.ticket:
+        raise AuthenticityError("the released ticket is not the one that the claim names")
     return reveal.open_reveal(case.reveal, case.registration, case.registration_payload)
 
 

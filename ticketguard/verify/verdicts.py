@@ -61,6 +61,8 @@ def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement
             predicate["verdict"]["suppliedBy"],
         )
         Verdict.from_json(predicate["verdict"])
+        if not isinstance(nonce, str) or not isinstance(supplied_by, str):
+            raise FormatError(f"{where}: the nonce or the supplier is not text")
     except (KeyError, TypeError, AttributeError) as problem:
         raise FormatError(f"{where}: field missing or malformed ({problem})") from problem
     judgement = judge(case, nonce=nonce, now=now, supplied_by=supplied_by)
