@@ -11,6 +11,9 @@ from ticketguard.attacks.distill import Distill, DistillOther, ExtractSoft
 from ticketguard.attacks.dummies import DummyClique, DummySplit, DummyZero
 from ticketguard.attacks.duplicates import DuplicateEraser
 from ticketguard.attacks.fill import Fill
+from ticketguard.attacks.fake1 import Fake1
+from ticketguard.attacks.fake2 import Fake2
+from ticketguard.attacks.fake3 import Fake3
 from ticketguard.attacks.fine_pruning import FinePruning
 from ticketguard.attacks.finetune import Finetune, FinetuneLast, RetrainAll, RetrainLast
 from ticketguard.attacks.fold_norm import FoldNorm
@@ -29,6 +32,7 @@ from ticketguard.attacks.retrain import RetrainL2, RetrainSmoothing
 from ticketguard.attacks.rewire import RewireCell, RewireGuided, RewireRow
 from ticketguard.attacks.sign_flip import SignFlip
 from ticketguard.attacks.stacked import Stacked
+from ticketguard.attacks.transfer import Transfer
 from ticketguard.attacks.unlearn import TriggerUnlearning
 from ticketguard.attacks.weight_noise import WeightNoise
 from ticketguard.attacks.weight_shift import WeightShift
@@ -85,6 +89,11 @@ ATTACKS: dict[str, type[Attack]] = {
     "distill": Distill,
     "distill-other": DistillOther,
     "extract-soft": ExtractSoft,
+    # As the paper names them (Chen et al. 2021).
+    "fake1": Fake1,
+    "fake2": Fake2,
+    "fake3": Fake3,
+    "transfer": Transfer,
     # Controls: a match would be a false accusation.
     "unrelated": Unrelated,
     "unsigned": Unsigned,
