@@ -77,9 +77,12 @@ def keep_largest(scores: Mapping[str, NDArray[np.floating]], kept: int, *, withi
     `kept` edges. Raises `UsageError` when `kept` is negative or exceeds the number of candidates.
     """
     names = list(scores)
-    flat = np.concatenate([np.asarray(scores[name], dtype=np.float64).ravel() for name in names]) if names else np.empty(0)
+    flat = (
+        np.concatenate([np.asarray(scores[name], dtype=np.float64).ravel() for name in names]) if names else np.empty(0)
+    )
     candidates = (
-        np.flatnonzero(np.concatenate([within[name].ravel() for name in names])) if within is not None
+        np.flatnonzero(np.concatenate([within[name].ravel() for name in names]))
+        if within is not None
         else np.arange(flat.size)
     )
     if not 0 <= kept <= candidates.size:

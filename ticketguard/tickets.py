@@ -103,7 +103,9 @@ def ticket_from_tensors(tensors: Weights, metadata: Any, *, where: str) -> Ticke
             weights[name.removesuffix("_orig") if name.removesuffix("_orig") + MASK_SUFFIX in tensors else name] = array
     for name, bits in masks.items():
         if bits.shape != np.shape(weights[name]):
-            raise FormatError(f"{where}: mask of {name} has shape {bits.shape}, the parameter {np.shape(weights[name])}")
+            raise FormatError(
+                f"{where}: mask of {name} has shape {bits.shape}, the parameter {np.shape(weights[name])}"
+            )
         weights[name] = np.where(bits, weights[name], np.zeros((), dtype=weights[name].dtype))
     order = meta.get("masked", list(masks))
     if sorted(order) != sorted(masks):

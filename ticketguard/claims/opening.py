@@ -48,7 +48,8 @@ def open_all(registration: Registration, payload: bytes, master: bytes, beacon: 
     leaves = derive_leaves(registration, master)
     if root_of(leaves) != registration.root:
         raise AuthenticityError(
-            "the secret does not belong to this registration (its Merkle root differs): use the secret.tgs that sign wrote beside it"
+            "the secret does not belong to this registration (its Merkle root differs): "
+            "use the secret.tgs that sign wrote beside it"
         )
     return Opening(registration=registration, payload=payload, beacon=beacon, leaves=leaves)
 

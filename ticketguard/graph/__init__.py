@@ -1,0 +1,1 @@
+"""Graphs of a ticket: cells and frame, symmetry groups, alignment, the channel graph and its scores. No torch."""

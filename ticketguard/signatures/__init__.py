@@ -1,0 +1,1 @@
+"""What a ticket can carry: the edge code, the QR code, key masks."""
