@@ -170,7 +170,7 @@ class Verdict:
                 supplied_by=data["suppliedBy"],
                 context=data["context"],
             )
-        except (KeyError, TypeError, UsageError) as problem:
+        except (KeyError, TypeError, ValueError, AttributeError, UsageError) as problem:
             raise FormatError(f"verdict: field missing or malformed ({type(problem).__name__}: {problem})") from problem
         if verdict.decision != data.get("decision") or verdict.reason != data.get("reason"):
             raise FormatError(f"verdict: the numbers say {verdict.decision}, the document {data.get('decision')!r}")
