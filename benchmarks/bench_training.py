@@ -1,0 +1,211 @@
+"""Training speed against the usual way: a DataLoader with per-image augmentation, fp32, and torch.optim.SGD.
+
+    python benchmarks/bench_training.py --data-dir data --images 4096 --repeats 3
+    python benchmarks/bench_training.py --accuracy --epochs 10 --images 20000
+
+Both sides train the same network on the same images with the same batch size, in alternating order, in one process. The
+reference is written here, as most tutorials write it. Printed: images/s of both sides, their ratio, and the share of a step
+that mask enforcement takes. `--accuracy` trains both to the end and prints the final accuracies. Without CIFAR-10 files,
+random images of the same size are used for the speeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
+
+from ticketguard.data import Dataset as Images
+from ticketguard.data import load
+from ticketguard.masks import Mask
+from ticketguard.models import build, prunable
+from ticketguard.tickets import Architecture
+from ticketguard.training import RECIPES, MaskEnforcer, Recipe, evaluate, fit
+from ticketguard.training.devices import resolve_device
+
+
+class AugmentedImages(Dataset):
+    """Image by image: pad, crop, flip, scale, normalize."""
+
+    def __init__(self, data: Images) -> None:
+        self.images = torch.from_numpy(data.train_images)
+        self.labels = data.train_labels
+        self.mean = torch.tensor(data.mean).view(-1, 1, 1)
+        self.std = torch.tensor(data.std).view(-1, 1, 1)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        image = self.images[index]
+        height, width = image.shape[1:]
+        padded = F.pad(image, (4, 4, 4, 4))
+        top, left = torch.randint(0, 9, (2,)).tolist()
+        image = padded[:, top : top + height, left : left + width]
+        if torch.rand(()) < 0.5:
+            image = image.flip(2)
+        return (image.float() / 255 - self.mean) / self.std, int(self.labels[index])
+
+
+def reference(module: nn.Module, data: Images, recipe: Recipe, mask: Mask, device: torch.device, workers: int) -> float:
+    """Images per second of the usual loop over `recipe.epochs` epochs, masks multiplied layer by layer."""
+    module.to(device).train()
+    loader = DataLoader(
+        AugmentedImages(data), batch_size=recipe.batch_size, shuffle=True, drop_last=True, num_workers=workers
+    )
+    optimizer = torch.optim.SGD(
+        module.parameters(), lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
+        nesterov=recipe.nesterov,
+    )  # fmt: skip
+    parameters = dict(module.named_parameters())
+    masks = {name: torch.from_numpy(bits.astype(np.float32)).to(device) for name, bits in mask.items()}
+    started, seen = time.perf_counter(), 0
+    for epoch in range(recipe.epochs):
+        for step, (images, labels) in enumerate(loader):
+            for group in optimizer.param_groups:
+                group["lr"] = recipe.rate(epoch + step / len(loader))
+            optimizer.zero_grad()
+            loss = F.cross_entropy(module(images.to(device)), labels.to(device))
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for name, kept in masks.items():
+                    parameters[name].mul_(kept)
+            seen += len(images)
+    if device.type == "cuda":
+        torch.cuda.synchronize()
+    return seen / (time.perf_counter() - started)
+
+
+def ours(module: nn.Module, data: Images, recipe: Recipe, mask: Mask, device: torch.device) -> float:
+    """Images per second of `ticketguard.training.fit`, from its own reports."""
+    speeds: list[float] = []
+    fit(
+        module, data, recipe, seed=0, mask=mask, device=device.type,
+        on_epoch=lambda report: speeds.append(report.images_per_second),
+    )  # fmt: skip
+    return len(speeds) / sum(1 / speed for speed in speeds)
+
+
+def enforcement_seconds(module: nn.Module, mask: Mask, repeats: int = 200) -> float:
+    """Seconds of one `MaskEnforcer.apply` with momentum, median of many."""
+    optimizer = torch.optim.SGD(module.parameters(), lr=1e-3, momentum=0.9)
+    for parameter in module.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    enforcer = MaskEnforcer(module, mask, optimizer=optimizer)
+    optimizer.step()
+    times = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        enforcer.apply()
+        times.append(time.perf_counter() - started)
+    return statistics.median(times)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What both sides train: network, images, recipe, masks, device."""
+
+    architecture: Architecture
+    data: Images
+    recipe: Recipe
+    mask: Mask
+    device: torch.device
+    workers: int
+
+    def module(self) -> nn.Module:
+        """The network at its initialization for seed 0."""
+        torch.manual_seed(0)
+        return build(self.architecture)
+
+
+def images_for(directory: Path | None, count: int) -> Images:
+    """CIFAR-10 from `directory`, or random images of its shape."""
+    if directory is not None:
+        return load("cifar10", directory, limit=count)
+    generator = np.random.default_rng(0)
+
+    def pixels(n: int) -> np.ndarray:
+        return generator.integers(0, 256, (n, 3, 32, 32), dtype=np.uint8)
+
+    return Images(
+        name="random", train_images=pixels(count), train_labels=np.arange(count) % 10, test_images=pixels(500),
+        test_labels=np.arange(500) % 10, classes=tuple("0123456789"), mean=(0.5,) * 3, std=(0.25,) * 3, augment="crop-flip",
+    )  # fmt: skip
+
+
+def compare_speed(setting: Setting, repeats: int) -> None:
+    """Print medians over `repeats` alternating runs of both sides, and what the masks cost."""
+    usual, fast = [], []
+    for _ in range(repeats):
+        usual.append(
+            reference(setting.module(), setting.data, setting.recipe, setting.mask, setting.device, setting.workers)
+        )
+        fast.append(ours(setting.module(), setting.data, setting.recipe, setting.mask, setting.device))
+    ratio = statistics.median(a / b for a, b in zip(fast, usual, strict=True))
+    step = setting.recipe.batch_size / statistics.median(fast)
+    share = enforcement_seconds(setting.module().to(setting.device), setting.mask) / step
+    print(f"DataLoader fp32 loop    {statistics.median(usual):8.0f} images/s  ({setting.workers} workers)")
+    print(f"ticketguard fit         {statistics.median(fast):8.0f} images/s")
+    print(f"ratio                   {ratio:8.2f}             (bar: 1.7 on two CPU cores)")
+    print(f"mask enforcement        {100 * share:8.2f} % of a step (bar: 3 %)")
+
+
+def compare_accuracy(setting: Setting) -> None:
+    """Print the final test accuracies of both sides after the whole recipe."""
+    module = setting.module()
+    reference(module, setting.data, setting.recipe, setting.mask, setting.device, setting.workers)
+    usual = evaluate(module, setting.data.test_images, setting.data.test_labels, setting.data, precision="fp32")
+    module = setting.module()
+    ours(module, setting.data, setting.recipe, setting.mask, setting.device)
+    fast = evaluate(module, setting.data.test_images, setting.data.test_labels, setting.data, precision="fp32")
+    print(f"final accuracy          {usual:.2f} % usual, {fast:.2f} % ours, {fast - usual:+.2f} points")
+
+
+def main() -> None:
+    """Parse, set up, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="resnet20")
+    parser.add_argument("--data-dir", type=Path, default=None, help="directory with CIFAR-10; random images without")
+    parser.add_argument("--images", type=int, default=2560)
+    parser.add_argument("--batch-size", type=int, default=128)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", type=int, default=0, help="worker processes of the DataLoader")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--accuracy", action="store_true", help="train both sides to the end and compare accuracies")
+    options = parser.parse_args()
+    device = resolve_device(options.device)
+    architecture = Architecture(name=options.arch)
+    module = build(architecture)
+    generator = np.random.default_rng(0)
+    mask = Mask({name: generator.random(module.get_parameter(name).shape) < 0.2 for name in prunable(module)})
+    recipe = replace(RECIPES["short"], epochs=options.epochs, rewind_epoch=0, batch_size=options.batch_size,
+                     evaluate_every=options.epochs, warmup=min(1.0, options.epochs / 2))  # fmt: skip
+    setting = Setting(
+        architecture=architecture, data=images_for(options.data_dir, options.images), recipe=recipe, mask=mask,
+        device=device, workers=options.workers,
+    )  # fmt: skip
+    print(
+        f"{options.arch}, {options.images} {setting.data.name} images, batch {options.batch_size}, {options.epochs} epoch(s)"
+    )
+    print(
+        f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}, {platform.processor() or platform.machine()}"
+    )
+    if options.accuracy:
+        compare_accuracy(setting)
+    else:
+        compare_speed(setting, options.repeats)
+
+
+if __name__ == "__main__":
+    main()
