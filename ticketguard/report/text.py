@@ -9,6 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from ticketguard.evidence import Evidence, Verdict
+from ticketguard.report import words
+from ticketguard.report.hostile import visible
 
 COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yellow"}
 
@@ -19,39 +21,45 @@ def decision(verdict: Verdict) -> Text:
 
 
 def verdict_text(verdict: Verdict, suspect: str) -> RenderableType:
-    """One verdict in full: decision, reason, both numbers, every test, notes, caveat."""
-    rule = verdict.rule
-    numbers = Table.grid(padding=(0, 2))
-    numbers.add_row("against chance", _chance(verdict))
-    numbers.add_row(
-        "against search",
-        f"{verdict.against_search_bits:.1f} bits against a claimant who searched; {rule.threshold_bits:.0f} are needed",
-    )
-    numbers.add_row(
-        "the bar",
-        f"{verdict.bar_bits:.1f} bits = {rule.threshold_bits:.0f} needed + {rule.grinding_bits:.0f} for a search (g) + "
-        f"{rule.multiplicity_bits:.1f} for M = {rule.tests * rule.suspects:,} tests",
-    )
-    if verdict.supplied_by:
-        numbers.add_row("supplied by", verdict.supplied_by)
+    """One verdict in full: decision, reason, both numbers, every test, notes, caveat. Readable at 80 columns."""
     parts: list[RenderableType] = [
-        Text.assemble(decision(verdict), "  ", suspect),
-        Text(verdict.reason),
-        numbers,
+        Text.assemble(decision(verdict), "  ", visible(suspect), overflow="fold"),
+        _sentence(verdict.reason),
+        *([Text(verdict.caveat, style="bold")] if verdict.caveat else []),
+        "",
+        numbers_table(verdict),
     ]
     if verdict.evidence:
-        parts.append(evidence_table(verdict.evidence, verdict.bar_bits))
-    parts += [Text(f"note: {note}") for note in verdict.notes]
-    if verdict.caveat:
-        parts.append(Text(verdict.caveat, style="italic"))
+        parts += ["", evidence_table(verdict.evidence, verdict.bar_bits)]
+    if verdict.notes:
+        notes = Table.grid(padding=(0, 1))
+        for note in verdict.notes:
+            notes.add_row("-", Text(visible(note), overflow="fold"))
+        parts += ["", notes]
     return Group(*parts)
 
 
-def _chance(verdict: Verdict) -> str:
-    bits = verdict.against_chance_bits
-    if bits <= 0:
-        return "nothing beyond chance"
-    return f"{bits:.1f} bits: a false match has probability at most 2^-{int(bits)}"
+def numbers_table(verdict: Verdict) -> Table:
+    """The evidence against chance and against a search, and the bar."""
+    rule = verdict.rule
+    table = Table.grid(padding=(0, 2))
+    table.add_column(no_wrap=True, style="dim")
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    table.add_row("against chance", f"{words.bits(verdict.against_chance_bits)} bits", words.chance_words(verdict))
+    table.add_row(
+        "against search",
+        f"{words.bits(verdict.against_search_bits)} bits",
+        f"against a claimant who searched; {rule.threshold_bits:g} are needed",
+    )
+    table.add_row("the bar", f"{words.bits(verdict.bar_bits)} bits", words.bar_words(rule))
+    if verdict.supplied_by:
+        table.add_row("supplied by", "", Text(visible(verdict.supplied_by), overflow="fold"))
+    return table
+
+
+def _sentence(text: str) -> Text:
+    return Text(visible(text[:1].upper() + text[1:]), overflow="fold")
 
 
 def evidence_table(evidence: Sequence[Evidence], bar_bits: float) -> Table:
@@ -82,18 +90,22 @@ def evidence_table(evidence: Sequence[Evidence], bar_bits: float) -> Table:
 
 def scan_table(verdicts: Mapping[str, Verdict]) -> Table:
     """Many suspects, strongest evidence first."""
-    table = Table(box=None, padding=(0, 2), header_style="dim")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("suspect", overflow="fold")
-    table.add_column("verdict")
+    table.add_column("verdict", no_wrap=True)
     table.add_column("best test")
-    table.add_column("bits", justify="right")
-    table.add_column("bar", justify="right")
+    table.add_column("bits", justify="right", no_wrap=True)
+    table.add_column("bar", justify="right", no_wrap=True)
     for name, verdict in strongest_first(verdicts):
         best = verdict.best
         table.add_row(
-            name,
+            Text(visible(name)),
             decision(verdict),
-            f"{best.test}, {best.scope}, {best.view}" if best else verdict.reason,
+            Text(
+                f"{best.test}, {best.scope}" + (", aligned" if best.view == "aligned" else "")
+                if best
+                else verdict.reason
+            ),
             f"{best.bits:,.1f}" if best else "",
             f"{verdict.bar_bits:.1f}",
         )

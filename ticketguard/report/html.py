@@ -1,0 +1,117 @@
+"""Verdicts and suites as one self-contained HTML page: no network, no script, light and dark, readable on a phone.
+
+Names, notes and numbers come from people who may be hostile: everything is escaped, and characters that do not print are shown
+as escapes (`hostile.visible`). A content security policy forbids the page to load anything even if that should ever fail.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from ticketguard.evidence import Verdict
+from ticketguard.report import charts, suites, words
+from ticketguard.report.hostile import visible
+from ticketguard.report.machine import installed
+from ticketguard.report.pictures import Picture
+
+GEOMETRY = {
+    "width": charts.PLOT_WIDTH,
+    "height": charts.PLOT_HEIGHT,
+    "left": charts.LEFT,
+    "right": charts.PLOT_WIDTH - charts.RIGHT,
+    "top": charts.TOP,
+    "bottom": charts.PLOT_HEIGHT - charts.BOTTOM,
+}
+
+
+def verdict_page(verdict: Verdict, *, suspect: str, pictures: Sequence[Picture] = ()) -> str:
+    """A whole HTML page on one verdict: decision and bar first, every test, how to recompute p, what it means."""
+    nulls = {item.test: item.null for item in verdict.evidence}
+    return (
+        _environment()
+        .get_template("verdict.html")
+        .render(
+            verdict=verdict,
+            suspect=suspect,
+            pictures=pictures,
+            chart=charts.evidence_bars(verdict),
+            nulls=list(nulls.items()),
+            context=[(name, _plain(value)) for name, value in verdict.context.items() if name != "suspect"],
+            document=_Whole(json.dumps(verdict.to_json(), indent=2)),
+            words=words,
+        )
+    )
+
+
+def suite_page(suite: suites.SuiteLike, *, machine: Mapping[str, str] | None = None) -> str:
+    """A whole HTML page on a suite: prices of removal, heat map, curves, and every cell, lost or not.
+
+    `machine`: facts about where it ran, by name (`machine.machine_facts`).
+    """
+    bar = suites.bar_of(suite)
+    heat = charts.heat_map(suite.results, bar)
+    prices = suite.prices
+    return (
+        _environment()
+        .get_template("suite.html")
+        .render(
+            suite=suite,
+            prices=prices,
+            kept=sum(not price.removed for price in prices),
+            bar=bar,
+            controls=[item for item in suite.results if item.control],
+            not_run=sum(item.accuracy is None for item in suite.results),
+            heat=heat,
+            widest=max((len(row.cells) for row in heat), default=1),
+            curves=[charts.curve(price, suite.accuracy, bar) for price in prices],
+            geometry=GEOMETRY,
+            machine=list((machine or {}).items()),
+            seconds=lambda item: suites.seconds(suite, item),
+            total_time=suites.total_time(suite),
+            words=words,
+        )
+    )
+
+
+class _Whole(str):
+    """A long text of our own making that is shown whole, with its line ends."""
+
+
+@cache
+def _environment() -> Environment:
+    made = Environment(
+        loader=PackageLoader("ticketguard.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=_shown,
+    )
+    made.globals.update(version=installed("ticketguard"), price_words=suites.price_words, work_words=suites.work_words)
+    made.filters.update(slug=_slug, number=_number, whole=_Whole)
+    return made
+
+
+def _shown(value: object) -> object:
+    """What every expression of a template passes through before it is escaped."""
+    if isinstance(value, str) and not isinstance(value, Markup | _Whole):
+        return visible(value)
+    return value
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"
+
+
+def _slug(text: str) -> str:
+    return text.lower().replace(" ", "-")
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, sort_keys=True)
