@@ -1,0 +1,163 @@
+"""A second verifier, written from docs/protocol.md alone: numpy, hashlib, json and cryptography, nothing of ticketguard.
+
+`verify(public, reveal, suspect)` checks registration, claim and reveal and returns the judge's evidence on a suspect's weights;
+`answers(public, reveal, labels)` does so for labels in trigger order. Errors are AssertionErrors.
+"""
+
+import base64
+import hashlib
+import json
+from math import comb, log2, prod
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1", "U16": "<u2", "I64": "<i8"}
+
+
+def u64(n):
+    return n.to_bytes(8, "big")
+
+
+def lp(data):
+    return u64(len(data)) + data
+
+
+def sha256(data):
+    return hashlib.sha256(data).digest()
+
+
+def open_envelope(data, key=None):
+    """The payload of a DSSE envelope, under `key` (SPKI) or the key that the statement names."""
+    wrapper = json.loads(data)
+    payload, kind = base64.b64decode(wrapper["payload"], validate=True), wrapper["payloadType"].encode()
+    key = key or base64.b64decode(json.loads(payload)["predicate"]["publicKey"], validate=True)
+    (signature,) = wrapper["signatures"]
+    assert signature["keyid"] == sha256(key).hex()
+    message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
+    Ed25519PublicKey.from_public_bytes(key[12:]).verify(base64.b64decode(signature["sig"]), message)
+    return payload, json.loads(payload)["predicate"], key
+
+
+def read_tensors(data):
+    """Name -> (dtype, shape, bytes) of a safetensors file."""
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header.pop("__metadata__", None)
+    body = data[8 + size :]
+    return {n: (t["dtype"], t["shape"], body[slice(*t["data_offsets"])]) for n, t in header.items()}
+
+
+def manifest_digest(tensors):
+    rows = []
+    for name in sorted(tensors, key=str.encode):
+        dtype, shape, raw = tensors[name]
+        start = b"ticketguard/tensor/v1\0" + lp(name.encode()) + lp(dtype.encode()) + len(shape).to_bytes(4, "big")
+        digest = sha256(start + b"".join(map(u64, shape)) + lp(raw)).hex()
+        rows.append({"name": name, "dtype": dtype, "shape": shape, "sha256": digest})
+    return sha256(json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hex()
+
+
+def frame_digest(registration, ticket):
+    """Kept counts per cell of the released ticket, as U16 tensors."""
+    counts = {}
+    for layer in registration["layers"]:
+        dtype, shape, raw = ticket[layer["name"] + "_mask"]
+        assert (dtype, shape) == ("U8", layer["shape"])
+        rows = np.frombuffer(raw, "u1").reshape(shape[0], -1) != 0
+        cells = [rows[:, i : i + layer["cell"]].sum(1) for i in range(0, rows.shape[1], layer["cell"])]
+        matrix = np.stack(cells, 1).astype("<u2")
+        counts[layer["name"]] = ("U16", list(matrix.shape), matrix.tobytes())
+    return manifest_digest(counts)
+
+
+def open_case(public, reveal):
+    """Everything but the suspect: (registration predicate, its binder, leaf number, leaf, what the reveal says)."""
+    payload, registration, key = open_envelope((public / "registration.dsse.json").read_bytes())
+    _, claim, _ = open_envelope((public / "claim.dsse.json").read_bytes(), key)
+    _, shown, _ = open_envelope(reveal.read_bytes(), key)
+    digest = sha256(payload).hex()
+    assert digest == claim["registration"]["sha256"] == shown["registration"]["sha256"]
+    ticket = read_tensors((public / "ticket.safetensors").read_bytes())
+    assert frame_digest(registration, ticket) == registration["frame"]["sha256"]
+    beacon, j, leaf = (bytes.fromhex(shown["beacon"]), shown["leaf"]["index"], bytes.fromhex(shown["leaf"]["secret"]))
+    # RFC 9162, 2.1.3.2
+    node = sha256(b"\0" + sha256(b"ticketguard/v1/commitment" + j.to_bytes(4, "big") + leaf))
+    fn, sn = j, registration["leaves"] - 1
+    for other in map(bytes.fromhex, shown["leaf"]["proof"]):
+        left = fn & 1 or fn == sn
+        node = sha256(b"\1" + (other + node if left else node + other))
+        while left and not fn & 1 and fn:
+            fn, sn = fn >> 1, sn >> 1
+        fn, sn = fn >> 1, sn >> 1
+    assert sn == 0
+    assert node.hex() == registration["merkleRoot"]
+    return registration, sha256(b"ticketguard/v1/binder" + sha256(payload) + beacon), j, leaf
+
+
+def words(binder, j, leaf, label, count):
+    label = b"ticketguard/v1/" + label.encode()
+    digest = hashlib.shake_256(lp(label) + binder + j.to_bytes(4, "big") + leaf).digest(8 * count)
+    return [int.from_bytes(digest[i : i + 8], "big") for i in range(0, len(digest), 8)]
+
+
+def pairs(layer, leaves, j, stream):
+    """(first, second, bit) of the pairs that were not dropped."""
+    full = prod(layer["shape"][1:]) // layer["cell"]
+    cells, fan_in, m = layer["shape"][0] * full, prod(layer["shape"][1:]), layer["cell"]
+    own, touched, kept = len(range(j, cells, leaves + 1)), set(), []
+    for w in zip(*[iter(stream)] * 4, strict=True):
+        cell, a = j + (leaves + 1) * (w[0] % own), w[1] % m
+        start = cell // full * fan_in + cell % full * m
+        pair = (start + a, start + (a + 1 + w[2] % (m - 1)) % m)
+        if not touched & set(pair):
+            kept.append((*pair, w[3] % 2))
+        touched |= set(pair)
+    return np.array(kept).reshape(-1, 3)
+
+
+def tail(matches, n, chances):
+    """log2 P(Binomial(n, 1/chances) >= matches), in integers."""
+    return log2(sum(comb(n, k) * (chances - 1) ** (n - k) for k in range(matches, n + 1))) - n * log2(chances)
+
+
+def verify(public, reveal, suspect):
+    """{"support": (n, matches, log2 p), "magnitude": ...} of a safetensors suspect with registered layer names."""
+    registration, binder, j, leaf = open_case(public, reveal)
+    tensors, values, signs, support = read_tensors(suspect.read_bytes()), [], [], []
+    for layer in registration["layers"]:
+        stream = words(binder, j, leaf, "edge/" + layer["name"], 4 * layer["pairsPerLeaf"])
+        first, second, bits = pairs(layer, registration["leaves"], j, stream).T
+        dtype, shape, raw = tensors[layer["name"]]
+        assert shape == layer["shape"]
+        flat = np.abs(np.frombuffer(raw, DTYPES[dtype]).astype(float))
+        fine = np.isfinite(flat[first]) & np.isfinite(flat[second])
+        at, fan_in = np.concatenate([first, second]), prod(shape[1:])
+        w = np.where(np.tile(fine, 2), flat[at], 0.0)
+        support += [int(x == b) for x, y, b in zip(w[: len(bits)] > 0, w[len(bits) :] > 0, bits, strict=True) if x != y]
+        w = w / (w.max() or 1)
+        for index in [at // fan_in, at % fan_in // prod(shape[2:])] * 3:
+            squares = np.bincount(index, w * w)
+            w = w / np.sqrt(np.where(squares > 0, squares / np.maximum(np.bincount(index), 1), 1))[index]
+        d = w[: len(bits)] - w[len(bits) :]
+        signs += list(np.where((d > 0) == bits, 1, -1)[(d != 0) & fine])
+        values += list(np.minimum(np.abs(d), 1)[(d != 0) & fine])
+    v, s = np.array(values), np.array(signs)
+    bound = min(
+        0.0, *((np.logaddexp(x * v, -x * v) - np.log(2)).sum() - x * (v @ s) for x in np.geomspace(1e-3, 30, 4000))
+    )
+    return {
+        "support": (len(support), sum(support), tail(sum(support), len(support), 2)),
+        "magnitude": (len(s), int((s > 0).sum()), bound / np.log(2)),
+    }
+
+
+def answers(public, reveal, labels):
+    """(n, matches, log2 p) of integer labels for the revealed leaf's triggers, in order."""
+    registration, binder, j, leaf = open_case(public, reveal)
+    classes, t = len(registration["classes"]), registration["triggers"]["perLeaf"]
+    accepted = [
+        w % classes for w in words(binder, j, leaf, "triggers/labels", 2 * t + 64) if w < 2**64 // classes * classes
+    ]
+    matches = sum(a == b for a, b in zip(accepted[:t], labels, strict=True))
+    return t, matches, tail(matches, t, classes)

@@ -1,0 +1,111 @@
+"""The judge and an independent verifier that shares no line with it agree on the fixture case."""
+
+import ast
+import importlib.util
+import json
+from base64 import b64decode
+from pathlib import Path
+
+import pytest
+
+from ticketguard.claims import envelope
+from ticketguard.claims.reveal import parse_time
+from ticketguard.commands.cases import read_case
+from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.render import render
+from ticketguard.verify import judge as judging
+from ticketguard.verify import verdicts
+from ticketguard.verify.transcript import trigger_answers
+
+CASE = Path(__file__).parents[1] / "fixtures" / "case-v1"
+SOURCE = Path(__file__).parent / "second_verifier.py"
+NOW = parse_time("2026-06-01T12:00:00Z")
+NONCE = "5e" * 32
+
+
+@pytest.fixture(scope="module")
+def second():
+    spec = importlib.util.spec_from_file_location("second_verifier", SOURCE)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def judged(name, **what):
+    case = read_case(CASE / "public", CASE / f"{name}.dsse.json", **what)
+    return case, judging.judge(case, nonce=NONCE, now=NOW)
+
+
+@pytest.mark.parametrize(
+    ("suspect", "reveal", "outcome"),
+    [("suspect", "reveal", "MATCH"), ("unrelated", "reveal-unrelated", "NO MATCH")],
+)
+def test_both_verifiers_read_the_same_evidence(second, suspect, reveal, outcome):
+    path = CASE / f"{suspect}.safetensors"
+    case, found = judged(reveal, suspect=path)
+    assert found.outcome == outcome
+    assert second.manifest_digest(second.read_tensors(path.read_bytes())) == case.suspect_digest
+    other = second.verify(CASE / "public", CASE / f"{reveal}.dsse.json", path)
+    for item in found.verdict.evidence:
+        n, matches, log2_p = other[item.test]
+        assert (item.n, item.matches) == (n, matches)
+        assert 0 <= item.log2_p - log2_p < 0.01 if item.test == "support" else abs(item.log2_p - log2_p) < 0.01
+
+
+@pytest.mark.parametrize(("name", "outcome"), [("stolen", "MATCH"), ("honest", "NO MATCH")])
+def test_both_verifiers_count_the_same_answers(second, name, outcome):
+    case, found = judged(f"reveal-{name}", transcript=CASE / f"answers-{name}.json")
+    assert found.outcome == outcome
+    plan = plan_of(case.registration)
+    labels, _ = trigger_answers(case.transcript, render(judging.opened(case), plan), plan)
+    revealed = labels[plan.indices(case.reveal.index)]
+    n, matches, log2_p = second.answers(CASE / "public", CASE / f"reveal-{name}.dsse.json", revealed.tolist())
+    best = found.verdict.best
+    assert (best.n, best.matches) == (n, matches)
+    assert 0 <= best.log2_p - log2_p < 0.01
+
+
+def test_committed_verdict_is_recomputed_bit_for_bit():
+    """Also the promise to old cases: version 1 is judged the same for ever."""
+    case = read_case(
+        CASE / "public",
+        CASE / "reveal.dsse.json",
+        suspect=CASE / "suspect.safetensors",
+        controls=[CASE / "unrelated.safetensors"],
+    )
+    signed = (CASE / "verdict.dsse.json").read_bytes()
+    assert verdicts.recompute(signed, case).outcome == "MATCH"
+    statement = json.loads(b64decode(json.loads(signed)["payload"]))
+    assert statement["predicateType"] == "urn:ticketguard:verdict/v1"
+    assert envelope.open(signed).payload
+
+
+def test_second_verifier_refuses_what_does_not_belong(second, tmp_path):
+    from cryptography.exceptions import InvalidSignature
+
+    for name in ("registration.dsse.json", "claim.dsse.json", "ticket.safetensors"):
+        (tmp_path / name).write_bytes((CASE / "public" / name).read_bytes())
+    second.open_case(tmp_path, CASE / "reveal.dsse.json")
+    with pytest.raises(AssertionError):
+        second.open_case(tmp_path, tmp_path / "claim.dsse.json") if False else second.open_envelope(
+            (CASE / "reveal.dsse.json").read_bytes(), b"\0" * 44
+        )
+    text = (CASE / "reveal.dsse.json").read_text()
+    wrapper = json.loads(text)
+    wrapper["payload"] = wrapper["payload"][:-8] + "AAAA" + wrapper["payload"][-4:]
+    (tmp_path / "reveal.dsse.json").write_text(json.dumps(wrapper))
+    with pytest.raises((InvalidSignature, ValueError)):
+        second.open_case(tmp_path, tmp_path / "reveal.dsse.json")
+
+
+def test_second_verifier_is_short_and_shares_nothing():
+    source = SOURCE.read_text()
+    lines = [line for line in source.splitlines() if line.strip()]
+    assert len(lines) < 150
+    imported = {
+        (node.module or "") if isinstance(node, ast.ImportFrom) else alias.name
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert {name.split(".")[0] for name in imported} <= {"base64", "hashlib", "json", "math", "numpy", "cryptography"}
