@@ -1,0 +1,147 @@
+"""The null hypothesis after alignment: fresh keys against permuted suspects, with a reference that saw no bit.
+
+A suspect is aligned to the committed frame, then tested with keys drawn afresh: matches must be fair coins. The same
+procedure with a reference that holds the signed edges themselves (the carriers) must be caught by these statistics.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from ticketguard.claims.streams import Stream
+from ticketguard.graph.alignment import align
+from ticketguard.graph.cells import Layer, cell_counts, layer_of
+from ticketguard.graph.groups import Symmetry
+from ticketguard.graph.layout import rearranged
+from ticketguard.masks import Mask
+from ticketguard.models import build
+from ticketguard.signatures.edge import Carriers, Reading, draw, embed, join, moves, read
+from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
+from ticketguard.tickets import Architecture
+from ticketguard.tracing import symmetry_of
+
+PAIRS = 60
+Weights = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ticket:
+    """A random ticket of a small residual network: heavy and light channels, as pruning leaves them."""
+
+    symmetry: Symmetry
+    layers: list[Layer]
+    weights: Weights
+
+    @property
+    def mask(self) -> Mask:
+        return Mask({layer.name: self.weights[layer.name] != 0 for layer in self.layers})
+
+
+@cache
+def shapes() -> tuple[Symmetry, list[Layer]]:
+    arguments = {"classes": 10, "in_channels": 1, "image_size": 8}
+    module = build(Architecture(name="convnet", arguments=arguments))
+    layers = [layer_of(key, tuple(value.shape)) for key, value in module.state_dict().items() if value.ndim == 4]
+    return symmetry_of(module, torch.zeros(1, 1, 8, 8)), layers
+
+
+def ticket(rng: np.random.Generator, density: float = 0.15) -> Ticket:
+    symmetry, layers = shapes()
+    weights = {}
+    for layer in layers:
+        size = (layer.rows, *(1,) * (len(layer.shape) - 1))
+        share = np.clip(density * rng.uniform(0.3, 1.7, size), 0, 1)
+        weights[layer.name] = rng.standard_normal(layer.shape) * (rng.random(layer.shape) < share)
+    return Ticket(symmetry=symmetry, layers=layers, weights=weights)
+
+
+def permuted(given: Ticket, rng: np.random.Generator) -> Weights:
+    choice = {number: rng.permutation(group.size) for number, group in enumerate(given.symmetry.groups)}
+    return rearranged(given.weights, given.symmetry, choice)
+
+
+def key(layers: list[Layer], number: int) -> dict[str, Carriers]:
+    """The carriers of a fresh key."""
+    secret = number.to_bytes(32, "big")
+    return {
+        layer.name: draw(layer, PAIRS, leaf=0, groups=2, stream=Stream(f"edge/{layer.name}", bytes(32), 0, secret))
+        for layer in layers
+    }
+
+
+def reading(carriers: dict[str, Carriers], weights: Weights) -> Reading:
+    flat = {name: array.ravel() for name, array in weights.items()}
+    return join([read(c, flat[name][c.first], flat[name][c.second]) for name, c in carriers.items()])
+
+
+def suspects(reference: Ticket, rng: np.random.Generator, count: int) -> list[Weights]:
+    """Random masks, other tickets of the same recipe, the unsigned ticket itself: all permuted, then aligned."""
+    counts = {layer.name: cell_counts(layer, reference.mask[layer.name]) for layer in reference.layers}
+    found = []
+    for index in range(count):
+        match index % 3:
+            case 0:
+                source = ticket(rng, 0.05 + 0.3 * rng.random())
+            case 1:
+                shared = {n: np.where(rng.random(a.shape) < 0.6, a, 0.0) for n, a in reference.weights.items()}
+                other = ticket(rng)
+                source = replace(other, weights={n: np.where(a != 0, a, other.weights[n]) for n, a in shared.items()})
+            case _:
+                source = reference
+        stored = permuted(source, rng)
+        found.append(align(counts, reference.layers, reference.symmetry, stored).apply(stored))
+    return found
+
+
+def tail_excess(log2_p: NDArray[np.float64], level: float) -> float:
+    """Share of p-values at most `level`, above `level` plus three standard errors (positive: the bound is broken)."""
+    share = float((log2_p <= np.log2(level)).mean())
+    return share - level - 3 * np.sqrt(level * (1 - level) / len(log2_p))
+
+
+@pytest.mark.parametrize("draws", [800, pytest.param(5000, marks=pytest.mark.slow)])
+def test_evidence_after_alignment_is_that_of_fair_coins(draws: int) -> None:
+    rng = np.random.default_rng(2024)
+    reference = ticket(rng)
+    aligned = suspects(reference, rng, 25)
+    support, magnitude, matches, informative = [], [], 0, 0
+    for number in range(draws):
+        seen = reading(key(reference.layers, number), aligned[number % len(aligned)])
+        n, hits = seen.support()
+        support.append(log2_binomial_tail(hits, n))
+        magnitude.append(log2_signed_sum_bound(*seen.magnitude()))
+        matches, informative = matches + hits, informative + n
+    assert informative > draws * 20
+    assert abs(matches - informative / 2) < 3 * np.sqrt(informative) / 2
+    for level in (0.1, 0.01):
+        assert tail_excess(np.array(support), level) <= 0
+        assert tail_excess(np.array(magnitude), level) <= 0
+
+
+def excess_matches(*, saw_carriers: bool, draws: int = 40) -> float:
+    """Standard errors by which matches exceed one half, for strangers aligned to a signed ticket."""
+    rng = np.random.default_rng(99)
+    reference = ticket(rng)
+    matches = informative = 0
+    for number in range(draws):
+        carriers = key(reference.layers, 10_000 + number)
+        signed = embed(reference.mask, {name: [moves(c, reference.mask[name])] for name, c in carriers.items()})
+        # A cell of one position makes the frame the mask itself, carriers included.
+        layers = [replace(layer, cell=1) if saw_carriers else layer for layer in reference.layers]
+        counts = {layer.name: cell_counts(layer, signed[layer.name]) for layer in layers}
+        stranger = permuted(ticket(rng), rng)
+        found = align(counts, layers, reference.symmetry, stranger).apply(stranger)
+        n, hits = reading(carriers, found).support()
+        matches, informative = matches + hits, informative + n
+    return (matches - informative / 2) / (np.sqrt(informative) / 2)
+
+
+@pytest.mark.parametrize(("saw_carriers", "inflated"), [(False, False), (True, True)])
+def test_a_reference_that_saw_the_carriers_is_caught(*, saw_carriers: bool, inflated: bool) -> None:
+    assert bool(excess_matches(saw_carriers=saw_carriers) > 3) == inflated

@@ -1,0 +1,72 @@
+"""Finding registered layers in files with other names, orders and sizes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ticketguard.graph.cells import layer_of
+from ticketguard.graph.groups import Symmetry, fixed_axis
+from ticketguard.graph.matching import Matched, fits, match, rematch, same
+
+LAYERS = [
+    layer_of("conv1.weight", (4, 3, 3, 3)),
+    layer_of("a.weight", (4, 4, 3, 3)),
+    layer_of("b.weight", (4, 4, 3, 3)),
+]
+SYMMETRY = Symmetry(axes={"bn.weight": (fixed_axis(4),)})
+
+
+def test_by_name_with_wrapper_prefixes_and_in_any_order() -> None:
+    shapes = {
+        "module.b.weight": (4, 4, 3, 3),
+        "module.bn.weight": (4,),
+        "_orig_mod.model.a.weight": (4, 4, 3, 3),
+        "conv1.weight": (4, 3, 3, 3),
+    }
+    found = match(LAYERS, SYMMETRY, shapes)
+    assert found.renamed == ()
+    assert found.names == {
+        "conv1.weight": "conv1.weight",
+        "a.weight": "_orig_mod.model.a.weight",
+        "b.weight": "module.b.weight",
+        "bn.weight": "module.bn.weight",
+    }
+
+
+def test_by_shape_and_order_then_larger_ones() -> None:
+    shapes = {"x": (4, 3, 3, 3), "n": (4,), "y": (4, 4, 3, 3), "z": (4, 4, 3, 3)}
+    found = match(LAYERS, SYMMETRY, shapes)
+    assert found.names == {"conv1.weight": "x", "a.weight": "y", "b.weight": "z"}
+    assert found.renamed == ("conv1.weight", "a.weight", "b.weight")
+    wider = match(LAYERS, SYMMETRY, {"x": (5, 3, 3, 3), "y": (6, 5, 3, 3), "z": (4, 6, 3, 3)})
+    assert wider.names == {"conv1.weight": "x", "a.weight": "y", "b.weight": "z"}
+
+
+def test_a_right_name_with_an_impossible_shape_does_not_count() -> None:
+    found = match(LAYERS, SYMMETRY, {"a.weight": (4, 4, 5, 5), "b.weight": (400, 4, 3, 3)})
+    assert found.names == {}
+
+
+def test_shapes_that_fit() -> None:
+    assert same((8, 4, 1, 1), (8, 4))
+    assert fits((8, 4), (10, 5, 1, 1))
+    assert fits((8, 4, 3, 3), (7, 4, 3, 3))
+    assert not fits((8, 4, 3, 3), (8, 4, 1, 3))
+    assert not fits((8, 4), (1, 4))
+
+
+def test_rematching_sorts_reordered_layers_by_their_degrees() -> None:
+    rng = np.random.default_rng(0)
+    reference = {layer.name: rng.integers(0, 9, (layer.rows, layer.cells_per_row)) for layer in LAYERS}
+    stored = {"p0": "b.weight", "p1": "a.weight", "p2": "conv1.weight"}
+    matched = Matched(
+        names={"conv1.weight": "p2", "a.weight": "p0", "b.weight": "p1"},
+        renamed=("conv1.weight", "a.weight", "b.weight"),
+    )
+    rows, columns = rng.permutation(4), rng.permutation(4)
+    suspect = {}
+    for layer in LAYERS:
+        counts = reference[stored[matched.names[layer.name]]]
+        suspect[layer.name] = counts[rows][:, columns[: counts.shape[1]]] if counts.shape[1] == 4 else counts[rows]
+    found = rematch(matched, LAYERS, reference, suspect)
+    assert found.names == {"conv1.weight": "p2", "a.weight": "p1", "b.weight": "p0"}
