@@ -15,12 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1", "U16": "<u2", "I64": "<i8"}
 
 
-def u64(n):
-    return n.to_bytes(8, "big")
-
-
 def lp(data):
-    return u64(len(data)) + data
+    return len(data).to_bytes(8, "big") + data
 
 
 def sha256(data):
@@ -40,7 +36,6 @@ def open_envelope(data, key=None):
 
 
 def read_tensors(data):
-    """Name -> (dtype, shape, bytes) of a safetensors file."""
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     header.pop("__metadata__", None)
@@ -53,13 +48,12 @@ def manifest_digest(tensors):
     for name in sorted(tensors, key=str.encode):
         dtype, shape, raw = tensors[name]
         start = b"ticketguard/tensor/v1\0" + lp(name.encode()) + lp(dtype.encode()) + len(shape).to_bytes(4, "big")
-        digest = sha256(start + b"".join(map(u64, shape)) + lp(raw)).hex()
+        digest = sha256(start + np.array(shape, ">u8").tobytes() + lp(raw)).hex()
         rows.append({"name": name, "dtype": dtype, "shape": shape, "sha256": digest})
     return sha256(json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hex()
 
 
 def frame_digest(registration, ticket):
-    """Kept counts per cell of the released ticket, as U16 tensors."""
     counts = {}
     for layer in registration["layers"]:
         dtype, shape, raw = ticket[layer["name"] + "_mask"]
@@ -72,7 +66,6 @@ def frame_digest(registration, ticket):
 
 
 def open_case(public, reveal):
-    """Everything but the suspect: (registration predicate, its binder, leaf number, leaf, what the reveal says)."""
     payload, registration, key = open_envelope((public / "registration.dsse.json").read_bytes())
     _, claim, _ = open_envelope((public / "claim.dsse.json").read_bytes(), key)
     _, shown, _ = open_envelope(reveal.read_bytes(), key)
@@ -90,8 +83,7 @@ def open_case(public, reveal):
         while left and not fn & 1 and fn:
             fn, sn = fn >> 1, sn >> 1
         fn, sn = fn >> 1, sn >> 1
-    assert sn == 0
-    assert node.hex() == registration["merkleRoot"]
+    assert (sn, node.hex()) == (0, registration["merkleRoot"])
     return registration, sha256(b"ticketguard/v1/binder" + sha256(payload) + beacon), j, leaf
 
 
@@ -102,7 +94,6 @@ def words(binder, j, leaf, label, count):
 
 
 def pairs(layer, leaves, j, stream):
-    """(first, second, bit) of the pairs that were not dropped."""
     full = prod(layer["shape"][1:]) // layer["cell"]
     cells, fan_in, m = layer["shape"][0] * full, prod(layer["shape"][1:]), layer["cell"]
     own, touched, kept = len(range(j, cells, leaves + 1)), set(), []
@@ -117,7 +108,6 @@ def pairs(layer, leaves, j, stream):
 
 
 def tail(matches, n, chances):
-    """log2 P(Binomial(n, 1/chances) >= matches), in integers."""
     return log2(sum(comb(n, k) * (chances - 1) ** (n - k) for k in range(matches, n + 1))) - n * log2(chances)
 
 
@@ -143,21 +133,16 @@ def verify(public, reveal, suspect):
         signs += list(np.where((d > 0) == bits, 1, -1)[(d != 0) & fine])
         values += list(np.minimum(np.abs(d), 1)[(d != 0) & fine])
     v, s = np.array(values), np.array(signs)
-    bound = min(
-        0.0, *((np.logaddexp(x * v, -x * v) - np.log(2)).sum() - x * (v @ s) for x in np.geomspace(1e-3, 30, 4000))
-    )
-    return {
-        "support": (len(support), sum(support), tail(sum(support), len(support), 2)),
-        "magnitude": (len(s), int((s > 0).sum()), bound / np.log(2)),
-    }
+    bounds = [(np.logaddexp(x * v, -x * v) - np.log(2)).sum() - x * (v @ s) for x in np.geomspace(1e-3, 30, 4000)]
+    found = len(support), sum(support), tail(sum(support), len(support), 2)
+    return {"support": found, "magnitude": (len(s), int((s > 0).sum()), min(0, *bounds) / np.log(2))}
 
 
 def answers(public, reveal, labels):
     """(n, matches, log2 p) of integer labels for the revealed leaf's triggers, in order."""
     registration, binder, j, leaf = open_case(public, reveal)
     classes, t = len(registration["classes"]), registration["triggers"]["perLeaf"]
-    accepted = [
-        w % classes for w in words(binder, j, leaf, "triggers/labels", 2 * t + 64) if w < 2**64 // classes * classes
-    ]
-    matches = sum(a == b for a, b in zip(accepted[:t], labels, strict=True))
+    drawn = words(binder, j, leaf, "triggers/labels", 2 * t + 64)
+    targets = [word % classes for word in drawn if word < 2**64 // classes * classes][:t]
+    matches = sum(a == b for a, b in zip(targets, labels, strict=True))
     return t, matches, tail(matches, t, classes)
