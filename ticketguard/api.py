@@ -79,9 +79,11 @@ def symmetry_for(ticket: Ticket) -> tuple[Symmetry | None, tuple[str, ...]]:
     from ticketguard.models import build, input_shape
     from ticketguard.tracing import symmetry_of
 
+    # A network that is named but cannot be built is a mistake to mend; one that cannot be traced signs without alignment.
+    module = build(ticket.architecture)
     try:
         shape = ticket.provenance.get("input", {}).get("shape") or input_shape(ticket.architecture)
-        symmetry = symmetry_of(build(ticket.architecture), torch.zeros(1, *shape))
+        symmetry = symmetry_of(module, torch.zeros(1, *shape))
     except TicketguardError as problem:
         return None, (str(problem),)
     return symmetry, symmetry.notes

@@ -81,6 +81,8 @@ def register(
     without a nonlinearity between them). `master` and `nonce` (32 bytes each) are for reproducible tests; by default they
     come from the operating system. Raises `CapacityError` when the ticket is too small.
     """
+    if not 2 <= block <= registration.MOST_CELL:
+        raise UsageError(f"a block has 2 to {registration.MOST_CELL} inputs, found {block}")
     layers = {name: layer for name, layer in carrier_layers(ticket.mask, block=block).items() if name not in leave_out}
     if not layers:
         raise CapacityError(

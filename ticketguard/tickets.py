@@ -108,16 +108,30 @@ def ticket_from_tensors(tensors: Weights, metadata: Any, *, where: str) -> Ticke
             )
         weights[name] = np.where(bits, weights[name], np.zeros((), dtype=weights[name].dtype))
     order = meta.get("masked", list(masks))
-    if sorted(order) != sorted(masks):
+    if not isinstance(order, list) or not all(isinstance(name, str) for name in order) or sorted(order) != sorted(masks):
         raise FormatError(f"{where}: the metadata names other masks than the file holds")
-    described = meta.get("architecture") or {}
     fields: dict[str, Any] = {
-        "architecture": Architecture(name=described.get("name"), arguments=described.get("arguments") or {}),
+        "architecture": _architecture(meta.get("architecture") or {}, where),
         "weights": weights,
         "mask": Mask({name: masks[name] for name in order}),
-        "provenance": meta.get("provenance") or {},
+        "provenance": _object(meta.get("provenance") or {}, "provenance", where),
     }
     return Model(**fields) if meta.get("kind") == "model" else Ticket(**fields)
+
+
+def _architecture(described: Any, where: str) -> Architecture:
+    fields = _object(described, "architecture", where)
+    name = fields.get("name")
+    if name is not None and not isinstance(name, str):
+        raise FormatError(f"{where}: the metadata's architecture has no text for a name")
+    arguments = _object(fields.get("arguments") or {}, "architecture arguments", where)
+    return Architecture(name=name, arguments=arguments)
+
+
+def _object(value: Any, what: str, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise FormatError(f"{where}: the metadata's {what} is not a JSON object")
+    return value
 
 
 def trained(ticket: Ticket, weights: Weights, provenance: Mapping[str, Any]) -> Model:

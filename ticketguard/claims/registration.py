@@ -28,6 +28,8 @@ MOST_LEAVES = 64
 MOST_PAIRS = 1 << 20
 MOST_LAYERS = 4096
 MOST_POSITIONS = 1 << 36
+# Counts are committed as 16-bit numbers.
+MOST_CELL = 65535
 
 Counts = Mapping[str, NDArray[np.int64]]
 
@@ -185,7 +187,7 @@ def _entry(row: Mapping[str, Any]) -> TableEntry:
     kernel = layer.kernel
     if (
         layer.positions > MOST_POSITIONS
-        or not 2 <= cell <= min(layer.fan_in, 65535)
+        or not 2 <= cell <= min(layer.fan_in, MOST_CELL)
         or (kernel >= 2 and cell != kernel)
     ):
         raise FormatError(f"registration: layer {layer.name!r} cannot have cells of {cell} positions")

@@ -47,7 +47,8 @@ def write_secret(path: Path, secret: Secret, passphrase: str) -> None:
 
 def read_secret(path: Path, passphrase: str) -> Secret:
     """Read and decrypt a secret. Raises `AuthenticityError` for a wrong passphrase, `FormatError` for another file."""
-    document = canonical.parse(vault.unseal(read_bytes(path, limit=LIMIT), passphrase))
+    plain = vault.unseal(read_bytes(path, limit=LIMIT), passphrase, where=str(path))
+    document = canonical.parse(plain, where=str(path))
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise FormatError(f"{path}: not a ticketguard secret of a known version")
     try:

@@ -11,6 +11,7 @@ import sys
 import traceback
 
 import click
+from click.exceptions import NoArgsIsHelpError
 
 # name -> (module under this package, one line for --help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -82,8 +83,12 @@ def run(arguments: list[str] | None = None) -> int:
     except TicketguardError as problem:
         click.echo("ticketguard: " + " ".join(str(problem).split()), err=True)
         return 2
-    except click.ClickException as problem:
+    except NoArgsIsHelpError as problem:
         problem.show()
+        return 2
+    except click.ClickException as problem:
+        # One line like every other complaint, where click itself would print four.
+        click.echo(f"ticketguard: {' '.join(problem.format_message().split())}{_hint(problem)}", err=True)
         return 2
     except (click.Abort, KeyboardInterrupt):
         click.echo("ticketguard: interrupted", err=True)
@@ -99,3 +104,8 @@ def run(arguments: list[str] | None = None) -> int:
             "ticketguard: this is a bug in ticketguard, not in your input; please report the lines above", err=True
         )
         return 3
+
+
+def _hint(problem: click.ClickException) -> str:
+    context = problem.ctx if isinstance(problem, click.UsageError) else None
+    return "" if context is None else f" (see {context.command_path} --help)"

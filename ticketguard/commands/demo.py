@@ -37,6 +37,8 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
 
     started = time.monotonic()
     folder = out or Path(f"ticketguard-demo-{time.strftime('%Y%m%d-%H%M%S')}")
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: the demo needs a folder of its own")
     if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: the demo needs a folder of its own")
     given = os.environ.get(PASSPHRASE_VARIABLE)

@@ -42,11 +42,12 @@ def command(
     opening = None if no_triggers else bundle.open(passphrase())
     ticket = bundle.read_ticket()
     dataset = load_data(data, data_dir, limit)
+    chosen = chosen_recipe(recipe, data, epochs)
     with progress("training", quiet=as_json) as on_epoch:
         model = api.train(
             ticket,
             dataset,
-            recipe=chosen_recipe(recipe, data, epochs),
+            recipe=chosen,
             opening=opening,
             seed=seed,
             on_epoch=on_epoch,

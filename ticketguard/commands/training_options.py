@@ -78,7 +78,9 @@ def progress(title: str, *, quiet: bool) -> Iterator[Callable[..., Any] | None]:
         TextColumn("{task.fields[accuracy]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # Where nobody watches, a bar that vanishes would still leave an empty line in the log.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None, accuracy="")
 
         def show(report: EpochReport, stage: str = title) -> None:

@@ -117,6 +117,8 @@ def _answers(
     from ticketguard.triggers.predictions import read_mapped
 
     if predictions is None:
+        if label_map is not None:
+            raise UsageError(f"{label_map}: a label map translates --predictions: give both")
         return None, 0.0
     plan = plan_of(registered)
     if plan is None:
