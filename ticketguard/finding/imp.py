@@ -6,6 +6,7 @@ prunable layers together, rewind the survivors to an early epoch, and train agai
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +24,8 @@ from ticketguard.finding.rundir import RunDirectory
 from ticketguard.finding.schedule import accepts, kept_after, next_rate, specification
 from ticketguard.masks import Mask, keep_largest
 from ticketguard.models import build, prunable
-from ticketguard.tickets import Model, Ticket, write_ticket
-from ticketguard.training import EpochReport, TrainState, evaluate, fit, weights_of
+from ticketguard.tickets import Model, Ticket
+from ticketguard.training import EpochReport, TrainState, distributed, evaluate, fit, weights_of
 from ticketguard.training.devices import resolve_device, resolve_precision, settings
 from ticketguard.training.mixing import derive
 
@@ -42,12 +43,28 @@ def find(
 ) -> FindResult:
     """Find a ticket, going on from `directory` when a search of the same configuration was interrupted there.
 
-    Without a directory nothing stays on disk. Files written: see `ticketguard.finding.rundir`. Raises `UsageError` for a
+    Without a directory nothing stays on disk. Files written: see `ticketguard.finding.rundir`. Under torchrun all processes
+    train together, in a directory that all of them see, and `on_progress` is called on rank 0 only. Raises `UsageError` for a
     directory of another search, for layers the network lacks, and when training diverges.
     """
+    with distributed.group():
+        return _find(config, dataset, directory, device=device, threads=threads, on_progress=on_progress)
+
+
+def _find(
+    config: FindConfig,
+    dataset: Dataset,
+    directory: Path | None,
+    *,
+    device: str,
+    threads: int | None,
+    on_progress: OnProgress | None,
+) -> FindResult:
+    if directory is None and distributed.active():
+        raise UsageError("a search by several processes needs a directory that all of them see")
     if directory is None:
         with tempfile.TemporaryDirectory(prefix="ticketguard-") as folder:
-            return find(config, dataset, Path(folder), device=device, threads=threads, on_progress=on_progress)
+            return _find(config, dataset, Path(folder), device=device, threads=threads, on_progress=on_progress)
     threads = threads or torch.get_num_threads()
     run = RunDirectory(path=directory)
     run.claim(_record(config, dataset, device, threads))
@@ -94,6 +111,8 @@ class _Search:
         scores = {name: np.abs(source.weights[name]) for name in names}
         kept = kept_after(last.kept, rate)
         mask = keep_largest(scores, kept, within=source.mask)
+        digest = hashlib.sha256(b"".join(np.packbits(bits).tobytes() for bits in mask.values())).hexdigest()
+        distributed.require_agreement(digest, "the mask")
         state = self._train(module, stage=len(rounds), mask=mask, start=self.run.rewind(), density=mask.density)
         accuracy = self._accuracy(module)
         winning = accuracy >= rounds[0].accuracy - self.config.tolerance
@@ -115,7 +134,7 @@ class _Search:
             if stage == 0 and state.epoch == self.config.recipe.rewind_epoch:
                 self.run.save_rewind(state)
             self.run.save_checkpoint(state, stage=stage)
-            if self.on_progress is not None:
+            if self.on_progress is not None and distributed.rank() == 0:
                 self.on_progress(FindProgress(stage=stage, stages=stages, density=density, report=report))
 
         return fit(
@@ -154,6 +173,7 @@ def _record(config: FindConfig, dataset: Dataset, device: str, threads: int) -> 
         "machine": {
             "device": found.type,
             "threads": threads,
+            "processes": distributed.world(),
             "precision": str(precision).removeprefix("torch."),
             "torch": torch.__version__,
         },
@@ -193,6 +213,5 @@ def _results(
         architecture=config.architecture, weights=dense.weights, mask=Mask({}),
         provenance={"finder": None, "training": {**training, "accuracy": rounds[0].accuracy}},
     )  # fmt: skip
-    for name, value in (("dense", whole), ("model", model), ("ticket", ticket)):
-        write_ticket(run.path / f"{name}.safetensors", value)
+    run.save_results({"dense": whole, "model": model, "ticket": ticket})
     return FindResult(ticket=ticket, model=model, dense=whole, rounds=rounds, specification=specification(rounds))

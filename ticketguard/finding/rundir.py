@@ -17,15 +17,19 @@ from ticketguard.errors import FormatError, UsageError
 from ticketguard.finding.config import Round
 from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
 from ticketguard.storage.documents import encode, parse_json, read_json, write_json
-from ticketguard.tickets import Model, read_ticket, write_ticket
-from ticketguard.training import TrainState, load_state, save_state
+from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
+from ticketguard.training import TrainState, distributed, load_state, save_state
 
 METRICS_LIMIT = 256 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunDirectory:
-    """Reads and writes the files of one search; holds no state of its own."""
+    """Reads and writes the files of one search; holds no state of its own.
+
+    Of several processes, rank 0 writes and all read, so `path` must be on a file system that they share. Every method that
+    writes is called on all ranks.
+    """
 
     path: Path
 
@@ -34,11 +38,11 @@ class RunDirectory:
 
         Raises `UsageError` when a search under another configuration began here, naming what differs.
         """
-        make_folder(self.path / "stages")
         file = self.path / "run.json"
-        if not file.exists():
-            write_json(file, record)
-            return
+        with distributed.first() as writer:
+            if writer and not file.exists():
+                make_folder(self.path / "stages")
+                write_json(file, record)
         begun = read_json(file)
         if not isinstance(begun, dict):
             raise FormatError(f"{file}: not the record of a search")
@@ -62,12 +66,14 @@ class RunDirectory:
 
     def finish_stage(self, rounds: tuple[Round, ...], model: Model, *, keep: frozenset[int]) -> None:
         """Record the last of `rounds` with its trained network; forget the networks of rounds not in `keep`."""
-        write_ticket(self._stage(len(rounds) - 1), model)
-        write_json(self.path / "rounds.json", [entry.to_json() for entry in rounds])
-        for index in range(len(rounds)):
-            if index not in keep:
-                with contextlib.suppress(FileNotFoundError):
-                    self._stage(index).unlink()
+        with distributed.first() as writer:
+            if writer:
+                write_ticket(self._stage(len(rounds) - 1), model)
+                write_json(self.path / "rounds.json", [entry.to_json() for entry in rounds])
+            for index in range(len(rounds)) if writer else ():
+                if index not in keep:
+                    with contextlib.suppress(FileNotFoundError):
+                        self._stage(index).unlink()
 
     def stage(self, index: int) -> Model:
         """The trained network of a finished round."""
@@ -78,7 +84,9 @@ class RunDirectory:
 
     def save_rewind(self, state: TrainState) -> None:
         """Keep the state that every round rewinds to."""
-        save_state(self.path / "rewind.safetensors", state, {})
+        with distributed.first() as writer:
+            if writer:
+                save_state(self.path / "rewind.safetensors", state, {})
 
     def rewind(self) -> TrainState:
         """The weights that every round starts from; the optimizer starts anew."""
@@ -87,7 +95,9 @@ class RunDirectory:
 
     def save_checkpoint(self, state: TrainState, *, stage: int) -> None:
         """Keep the state after an epoch of round `stage`."""
-        save_state(self.path / "checkpoint.safetensors", state, {"stage": stage})
+        with distributed.first() as writer:
+            if writer:
+                save_state(self.path / "checkpoint.safetensors", state, {"stage": stage})
 
     def checkpoint(self, *, stage: int) -> TrainState | None:
         """The last state of round `stage`, or None when that round has not begun."""
@@ -119,7 +129,15 @@ class RunDirectory:
     def save_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Replace the metrics file: one JSON object per line and epoch."""
         text = "".join(encode(row, where="metrics") + "\n" for row in rows)
-        write_bytes(self.path / "metrics.jsonl", text.encode())
+        with distributed.first() as writer:
+            if writer:
+                write_bytes(self.path / "metrics.jsonl", text.encode())
+
+    def save_results(self, values: Mapping[str, Ticket]) -> None:
+        """Write the results of the search, each as `<name>.safetensors`."""
+        with distributed.first() as writer:
+            for name, value in values.items() if writer else ():
+                write_ticket(self.path / f"{name}.safetensors", value)
 
     def _stage(self, index: int) -> Path:
         return self.path / "stages" / f"{index:02d}.safetensors"

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from ticketguard.data import Dataset
 from ticketguard.errors import UsageError
 from ticketguard.masks import Mask
+from ticketguard.training import distributed
 from ticketguard.training.augment import plan_epoch
 from ticketguard.training.batches import Batches, Normalizer, pixels_on
 from ticketguard.training.devices import resolve_device, resolve_precision, settings
@@ -107,6 +108,7 @@ class _Run:
             nesterov=recipe.nesterov, fused=True,
         )  # fmt: skip
         self._restore_momentum(state)
+        self.parallel = distributed.parallel(module, self.device)
         self.enforcer = MaskEnforcer(module, mask or Mask({}), optimizer=self.optimizer)
         self.augmentation = dataset.augment if recipe.augment else "none"
         self.normalizer = Normalizer(dataset.mean, dataset.std, self.device)
@@ -136,8 +138,9 @@ class _Run:
             images, labels = self.batches.take(plan, step * size, (step + 1) * size)
             if self.mixer is not None:
                 images, labels = self.mixer(images, labels)
+            images, labels = distributed.share(images, labels)
             total += self.step(images, labels, recipe.rate(self.epoch + step / steps))
-        loss = float(total) / steps
+        loss = float(distributed.mean(total)) / steps
         seconds = time.monotonic() - started
         self.epoch += 1
         if not math.isfinite(loss):
@@ -159,7 +162,7 @@ class _Run:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.module(images)
+            logits = self.parallel(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -175,10 +178,12 @@ class _Run:
     def state(self) -> TrainState:
         """Weights with exact zeros, momentum, epoch: copies, safe to keep while training goes on."""
         self.enforcer.finish()
+        distributed.same_everywhere(list(self.module.state_dict().values()))
         momentum = {}
         for name, parameter in self.module.named_parameters():
             buffer = self.optimizer.state.get(parameter, {}).get("momentum_buffer")
             if buffer is not None:
+                distributed.same_everywhere([buffer])
                 momentum[name] = to_numpy(buffer)
         return TrainState(weights=weights_of(self.module), momentum=momentum, epoch=self.epoch)
 
