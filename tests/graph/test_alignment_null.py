@@ -109,7 +109,7 @@ def tail_excess(log2_p: NDArray[np.float64], level: float) -> float:
 def test_evidence_after_alignment_is_that_of_fair_coins(draws: int) -> None:
     rng = np.random.default_rng(2024)
     reference = ticket(rng)
-    aligned = suspects(reference, rng, 25)
+    aligned = suspects(reference, rng, 9 if draws < 1000 else 25)
     support, magnitude, matches, informative = [], [], 0, 0
     for number in range(draws):
         seen = reading(key(reference.layers, number), aligned[number % len(aligned)])
@@ -124,7 +124,7 @@ def test_evidence_after_alignment_is_that_of_fair_coins(draws: int) -> None:
         assert tail_excess(np.array(magnitude), level) <= 0
 
 
-def excess_matches(*, saw_carriers: bool, draws: int = 40) -> float:
+def excess_matches(*, saw_carriers: bool, draws: int = 24) -> float:
     """Standard errors by which matches exceed one half, for strangers aligned to a signed ticket."""
     rng = np.random.default_rng(99)
     reference = ticket(rng)
