@@ -10,10 +10,10 @@ from ticketguard.attacks.densify import Densify, DensifyPrune
 from ticketguard.attacks.distill import Distill, DistillOther, ExtractSoft
 from ticketguard.attacks.dummies import DummyClique, DummySplit, DummyZero
 from ticketguard.attacks.duplicates import DuplicateEraser
-from ticketguard.attacks.fill import Fill
 from ticketguard.attacks.fake1 import Fake1
 from ticketguard.attacks.fake2 import Fake2
 from ticketguard.attacks.fake3 import Fake3
+from ticketguard.attacks.fill import Fill
 from ticketguard.attacks.fine_pruning import FinePruning
 from ticketguard.attacks.finetune import Finetune, FinetuneLast, RetrainAll, RetrainLast
 from ticketguard.attacks.fold_norm import FoldNorm
