@@ -187,7 +187,9 @@ def curve(price: PriceLike, before: float, bar_bits: float | None) -> Curve:
         dots=dots,
         lines=_lines(dots),
         x_ticks=tuple(Tick(at=across(value), label=f"{value:g}") for value in _steps(low, high)),
-        y_ticks=tuple(Tick(at=up(10.0**power), label=f"{10**power:,}") for power in range(decades + 1)),
+        y_ticks=tuple(
+            Tick(at=up(10.0**power), label=f"{10**power:,}" if power else "≤ 1") for power in range(decades + 1)
+        ),
         bar=None if bar_bits is None else up(bar_bits),
         start=across(before),
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+# Units of attacks that have no strength.
+ONE_STRENGTH = ("", "on")
+
 
 class CellLike(Protocol):
     """One cell of the grid."""
@@ -136,11 +139,12 @@ def bar_of(suite: SuiteLike) -> float | None:
 
 def price_words(price: PriceLike) -> str:
     """The headline of one attack: what it cost to remove the mark, or how far it was not removed."""
+    at = "" if price.unit in ONE_STRENGTH else f" at {price.strength:g}"
     if not price.removed:
-        return f"not removed up to {price.strength:g}"
+        return f"not removed{at.replace(' at ', ' up to ')}"
     lost = price.points or 0.0
     cost = f"{lost:.1f} points" if lost > 0 else "nothing" if lost == 0 else f"nothing (accuracy rose by {-lost:.1f})"
-    return f"removed for {cost} at {price.strength:g}"
+    return f"removed for {cost}{at}"
 
 
 def work_words(price: PriceLike) -> str:

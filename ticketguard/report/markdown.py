@@ -1,0 +1,116 @@
+"""Verdicts and suites as Markdown tables (GitHub's flavour), for reports that other people write."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from ticketguard.evidence import Verdict
+from ticketguard.report import words
+from ticketguard.report.hostile import visible
+from ticketguard.report.suites import SuiteLike, bar_of, price_words, seconds, work_words
+
+# What Markdown, or HTML inside it, would read as markup inside a line, and the beginnings of links that need no markup.
+SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$]|:(?=//)|(?<=www)\.", re.IGNORECASE)
+
+
+def escaped(text: str) -> str:
+    """`text` as plain words inside a line of Markdown: no link, no HTML, no table cell can begin in it."""
+    return SPECIAL.sub(lambda found: "\\" + found.group(), visible(text))
+
+
+def verdict_markdown(verdict: Verdict, *, suspect: str) -> str:
+    """One verdict: decision, both numbers, every test, notes, and what it does and does not prove."""
+    rows = [
+        [
+            words.test_name(item),
+            words.bits(item.bits),
+            "yes" if item.bits >= verdict.bar_bits else "no",
+            f"{item.matches:,}",
+            f"{item.n:,}",
+            f"{item.erasures:,}",
+            words.bits(item.capacity_bits),
+            f"{item.log2_p:.6f}",
+        ]
+        for item in verdict.evidence
+    ]
+    lines = [
+        f"# {verdict.decision}: {escaped(suspect)}",
+        "",
+        f"{escaped(verdict.reason)}.",
+        *([f"**{verdict.caveat}**"] if verdict.caveat else []),
+        "",
+        f"- against chance: {words.bits(verdict.against_chance_bits)} bits; {words.chance_words(verdict)}",
+        f"- against a claimant who searched: {words.bits(verdict.against_search_bits)} bits; "
+        f"{verdict.rule.threshold_bits:g} are needed",
+        f"- the bar: {words.bits(verdict.bar_bits)} bits = {words.bar_words(verdict.rule)}",
+        f"- supplied by: {escaped(verdict.supplied_by) or 'not stated'}",
+        *(f"- note: {escaped(note)}" for note in verdict.notes),
+        "",
+        *table(("test", "bits", "passes", "matches", "n", "erased", "possible", "log2 p"), rows, left=1),
+        "",
+        *(f"- {sentence}" for sentence in (*words.PROVES, *words.DOES_NOT_PROVE)),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def suite_markdown(suite: SuiteLike, *, machine: Mapping[str, str] | None = None) -> str:
+    """A suite: the price of removal of each attack, then every cell, lost or not, and the machine."""
+    bar = bar_of(suite)
+    lines = [
+        f"# Attack suite: {escaped(suite.plan)}",
+        "",
+        f"Released model: {suite.accuracy:.2f} % on {escaped(suite.dataset)}. "
+        + (f"A match takes {words.bits(bar)} bits. " if bar is not None else "")
+        + f"Controls that matched: {len(suite.false_matches)}.",
+        "",
+        "## Price of removal",
+        "",
+        *table(
+            ("attack", "price", "work", "strength means"),
+            [
+                [escaped(price.attack), escaped(price_words(price)), work_words(price), escaped(price.unit)]
+                for price in suite.prices
+            ],
+            left=4,
+        ),
+        "",
+        "## Every cell",
+        "",
+        *table(
+            ("attack", "verdict", "seed", "accuracy", "edge bits", "trigger bits", "epochs", "images", "s"),
+            [
+                [
+                    escaped(item.label) + (" (control)" if item.control else ""),
+                    item.decision,
+                    str(item.cell.seed),
+                    _number(item.accuracy, 2),
+                    _number(item.edge_bits, 1),
+                    _number(item.trigger_bits, 1),
+                    f"{item.epochs:g}",
+                    f"{item.images:,}",
+                    seconds(suite, item),
+                ]
+                for item in suite.results
+            ],
+            left=2,
+        ),
+        "",
+        *(
+            f"- not run: {escaped(item.label)}: {escaped(item.reason)}"
+            for item in suite.results
+            if item.accuracy is None
+        ),
+        *(f"- {escaped(name)}: {escaped(value)}" for name, value in (machine or {}).items()),
+    ]
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> list[str]:
+    """Lines of a table whose first `left` columns are words and whose others are numbers, right-aligned."""
+    rule = ["---" if index < left else "---:" for index in range(len(headings))]
+    return [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "–" if value is None else f"{value:,.{digits}f}"
