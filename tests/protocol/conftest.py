@@ -142,8 +142,8 @@ def make_party(number, base, *, beacon_bytes=None, triggers=True, original=None,
     """Sign `base` with key `number`; the original is the signed model unless another is given."""
     key = key_of(number)
     if triggers:
-        plan = make_plan((1, 8, 8), CLASSES, leaves=4)
-        options |= {"classes": CLASSES, "triggers": plan.to_json()}
+        plan = make_plan((1, 8, 8), CLASSES, leaves=4) if triggers is True else triggers
+        options |= {"classes": CLASSES, "triggers": plan.to_json(), "carriers": plan.digests}
     registered = signing.register(
         base,
         key,
