@@ -252,6 +252,25 @@ def test_reveal_for_another_judge_is_refused(place, world, owner, capsys):
     assert "another judge" in refused(capsys, *judge_arguments(place, world))
 
 
+def test_card_points_to_the_claim(place, capsys):
+    data = (place / "public" / "claim.dsse.json").read_bytes()
+    _, text = good("claim", "public", "--card", "--location", "https://example.org/c.json", "--json")
+    document = json.loads(text)
+    component = document["bom"]["components"][0]
+    reference = component["externalReferences"][0]
+    assert (component["type"], document["bom"]["specVersion"]) == ("machine-learning-model", "1.6")
+    assert reference["url"] == "https://example.org/c.json"
+    assert reference["hashes"] == [{"alg": "SHA-256", "content": hashlib.sha256(data).hexdigest()}]
+    assert component["supplier"] == {"name": "Owner 1"}
+    assert "[ownership claim](https://example.org/c.json)" in document["modelCard"]
+    _, text = good("claim", "public", "--card")
+    assert "CycloneDX" in text
+    assert "## Ownership" in text
+    assert (place / "public" / "claim.dsse.json").read_bytes() == data
+    capsys.readouterr()
+    assert "--key is missing" in refused(capsys, "claim", "public")
+
+
 def test_reveal_file_is_a_statement_about_the_suspect(place, world):
     make_reveal(place, world, "--valid-days", 3)
     opened = envelope.open((place / "reveal.json").read_bytes())
