@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ticketguard.bundle import Bundle
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.commands.training_options import data_options, load_data
 from ticketguard.errors import UsageError
 
 if TYPE_CHECKING:
+    from ticketguard.data import Dataset
     from ticketguard.suite import Plan, Progress
 
 
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 @click.option("--device", default="cpu", show_default=True, help="Where attacks train: cpu, cuda or auto.")
 @click.option("--unsigned", type=PATH, help="The ticket before signing: makes the control `unsigned` possible.")
 @click.option("--images", type=int, help="The attacker has only this many training images.")
+@click.option("--test-images", type=int, help="Measure accuracy on only this many test images.")
 @click.option("--epochs", type=int, help="Epochs of attacks that train, instead of the plan's.")
 @click.option("--seed", type=int, help="Only this seed, instead of the plan's.")
 @json_option
@@ -53,6 +54,7 @@ def command(
     device: str,
     unsigned: Path | None,
     images: int | None,
+    test_images: int | None,
     epochs: int | None,
     seed: int | None,
     as_json: bool,
@@ -65,14 +67,19 @@ def command(
     Examples:  ticketguard suite signed/ --data digits --out suite/
                ticketguard suite signed/ --data digits --preset standard --engine processes --jobs 2 --out suite/
     """  # noqa: D301 - click reads the backspace
-    from ticketguard.suite import EngineOptions, prepare, run_suite
+    from ticketguard.suite import EngineOptions, run_suite
 
     plan = _plan(preset, plan_path, images, epochs, seed)
     options = EngineOptions(jobs=jobs, address=ray_address, gpus=gpus)
     dataset = load_data(data, data_dir, limit)
-    bench = prepare(Bundle(signed), passphrase(), dataset, unsigned=unsigned, threads=threads, device=device)
+    if test_images is not None:
+        dataset = _fewer_tests(dataset, test_images)
+    word = passphrase()
     with _progress(quiet=as_json) as tell:
-        suite = run_suite(bench, plan, out, engine=engine, options=options, on_progress=tell)
+        suite = run_suite(
+            signed, dataset, plan, out, passphrase=word, unsigned=unsigned, threads=threads, device=device, engine=engine,
+            options=options, on_progress=tell,
+        )  # fmt: skip
     if as_json:
         print_json(suite.to_json())
         return
@@ -98,6 +105,15 @@ def _plan(preset: str, path: Path | None, images: int | None, epochs: int | None
     if epochs is not None:
         plan = replace(plan, epochs=epochs, entries=tuple(replace(item, epochs=None) for item in plan.entries))
     return plan if images is None else replace(plan, images=images)
+
+
+def _fewer_tests(dataset: Dataset, count: int) -> Dataset:
+    """The data set with its first `count` test images."""
+    from dataclasses import replace
+
+    if not 1 <= count <= len(dataset.test_images):
+        raise UsageError(f"--test-images must be 1 to {len(dataset.test_images)}, not {count}")
+    return replace(dataset, test_images=dataset.test_images[:count], test_labels=dataset.test_labels[:count])
 
 
 @contextmanager

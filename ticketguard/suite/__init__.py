@@ -7,7 +7,7 @@ from ticketguard.suite.engines import ENGINES, EngineOptions
 from ticketguard.suite.plan import Cell, Entry, Plan, preset, read_plan
 from ticketguard.suite.price import Price
 from ticketguard.suite.results import Result, SuiteResult, Timing, read_suite
-from ticketguard.suite.runner import Progress, run_suite
+from ticketguard.suite.runner import Progress, run_bench, run_suite
 
 __all__ = [
     "ENGINES",
@@ -25,5 +25,6 @@ __all__ = [
     "preset",
     "read_plan",
     "read_suite",
+    "run_bench",
     "run_suite",
 ]

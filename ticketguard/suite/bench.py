@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,10 @@ class Bench:
     unsigned: Path | None = None
     threads: int = 1
     device: str = "auto"
+
+    def __getstate__(self) -> dict[str, object]:
+        """Only the fields travel to another process; what was computed from them is computed there again."""
+        return {item.name: getattr(self, item.name) for item in fields(self)}
 
     @cached_property
     def opening(self) -> Opening:

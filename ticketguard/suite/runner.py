@@ -7,12 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ticketguard.bundle import Bundle
+from ticketguard.data import Dataset
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import make_folder
 from ticketguard.storage.documents import append_jsonl
-from ticketguard.suite.bench import Bench
+from ticketguard.suite.bench import Bench, prepare
 from ticketguard.suite.engines import ENGINES, EngineOptions
-from ticketguard.suite.plan import Plan
+from ticketguard.suite.plan import Plan, preset
 from ticketguard.suite.results import CELLS_FILE, Result, SuiteResult, line_of, read_cells, write_results
 
 
@@ -27,6 +29,31 @@ class Progress:
 
 
 def run_suite(
+    signed: Bundle | Path | str,
+    dataset: Dataset,
+    plan: Plan | str = "quick",
+    out: Path | None = None,
+    *,
+    passphrase: str,
+    unsigned: Path | None = None,
+    threads: int = 1,
+    device: str = "cpu",
+    engine: str = "serial",
+    options: EngineOptions | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> SuiteResult:
+    """Attack the model of a signed folder in every way of `plan` (a preset's name or a `Plan`) and measure what is left.
+
+    `dataset`: the attacker's training images and the test images on which accuracy is measured; `unsigned`: the ticket before
+    signing, for controls. See `prepare` and `run_bench`, whose errors are raised here.
+    """
+    bundle = signed if isinstance(signed, Bundle) else Bundle(Path(signed))
+    bench = prepare(bundle, passphrase, dataset, unsigned=unsigned, threads=threads, device=device)
+    chosen = preset(plan) if isinstance(plan, str) else plan
+    return run_bench(bench, chosen, out, engine=engine, options=options, on_progress=on_progress)
+
+
+def run_bench(
     bench: Bench,
     plan: Plan,
     out: Path | None = None,

@@ -1,0 +1,52 @@
+"""Cheating owners end under 20 bits net, whatever they choose after seeing the victim."""
+
+from __future__ import annotations
+
+import pytest
+
+from ticketguard.api import examiner_of
+from ticketguard.attacks import cheating
+from ticketguard.claims.registration import frame_counts
+from ticketguard.errors import AuthenticityError
+from ticketguard.verify.verifier import Examiner
+
+TRIES = 24
+
+
+@pytest.mark.parametrize(
+    "cheat",
+    [
+        cheating.frame_chosen_late,
+        lambda victim: cheating.keys_searched(victim, TRIES),
+        lambda victim: cheating.table_chosen_late(victim, TRIES),
+        lambda victim: cheating.alignment_supplied(victim, TRIES // 2),
+    ],
+    ids=["frame", "keys", "table", "alignment"],
+)
+def test_cheating_owners_get_nothing(cheat, victim) -> None:
+    verdict = cheat(victim)
+    assert verdict.decision != "MATCH"
+    assert cheating.net_bits(verdict) < 20
+    # Raw evidence is what chance gives to that many tries and tests: the allowance is not what saves the victim here.
+    assert verdict.best.bits < 25
+    assert max(item.n for item in verdict.evidence) > 100
+
+
+def test_a_permuted_frame_makes_the_verifier_align(victim) -> None:
+    assert any(item.view == "aligned" and item.n > 100 for item in cheating.alignment_supplied(victim, 1).evidence)
+
+
+def test_the_honest_owner_is_far_above(tiny_signed) -> None:
+    verdict = examiner_of(tiny_signed.signed).verify(tiny_signed.model.weights)
+    assert cheating.net_bits(verdict) > 1000
+
+
+def test_a_reference_chosen_after_the_bits_is_refused(tiny_signed, victim) -> None:
+    from ticketguard.attacks.registry import make
+    from ticketguard.masks import support
+
+    opening = tiny_signed.signed.opening
+    pruned = make("prune-random", 0.3).run(victim).weights
+    other = frame_counts(support(pruned, victim.names), opening.registration.layers)
+    with pytest.raises(AuthenticityError, match="frame"):
+        Examiner(opening, reference=lambda: other).verify(pruned, align="always")

@@ -1,0 +1,92 @@
+"""Plans: presets, files, and what is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ticketguard.attacks.registry import ATTACKS
+from ticketguard.errors import FormatError, UsageError
+from ticketguard.suite import Cell, Entry, Plan, preset, read_plan
+from ticketguard.suite.presets import PRESETS
+
+TOML = """
+epochs = 2
+images = 500
+seeds = [0, 1]
+attacks = ["rename", {name = "prune-magnitude", strengths = [0.1, 0.3]}, {name = "finetune", seeds = [7], epochs = 5}]
+"""
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets(name: str) -> None:
+    cells = preset(name).cells()
+    assert len(cells) == len(set(cells)) > 20
+    assert {cell.seed for cell in cells} == ({0, 1, 2} if name == "full" else {0})
+
+
+def test_standard_holds_every_attack() -> None:
+    named = {part.partition("@")[0] for cell in preset("standard").cells() for part in cell.attack.split("+")}
+    assert set(ATTACKS) <= named
+
+
+def test_files(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text(TOML)
+    plan = read_plan(tmp_path / "mine.toml")
+    assert (plan.name, plan.epochs, plan.images, plan.seeds) == ("mine", 2, 500, (0, 1))
+    cells = plan.cells()
+    assert len(cells) == 2 + 4 + 3
+    assert cells[2:6] == tuple(
+        Cell(attack="prune-magnitude", strength=strength, seed=seed, epochs=2, images=500)
+        for strength in (0.1, 0.3)
+        for seed in (0, 1)
+    )
+    assert {(cell.seed, cell.epochs) for cell in cells[6:]} == {(7, 5)}
+    document = {"name": "other", "attacks": [{"name": "permute+prune-magnitude@0.3"}]}
+    (tmp_path / "other.json").write_text(json.dumps(document))
+    assert read_plan(tmp_path / "other.json").entries == (Entry(attack="permute+prune-magnitude@0.3"),)
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ({}, "attacks"),
+        ({"attacks": "all"}, "attacks"),
+        ({"attacks": [3]}, "name"),
+        ({"attacks": [{"name": "rename", "power": 3}]}, "power"),
+        ({"attacks": ["rename"], "speed": 1}, "speed"),
+        ({"attacks": ["rename"], "epochs": 1.5}, "epochs"),
+        ({"attacks": ["rename"], "seeds": []}, "seeds"),
+        ({"attacks": [{"name": "prune-magnitude", "strengths": ["much"]}]}, "much"),
+    ],
+)
+def test_malformed_plans(document, words: str, tmp_path: Path) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(document))
+    with pytest.raises(FormatError, match=words):
+        read_plan(path)
+
+
+def test_impossible_plans(tmp_path: Path) -> None:
+    for entry in (Entry(attack="nothing"), Entry(attack="prune-magnitude", strengths=(1.5,))):
+        with pytest.raises(UsageError):
+            Plan(name="x", entries=(entry,))
+    with pytest.raises(UsageError):
+        Plan(name="x", entries=())
+    with pytest.raises(UsageError, match="quick"):
+        preset("slow")
+    (tmp_path / "bad.toml").write_text("attacks = [")
+    with pytest.raises(FormatError, match="TOML"):
+        read_plan(tmp_path / "bad.toml")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(FormatError, match="table"):
+        read_plan(tmp_path / "list.json")
+
+
+def test_a_digest_depends_on_cell_and_subject() -> None:
+    cell = Cell(attack="rename", strength=1.0, seed=0, epochs=3, images=None)
+    other = Cell(attack="rename", strength=1.0, seed=1, epochs=3, images=None)
+    assert len({cell.digest("a"), cell.digest("b"), other.digest("a")}) == 3
+    assert cell.digest("a") == cell.digest("a")
