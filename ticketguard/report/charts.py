@@ -62,13 +62,16 @@ def evidence_bars(verdict: Verdict) -> Bars:
 
 @dataclass(frozen=True, kw_only=True)
 class HeatCell:
-    """One attack at one strength, its weakest seed: `level` 0 to 8 is the evidence against the bar, as a colour."""
+    """One attack at one strength, its weakest seed: `level` 0 to 8 is the evidence against the bar, as a colour.
+
+    `lost`: the mark could not be read any more; never true of a control or of a cell that could not run.
+    """
 
     strength: float
     result: ResultLike
     bits: float
     level: int
-    seeds: int
+    lost: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +105,7 @@ def heat_map(results: Sequence[ResultLike], bar_bits: float | None) -> tuple[Hea
                     result=worst,
                     bits=found,
                     level=level(found, bar_bits or 1.0),
-                    seeds=len(group),
+                    lost=worst.accuracy is not None and not worst.control and worst.decision != "MATCH",
                 )
             )
         first = next(iter(strengths.values()))[0]

@@ -1,0 +1,111 @@
+"""Pages in a real browser: they draw without scripts or network, and nothing is wider than a phone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from html import escape
+from pathlib import Path
+
+import pytest
+
+from tests.report.examples import HOSTILE, make_suite, make_verdict
+from ticketguard.report.html import suite_page, verdict_page
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+)
+SIZES = {"phone": (390, 844), "desktop": (1280, 900)}
+# Chromium's own numbers: the value of prefers-color-scheme.
+SCHEMES = {"dark": 0, "light": 1}
+# Chromium opens no window narrower than 500 pixels, so pages are measured in a frame; its script is not the page's.
+FRAME = """<!DOCTYPE html><title>frame</title><body>
+<iframe width="{width}" height="{height}" style="border:0" srcdoc="{page}"></iframe>
+<script>addEventListener("load", () => {{
+  const view = document.querySelector("iframe").contentWindow, page = view.document;
+  const wide = [...page.querySelectorAll("body *")].filter(item =>
+    !item.closest(".scroll, pre, svg") && item.getBoundingClientRect().right > view.innerWidth + 1);
+  const small = [...page.querySelectorAll("p, td, th, li, dd, dt, span, figcaption")].filter(item =>
+    parseFloat(view.getComputedStyle(item).fontSize) < 12.5);
+  const width = page.documentElement.scrollWidth;
+  document.body.dataset.measured = JSON.stringify([view.innerWidth, width, wide.length, small.length]);
+}});</script></body>"""
+SMUGGLED = '<script>document.body.dataset.ran = "yes"</script><p onclick="1">words</p></body>'
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(BROWSER is None, reason="no Chromium here: apt-get install chromium"),
+]
+
+
+def browse(page: Path, folder: Path, scheme: str, size: tuple[int, int], *actions: str) -> str:
+    """Run the browser on a local file with a profile of its own; what it printed."""
+    command = [
+        str(BROWSER),
+        *FLAGS,
+        f"--user-data-dir={folder / 'profile'}",
+        f"--blink-settings=preferredColorScheme={SCHEMES[scheme]}",
+        f"--window-size={size[0]},{size[1]}",
+        *actions,
+        page.as_uri(),
+    ]
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+
+
+def page_of(kind: str) -> str:
+    hostile = make_verdict(supplied_by=HOSTILE, notes=("x" * 300, HOSTILE))
+    return (
+        suite_page(make_suite(), machine={"processor": "y" * 200})
+        if kind == "suite"
+        else verdict_page(hostile, suspect="a-very-long-name-without-a-single-space" * 8)
+    )
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("kind", ["verdict", "suite"])
+def test_nothing_is_wider_than_the_window_and_nothing_too_small(kind: str, size: str, tmp_path: Path) -> None:
+    width, height = SIZES[size]
+    page = tmp_path / "frame.html"
+    page.write_text(FRAME.format(width=width, height=height, page=escape(page_of(kind))), encoding="utf-8")
+    shown = browse(page, tmp_path, "light", (1400, 1000), "--dump-dom")
+    assert f'data-measured="[{width},{width},0,0]"' in shown
+
+
+def test_the_page_runs_no_script_even_when_one_is_smuggled_in(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text(page_of("verdict").replace("</body>", SMUGGLED), encoding="utf-8")
+    shown = browse(page, tmp_path, "light", SIZES["desktop"], "--dump-dom")
+    assert "words</p>" in shown
+    assert "data-ran=" not in shown
+
+
+@pytest.mark.parametrize("kind", ["verdict", "suite"])
+def test_light_and_dark_are_drawn(kind: str, tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    page = tmp_path / "page.html"
+    page.write_text(page_of(kind), encoding="utf-8")
+    # A folder to look at the pictures in: TICKETGUARD_SCREENSHOTS=/tmp/shots pytest -m slow tests/report
+    folder = Path(os.environ.get("TICKETGUARD_SCREENSHOTS", tmp_path))
+    folder.mkdir(exist_ok=True)
+    for size, (width, height) in SIZES.items():
+        grounds = {}
+        for scheme in SCHEMES:
+            shot = folder / f"{kind}-{size}-{scheme}.png"
+            browse(page, tmp_path, scheme, (width, height), f"--screenshot={shot}")
+            with image.open(shot) as picture:
+                assert picture.size == (width, height)
+                colours = picture.convert("RGB").getcolors(1 << 24)
+                assert len(colours) > 50, "an empty page"
+                grounds[scheme] = max(colours)[1]
+        assert sum(grounds["light"]) > 600
+        assert sum(grounds["dark"]) < 150

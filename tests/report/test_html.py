@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from xml.etree.ElementTree import Element
+
+import html5lib
+import numpy as np
+import pytest
+
+from tests.report.examples import HOSTILE, make_result, make_verdict
+from ticketguard.evidence import CAVEAT, Rule, Verdict, decide
+from ticketguard.report.charts import MOST_BARS
+from ticketguard.report.html import suite_page, verdict_page
+from ticketguard.report.pictures import mask_picture, qr_picture
+from ticketguard.report.words import DOES_NOT_PROVE, bits
+from ticketguard.suite.results import SuiteResult
+
+# Elements and attributes that make a browser fetch or run something.
+ACTIVE = {"script", "link", "iframe", "object", "embed", "form", "base", "video", "audio", "use", "foreignObject"}
+FETCHING = {"src", "href", "srcset", "action", "data", "poster", "background", "xlink:href"}
+
+
+def parsed(page: str) -> Element:
+    """The document by an HTML5 parser that raises on any error."""
+    return html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page)
+
+
+def text_of(page: str) -> str:
+    return " ".join("".join(parsed(page).find("body").itertext()).split())  # type: ignore[union-attr]
+
+
+def elements(page: str, tag: str) -> Iterator[Element]:
+    return (item for item in parsed(page).iter() if str(item.tag).rpartition("}")[2] == tag)
+
+
+def pages(verdict: Verdict, suite: SuiteResult) -> list[str]:
+    pictures = [
+        mask_picture("conv1", np.arange(12).reshape(3, 4)),
+        qr_picture(np.eye(21, dtype=np.bool_), text="key", wrong=0.25),
+    ]
+    empty = decide([], Rule(), readable=False)
+    return [
+        verdict_page(verdict, suspect="s.safetensors", pictures=pictures),
+        verdict_page(empty, suspect=""),
+        suite_page(suite, machine={"cores": "2"}),
+        suite_page(replace(suite, results=(), timings={})),
+    ]
+
+
+def test_pages_parse_load_nothing_and_run_nothing(verdict: Verdict, suite: SuiteResult) -> None:
+    for page in pages(verdict, suite):
+        for item in parsed(page).iter():
+            name = str(item.tag).rpartition("}")[2]
+            assert name not in ACTIVE
+            assert not any(key.startswith("on") for key in map(str, item.attrib))
+            assert all(item.attrib[key].startswith("data:image/png;") for key in FETCHING & item.attrib.keys())
+        assert "http:" not in page
+        assert "https:" not in page
+        assert "url(" not in page
+        assert "@import" not in page
+
+
+def test_pages_have_one_title_ordered_headings_and_named_tables(verdict: Verdict, suite: SuiteResult) -> None:
+    for page in pages(verdict, suite):
+        root = parsed(page)
+        assert root.attrib["lang"] == "en"
+        levels = [int(item.tag[1]) for item in root.iter() if re.fullmatch(r"h[1-6]", str(item.tag))]
+        assert levels[0] == 1
+        assert levels.count(1) == 1
+        assert all(after <= before + 1 for before, after in pairwise(levels))
+        for table in elements(page, "table"):
+            assert table.find("caption") is not None
+            assert all(cell.attrib["scope"] in ("row", "col") for cell in table.iter("th"))
+        ids = [item.attrib["id"] for item in root.iter() if "id" in item.attrib]
+        assert len(ids) == len(set(ids))
+        for item in root.iter():
+            assert item.attrib.get("aria-labelledby", ids[0]) in ids
+            if item.attrib.get("role") in ("img", "region"):
+                assert item.attrib["aria-label"]
+            if item.attrib.get("role") == "region":
+                assert item.attrib["tabindex"] == "0", "what scrolls must be reachable by keyboard"
+        assert all(image.attrib["alt"] for image in elements(page, "img"))
+
+
+def test_hostile_words_stay_words(suite: SuiteResult) -> None:
+    verdict = make_verdict(supplied_by=HOSTILE, notes=(HOSTILE,), context={HOSTILE: {HOSTILE: [HOSTILE]}})
+    hostile = replace(
+        make_result("prune", 0.1, 500.0, 98.0), label=HOSTILE, reason=HOSTILE, unit=HOSTILE, cell=suite.results[0].cell
+    )
+    picture = qr_picture(np.eye(21, dtype=np.bool_), text=HOSTILE, title=HOSTILE)
+    for page in (
+        verdict_page(verdict, suspect=HOSTILE, pictures=[picture]),
+        suite_page(
+            replace(suite, plan=HOSTILE, dataset=HOSTILE, results=(hostile, *suite.results[1:])),
+            machine={HOSTILE: HOSTILE},
+        ),
+    ):
+        assert "<script" not in page
+        assert "<img src=x" not in page
+        assert not {"\x1b", "\u202e", "\ud83d"} & set(page)
+        page.encode("utf-8")
+        assert r"\x1b[2J\u202egnp.exe\ud83d" in text_of(page)
+        assert "<script>alert(1)</script>" in text_of(page)
+
+
+def test_a_very_long_name_is_cut_and_says_so(verdict: Verdict) -> None:
+    page = verdict_page(verdict, suspect="a" * 50_000)
+    assert len(page) < 60_000
+    assert "49,000 characters more" in text_of(page)
+
+
+def test_every_number_of_a_verdict_is_on_the_page(verdict: Verdict) -> None:
+    page = verdict_page(verdict, suspect="s")
+    said = text_of(page)
+    for item in verdict.evidence:
+        for number in (
+            bits(item.bits),
+            f"{item.matches:,}",
+            f"{item.n:,}",
+            str(item.erasures),
+            bits(item.capacity_bits),
+            f"{item.log2_p:.6f}",
+        ):
+            assert number in said
+        assert item.null in said
+    rule = verdict.rule
+    for number in (verdict.bar_bits, verdict.against_chance_bits, verdict.against_search_bits):
+        assert bits(number) in said
+    assert f"{rule.tests} tests paid for, 6.000000 bits" in said
+    assert f"{rule.grinding_bits:g} bits for a claimant who searched" in said
+    for words in (verdict.supplied_by, *verdict.notes, verdict.reason, CAVEAT, *DOES_NOT_PROVE, "ab" * 32):
+        assert words in said
+
+
+def test_the_verdict_can_be_read_back_from_its_page(verdict: Verdict) -> None:
+    (code,) = elements(verdict_page(verdict, suspect="s"), "code")
+    assert Verdict.from_json(json.loads("".join(code.itertext()))) == verdict
+
+
+def test_the_caveat_stands_beside_every_match_and_only_there() -> None:
+    assert CAVEAT in text_of(verdict_page(make_verdict(), suspect="s"))
+    assert CAVEAT not in text_of(verdict_page(make_verdict(3.0), suspect="s"))
+
+
+@pytest.mark.parametrize("decision", ["MATCH", "NO MATCH", "INCONCLUSIVE"])
+def test_the_decision_comes_first_in_words_and_as_a_symbol(decision: str) -> None:
+    verdict = {"MATCH": make_verdict(), "NO MATCH": make_verdict(3.0, leaves=0), "INCONCLUSIVE": make_verdict(90.0)}[
+        decision
+    ]
+    (heading,) = elements(verdict_page(verdict, suspect="s"), "h1")
+    assert verdict.decision == decision
+    assert decision in "".join(heading.itertext())
+    assert "".join(heading.itertext())[0] in "✓○?"
+
+
+def test_very_many_tests_are_all_in_the_table_but_not_all_in_the_chart() -> None:
+    page = verdict_page(make_verdict(leaves=64), suspect="s")
+    (rows,) = [table.find("tbody") for table in elements(page, "table")]
+    assert rows is not None
+    assert len(rows) == 67
+    assert sum(1 for item in elements(page, "svg")) == MOST_BARS
+    assert f"{67 - MOST_BARS} tests of single leaves are in the table only" in text_of(page)
+
+
+def test_a_suite_shows_prices_lost_rows_and_reasons(suite: SuiteResult) -> None:
+    page = suite_page(suite, machine={"processor": "Example 3000"})
+    said = text_of(page)
+    assert "0 of 2 attacks leave the mark readable" in said
+    for price in suite.prices:
+        assert price.removed
+        assert f"{price.points:.1f} points at {price.strength:g}" in said
+    for item in suite.results:
+        assert item.label in said
+        assert item.reason in said
+        if item.accuracy is not None and item.edge_bits is not None:
+            assert f"{item.accuracy:.2f}" in said
+            assert bits(item.edge_bits) in said
+    for words in ("NOT RUN", "Example 3000", suite.subject, "none of them matched", *DOES_NOT_PROVE):
+        assert words in said
+
+
+def test_a_control_that_matched_is_said_loudly(suite: SuiteResult) -> None:
+    false = make_result("unrelated", 1.0, 500.0, 97.5, control=True)
+    assert "1 of them matched, which must never happen" in text_of(suite_page(replace(suite, results=(false,))))
+
+
+def test_the_heat_map_says_in_signs_what_it_says_in_colours(suite: SuiteResult) -> None:
+    tables = list(elements(suite_page(suite), "table"))
+    (heat,) = [table for table in tables if table.attrib.get("class") == "heat"]
+    cells = {"".join(cell.itertext()): cell.attrib.get("class", "") for cell in heat.iter("td")}
+    assert "lost" not in cells["0.1✓ 3,240"]
+    assert "lost" in cells["0.9? 40"]
+    assert "lost" in cells["0.3? 80"], "of two seeds the weaker one is shown"
+    assert "lost" not in cells["1? 5"], "a control is not lost"
+    assert "lost" not in cells["1–"], "what could not run is not lost"
+
+
+def luminance(colour: str) -> float:
+    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+@pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
+def test_words_have_the_contrast_that_wcag_asks_for(verdict: Verdict, theme: int) -> None:
+    (style,) = elements(verdict_page(verdict, suspect="s"), "style")
+    blocks = re.findall(r":root \{(.*?)\}", "".join(style.itertext()), re.DOTALL)
+    colours = dict(re.findall(r"--(\w[\w-]*): (#[0-9a-f]{6})", blocks[theme]))
+    for ink in ("ink", "muted", "match", "none", "unsure", "link", "mark"):
+        for ground in ("paper", "card"):
+            high, low = sorted((luminance(colours[ink]), luminance(colours[ground])), reverse=True)
+            assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
