@@ -15,7 +15,7 @@ from ticketguard.errors import UsageError
 
 if TYPE_CHECKING:
     from ticketguard.data import Dataset
-    from ticketguard.suite import Plan, Progress
+    from ticketguard.suite import Plan, Progress, SuiteResult
 
 
 @click.command()
@@ -61,7 +61,7 @@ def command(
 ) -> None:
     """Attack the trained model of the folder SIGNED in every way of a plan, and measure what is left of the signature.
 
-    Results go to OUT as each cell ends (cells.jsonl), and in order at the end (results.jsonl, suite.json).
+    Results go to OUT as each cell ends (cells.jsonl), and in order at the end (results.jsonl, suite.json, reports).
 
     \b
     Examples:  ticketguard suite signed/ --data digits --out suite/
@@ -80,6 +80,7 @@ def command(
             signed, dataset, plan, out, passphrase=word, unsigned=unsigned, threads=threads, device=device, engine=engine,
             options=options, on_progress=tell,
         )  # fmt: skip
+    _write_reports(out, suite)
     if as_json:
         print_json(suite.to_json())
         return
@@ -88,6 +89,21 @@ def command(
     from ticketguard.report.suite_text import suite_text
 
     Console().print(suite_text(suite))
+    click.echo(f"\nreports: {out / 'report.html'}, {out / 'report.md'}, {out / 'results.csv'}")
+
+
+def _write_reports(out: Path, suite: SuiteResult) -> None:
+    """The suite as one HTML page, as Markdown and as CSV, beside its results."""
+    from ticketguard.report.csvfile import suite_csv
+    from ticketguard.report.html import suite_page
+    from ticketguard.report.machine import machine_facts
+    from ticketguard.report.markdown import suite_markdown
+    from ticketguard.storage.atomic import write_bytes
+
+    machine = machine_facts()
+    write_bytes(out / "report.html", suite_page(suite, machine=machine).encode())
+    write_bytes(out / "report.md", suite_markdown(suite, machine=machine).encode())
+    write_bytes(out / "results.csv", suite_csv(suite).encode())
 
 
 def _plan(preset: str, path: Path | None, images: int | None, epochs: int | None, seed: int | None) -> Plan:

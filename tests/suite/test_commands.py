@@ -1,0 +1,102 @@
+"""`ticketguard attack` and `ticketguard suite`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from ticketguard.attacks.registry import ATTACKS
+from ticketguard.commands import run
+from ticketguard.commands.common import PASSPHRASE_VARIABLE
+from ticketguard.storage.tensors import read_tensors
+
+PLAN = (
+    'epochs = 1\nimages = 64\nattacks = ["rename", "unsigned", {name = "prune-magnitude", strengths = [0.3, 0.97]}]\n'
+)
+
+
+def test_attack(tiny_signed, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "attacked.safetensors"
+    model = str(tiny_signed.bundle.model)
+    assert run(["attack", "prune-magnitude", model, "--strength", "0.5", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"prune-magnitude@0.5: wrote {out}\n"
+    attacked = read_tensors(out)
+    kept = sum(int((attacked[name] != 0).sum()) for name in tiny_signed.model.mask)
+    assert kept == round(0.5 * tiny_signed.model.mask.kept)
+    assert attacked.metadata["attack"]["label"] == "prune-magnitude@0.5"
+    assert run(["attack", "permute", model, "--out", str(out), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["attack"] == "permute@1"
+
+
+def test_list(capsys) -> None:
+    assert run(["attack", "--list", "--json"]) == 0
+    assert [row["name"] for row in json.loads(capsys.readouterr().out)["attacks"]] == list(ATTACKS)
+    assert run(["attack", "--list"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in ATTACKS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing", "MODEL", "--out", "OUT"], "unknown attack"),
+        (["prune-magnitude", "MODEL"], "--out"),
+        (["prune-magnitude", "MODEL", "--strength", "2", "--out", "OUT"], "strength 2"),
+        (["finetune", "MODEL", "--out", "OUT"], "--data"),
+        (["input-flip", "MODEL", "--out", "OUT"], "service"),
+        (["prune-magnitude", "TICKET", "--out", "OUT"], "not a trained model"),
+        (["prune-magnitude", "missing.safetensors", "--out", "OUT"], "missing.safetensors"),
+    ],
+)
+def test_bad_attacks(arguments, words, tiny_signed, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out.safetensors"
+    paths = {"MODEL": tiny_signed.bundle.model, "TICKET": tiny_signed.bundle.ticket, "OUT": out}
+    assert run(["attack", *(str(paths.get(item, item)) for item in arguments)]) == 2
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.fixture
+def as_digits(tiny_signed, monkeypatch):
+    """The tiny data set under the name `digits`, which the command line can load."""
+    monkeypatch.setattr("ticketguard.data.load", lambda name, directory, limit: tiny_signed.data)
+    monkeypatch.setenv(PASSPHRASE_VARIABLE, tiny_signed.passphrase)
+
+
+def test_suite(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
+    (tmp_path / "plan.toml").write_text(PLAN)
+    out = tmp_path / "suite"
+    arguments = ["suite", str(tiny_signed.bundle.folder), "--data", "digits", "--plan", str(tmp_path / "plan.toml")]
+    arguments += ["--out", str(out)]
+    assert run(arguments) == 0
+    text = capsys.readouterr().out
+    assert "prune-magnitude@0.3" in text
+    assert "not removed up to 1" in text
+    assert "not run: unsigned@1" in text
+    assert "<title>" in (out / "report.html").read_text()
+    assert "prune-magnitude" in (out / "report.md").read_text()
+    assert len((out / "results.csv").read_text().splitlines()) >= 5
+    assert (
+        run([*arguments, "--json", "--seed", "0", "--unsigned", str(tiny_signed.unsigned), "--test-images", "40"]) == 0
+    )
+    document = json.loads(capsys.readouterr().out)
+    assert [row["decision"] for row in document["results"]][1] in ("NO MATCH", "INCONCLUSIVE")
+    assert document["results"][0]["decision"] == "MATCH"
+
+
+def test_bad_suites(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
+    start = ["suite", str(tiny_signed.bundle.folder), "--data", "digits", "--out", str(tmp_path / "suite")]
+    for extra, words in (
+        (["--preset", "slow"], "unknown preset"),
+        (["--engine", "abacus"], "unknown engine"),
+        (["--seed", "-1"], "seeds count"),
+        (["--test-images", "0"], "--test-images"),
+        (["--jobs", "0"], "at least one job"),
+        (["--plan", str(tmp_path / "none.toml")], "none.toml"),
+    ):
+        assert run([*start, *extra]) == 2
+        assert words in capsys.readouterr().err
