@@ -131,6 +131,19 @@ def test_folded_renamed_reordered_and_permuted_all_at_once() -> None:
     assert "renamed layers found" in " ".join(aligned(given, renamed).undone)
 
 
+@pytest.mark.parametrize("density", [0.19, 0.02])
+def test_zeros_hidden_under_a_fill_are_seen_again_after_permutation(density: float) -> None:
+    given = victim("resnet20", density)
+    step = succeed(given, Permute().run(given))
+    filled = Fill(strength=4.0).run(Victim(model=step.model, symmetry=given.symmetry, seed=6))
+    found = aligned(given, filled)
+    restored = found.apply(filled.weights)
+    shown = [np.mean((restored[name] != 0) == bits) for name, bits in given.model.mask.items()]
+    assert np.mean(shown) > 0.95
+    assert recovered(given, filled) > 0.99
+    assert "invisible weights cleared in 19 layers" in found.undone
+
+
 def test_partial_permutation_and_untouched_channels_stay() -> None:
     given = victim("resnet20")
     assert recovered(given, Permute(strength=0.25).run(given)) > 0.999

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ticketguard.graph.cells import layer_of
-from ticketguard.graph.support import edges, equilibrated, suspect_support
+from ticketguard.graph.support import cleared, edges, equilibrated, suspect_support
 
 
 def sparse(seed: int, density: float = 0.2) -> tuple[np.ndarray, np.ndarray]:
@@ -56,3 +56,25 @@ def test_a_wider_suspect_keeps_edges_in_proportion() -> None:
     layer = layer_of("w", (8, 8, 3, 3))
     dense = np.random.default_rng(4).standard_normal((10, 12, 3, 3))
     assert edges(layer, dense, 100).sum() == -(-100 * dense.size // layer.positions)
+
+
+@pytest.mark.parametrize("density", [0.2, 0.02])
+def test_invisible_weights_are_cleared_and_empty_rows_do_not_count(density: float) -> None:
+    weights, mask = sparse(5, density)
+    weights[3], mask[3] = 0.0, False
+    layer = layer_of("w", weights.shape)
+    rng = np.random.default_rng(6)
+    scale = np.exp2(rng.uniform(-4, 4, (16, 1, 1, 1))) * np.exp2(rng.uniform(-4, 4, (1, 12, 1, 1)))
+    filled = ((weights + (weights == 0) * 1e-9 * rng.standard_normal(weights.shape)) * scale).astype(np.float32)
+    found = cleared(layer, filled, int(mask.sum()))
+    assert (found[mask] != 0).mean() > 0.99
+    assert np.array_equal(edges(layer, found, int(mask.sum()), was_cleared=True), mask & (found != 0))
+    assert not edges(layer, found, 10**6, was_cleared=True)[3].any()
+
+
+def test_sparse_and_truly_dense_layers_are_not_cleared() -> None:
+    weights, mask = sparse(7)
+    layer = layer_of("w", weights.shape)
+    assert cleared(layer, weights, int(mask.sum())) is weights
+    dense = weights + 1e-3 * np.random.default_rng(8).standard_normal(weights.shape)
+    assert cleared(layer, dense, int(mask.sum())) is dense

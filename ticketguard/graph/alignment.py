@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError
-from ticketguard.graph.assignment import LayerView, Problem, descend, start, start_forward
+from ticketguard.graph.assignment import Problem, descend, start, start_forward
 from ticketguard.graph.cells import Layer, cell_counts
 from ticketguard.graph.dummies import Merge, Reduced, apply_merges, reduce_dummies
-from ticketguard.graph.groups import Axis, Indices, Segment, Symmetry, fixed_axis, length
-from ticketguard.graph.layout import Weights, gather, take, widen
-from ticketguard.graph.matching import Counts, Matched, match, rematch, trimmed
-from ticketguard.graph.support import edges
+from ticketguard.graph.groups import Axis, Indices, Symmetry, length
+from ticketguard.graph.layout import Weights, gather, take
+from ticketguard.graph.matching import Counts, Matched, match, rematch
+from ticketguard.graph.support import cleared, edges
+from ticketguard.graph.views import as_layer, axes_of, suspect_axes, suspect_sizes, view_of
 
 # Overlap of the channels as stored from which it is worth descending from there too: an attacker may permute a part.
 PARTLY_IN_PLACE = 0.1
@@ -31,7 +32,8 @@ class Alignment:
     """How a suspect maps onto the registered layout.
 
     `names`: registered parameter -> suspect tensor; `choice`: per group, the suspect's channel for each registered channel
-    (int64, -1 for none); `axes`: the suspect's own axes; `merges`: copies of channels merged first; `undone`: what was
+    (int64, -1 for none); `axes`: the suspect's own axes; `merges`: copies of channels merged first; `cleared`: layers
+    whose invisible weights are set to zero (`kept`: edges of every layer in the frame); `undone`: what was
     undone, in words; `notes`: what could not be read; `overlap`: frame overlap in [0, 1] (`lineage`); `counts`: the suspect's
     cell counts in registered layout; `sweeps`: of the descent.
     """
@@ -44,6 +46,8 @@ class Alignment:
     merges: tuple[Merge, ...] = ()
     undone: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    cleared: frozenset[str] = frozenset()
+    kept: Mapping[str, int] = field(default_factory=dict)
     overlap: float = 0.0
     counts: Counts = field(default_factory=dict)
     sweeps: int = 0
@@ -54,12 +58,15 @@ class Alignment:
         `weights` holds the suspect's tensors under their own names. Channels that the suspect lacks are zero.
         """
         given = {name: np.asarray(weights[source]) for name, source in self.names.items()}
+        for layer in self.layers:
+            if layer.name in self.cleared:
+                given[layer.name] = cleared(layer, as_layer(given[layer.name], layer), self.kept[layer.name])
         merged = apply_merges(given, self.axes, self.merges)
         result = {}
         for layer in self.layers:
             if layer.name in self.names:
-                array = _two_or_more(np.asarray(merged[layer.name]), layer)
-                for dimension, axis in enumerate(_axes(layer, self.symmetry)):
+                array = as_layer(np.asarray(merged[layer.name]), layer)
+                for dimension, axis in enumerate(axes_of(layer, self.symmetry)):
                     source = self.axes[layer.name][dimension]
                     if source is not None and axis is not None:
                         array = take(array, dimension, gather(axis, source, self.choice))
@@ -110,7 +117,7 @@ def _check(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry) -> No
     for layer in layers:
         if layer.name not in reference or reference[layer.name].shape != (layer.rows, layer.cells_per_row):
             raise FormatError(f"reference frame: layer {layer.name} is missing or has another shape than registered")
-        for dimension, axis in enumerate(_axes(layer, symmetry)):
+        for dimension, axis in enumerate(axes_of(layer, symmetry)):
             if axis is not None and length(axis) != layer.shape[dimension]:
                 raise FormatError(
                     f"symmetry of {layer.name}: dimension {dimension} has {length(axis)} positions, the layer "
@@ -118,20 +125,8 @@ def _check(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry) -> No
                 )
 
 
-def _axes(layer: Layer, symmetry: Symmetry) -> tuple[Axis, Axis]:
-    """Output and input axis of a layer; fixed where the symmetry says nothing."""
-    rows, columns = symmetry.axis(layer.name, 0), symmetry.axis(layer.name, 1)
-    return (rows or fixed_axis(layer.shape[0]), columns or fixed_axis(layer.shape[1]))
-
-
-def _two_or_more(array: NDArray[Any], layer: Layer) -> NDArray[Any]:
-    """A suspect's tensor with the layer's number of dimensions (1 x 1 kernels are stored either way)."""
-    shape = trimmed(array.shape)
-    return array.reshape(shape + (1,) * (len(layer.shape) - len(shape)))
-
-
 def _raw_counts(layer: Layer, weights: NDArray[Any], reference: Counts) -> NDArray[np.int64]:
-    array = _two_or_more(np.asarray(weights), layer)
+    array = as_layer(np.asarray(weights), layer)
     kept = edges(layer, array, int(reference[layer.name].sum()))
     return cell_counts(replace(layer, shape=tuple(array.shape)), kept)
 
@@ -142,19 +137,21 @@ def _align_matched(
     """Alignment under one matching of names."""
     by_name = {layer.name: layer for layer in layers}
     arrays = {
-        name: _two_or_more(np.asarray(suspect[source]), by_name[name])
-        if name in by_name
-        else np.asarray(suspect[source])
+        name: as_layer(np.asarray(suspect[source]), by_name[name]) if name in by_name else np.asarray(suspect[source])
         for name, source in matched.names.items()
     }
-    sizes = _suspect_sizes(symmetry, by_name, arrays)
-    axes, misfits = _suspect_axes(symmetry, by_name, arrays, sizes)
+    sizes = suspect_sizes(symmetry, by_name, arrays)
+    axes, misfits = suspect_axes(symmetry, by_name, arrays, sizes)
     arrays = {name: array for name, array in arrays.items() if name in axes}
+    kept_edges = {layer.name: int(reference[layer.name].sum()) for layer in layers}
+    clean = {name: cleared(by_name[name], arrays[name], kept_edges[name]) for name in arrays if name in by_name}
+    filled = frozenset(name for name, array in clean.items() if array is not arrays[name])
+    arrays |= clean
     reduced = reduce_dummies(arrays, axes, symmetry, sizes) if _wider(symmetry, sizes) else None
     present = [layer for layer in layers if layer.name in arrays]
     left = _channels_left(sizes, reduced)
     views = [
-        _view(layer, symmetry, arrays if reduced is None else reduced.weights, axes, left, reference)
+        view_of(layer, symmetry, arrays if reduced is None else reduced.weights, axes, left, reference, filled)
         for layer in present
     ]
     problem = Problem(
@@ -177,7 +174,9 @@ def _align_matched(
         choice=choice,
         axes=axes,
         merges=() if reduced is None else reduced.merges,
-        undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched),
+        cleared=filled,
+        kept=kept_edges,
+        undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched, filled),
         notes=_notes(layers, kept, misfits),
         overlap=lineage(reference, counts),
         counts=counts,
@@ -216,106 +215,6 @@ def _channels_left(sizes: Sequence[int], reduced: Reduced | None) -> list[Indice
     return [kept.get(g, np.arange(size, dtype=np.int64)) for g, size in enumerate(sizes)]
 
 
-def _all_axes(symmetry: Symmetry, layers: Mapping[str, Layer], name: str) -> tuple[Axis | None, ...]:
-    if name in layers:
-        return _axes(layers[name], symmetry)
-    return symmetry.axes.get(name, ())
-
-
-def _suspect_sizes(
-    symmetry: Symmetry, layers: Mapping[str, Layer], arrays: Mapping[str, NDArray[Any]]
-) -> tuple[int, ...]:
-    """Channels of every group in the suspect: from axes whose other segments are known, until nothing new is learnt."""
-    known: dict[int, int] = {}
-    pending = [
-        (axis, array.shape[dimension])
-        for name, array in arrays.items()
-        for dimension, axis in enumerate(_all_axes(symmetry, layers, name))
-        if axis is not None and dimension < array.ndim
-    ]
-    progress = True
-    while progress:
-        progress = False
-        for axis, total in pending:
-            open_groups = {s.group for s in axis if s.group is not None and s.group not in known}
-            if len(open_groups) == 1:
-                group = open_groups.pop()
-                size = _solve(axis, group, total, symmetry, known) if group is not None else None
-                if group is not None and size is not None:
-                    known[group] = size
-                    progress = True
-    return tuple(known.get(g, group.size) for g, group in enumerate(symmetry.groups))
-
-
-def _solve(axis: Axis, group: int, total: int, symmetry: Symmetry, known: Mapping[int, int]) -> int | None:
-    """Size of one group such that the axis has `total` positions; None when no size fits."""
-    sizes = [known.get(g, item.size) for g, item in enumerate(symmetry.groups)]
-    surplus = total - length(widen(axis, symmetry.groups, sizes))
-    own = symmetry.groups[group].size
-    step = sum(s.repeat for s in axis if s.group == group and s.start + s.count == own)
-    if step == 0 or surplus % step:
-        return None
-    size = own + surplus // step
-    return size if size >= 1 else None
-
-
-def _suspect_axes(
-    symmetry: Symmetry, layers: Mapping[str, Layer], arrays: Mapping[str, NDArray[Any]], sizes: Sequence[int]
-) -> tuple[dict[str, tuple[Axis | None, ...]], list[str]]:
-    """The suspect's own axes by registered name, and the parameters whose shape fits no reading of its channels."""
-    fitting, misfits = {}, []
-    for name, array in arrays.items():
-        own = tuple(
-            None if axis is None else widen(axis, symmetry.groups, sizes) for axis in _all_axes(symmetry, layers, name)
-        )
-        if all(axis is None or (d < array.ndim and length(axis) == array.shape[d]) for d, axis in enumerate(own)):
-            fitting[name] = own
-        elif name in layers:
-            misfits.append(name)
-    return fitting, misfits
-
-
-def _view(
-    layer: Layer,
-    symmetry: Symmetry,
-    arrays: Mapping[str, NDArray[Any]],
-    axes: Mapping[str, tuple[Axis | None, ...]],
-    left: Sequence[Indices],
-    reference: Counts,
-) -> LayerView:
-    """One layer of the problem: reference counts, and the suspect's counts over the channels that are left."""
-    rows, columns = _axes(layer, symmetry)
-    sizes = [len(channels) for channels in left]
-    array = np.asarray(arrays[layer.name])
-    narrow_rows, narrow_columns = (widen(axis, symmetry.groups, sizes) for axis in (rows, columns))
-    for dimension, (axis, source) in enumerate(zip((narrow_rows, narrow_columns), axes[layer.name], strict=True)):
-        if source is not None and length(axis) != length(source):
-            array = take(array, dimension, gather(axis, source, dict(enumerate(left))))
-    support = edges(layer, array, int(reference[layer.name].sum()))
-    whole = layer.kernel > 1 and layer.cell == layer.kernel
-    matrix = support.reshape(array.shape[0], array.shape[1], -1)
-    counts = matrix.sum(axis=2, dtype=np.int64) if whole else matrix.reshape(len(matrix), -1).astype(np.int64)
-    repeated = 1 if whole else layer.kernel
-    return LayerView(
-        reference=reference[layer.name],
-        suspect=counts,
-        rows=rows,
-        columns=_repeat(columns, repeated),
-        suspect_rows=narrow_rows,
-        suspect_columns=_repeat(narrow_columns, repeated),
-        block=0 if whole else layer.cell,
-    )
-
-
-def _repeat(axis: Axis, times: int) -> Axis:
-    if times == 1:
-        return axis
-    return tuple(
-        Segment(group=None, count=s.count * times) if s.group is None else replace(s, repeat=s.repeat * times)
-        for s in axis
-    )
-
-
 def _undone(
     symmetry: Symmetry,
     problem: Problem,
@@ -324,6 +223,7 @@ def _undone(
     sizes: Sequence[int],
     reduced: Reduced | None,
     matched: Matched,
+    filled: frozenset[str],
 ) -> tuple[str, ...]:
     """What was undone, in words."""
     words = []
@@ -339,6 +239,8 @@ def _undone(
         words.append(f"{merged} copies of channels merged")
     if dropped > 0:
         words.append(f"{dropped} dummy channels dropped")
+    if filled:
+        words.append(f"invisible weights cleared in {len(filled)} layers")
     if matched.renamed:
         words.append(f"{len(matched.renamed)} renamed layers found by shape")
     return tuple(words)

@@ -10,6 +10,13 @@ from numpy.typing import NDArray
 from ticketguard.graph.cells import Layer
 
 ROUNDS = 12
+# A weight this much smaller than its row's largest, after equilibration, changes nothing: noise laid over pruned positions.
+INVISIBLE = 1e-5
+# Such weights are looked for in layers with many more non-zero weights than edges, and cleared when there are enough of them.
+CROWDED = 1.5
+HIDDEN_SHARE = 0.1
+# A row or input channel without a single edge shows nothing but noise, which equilibration makes as large as weights.
+FULL = 0.9
 Floats = NDArray[np.float64]
 
 
@@ -22,7 +29,7 @@ def suspect_support(weights: NDArray[Any], kept: int) -> NDArray[np.bool_]:
     support: NDArray[np.bool_] = np.asarray(magnitude != 0)
     if int(support.sum()) <= kept:
         return support
-    scores = equilibrated(np.where(np.isfinite(magnitude), magnitude, 0.0)).ravel()
+    scores = equilibrated(_finite(weights)).ravel()
     chosen = np.zeros(scores.size, dtype=np.bool_)
     if kept > 0:
         least = np.partition(scores, scores.size - kept)[scores.size - kept]
@@ -31,6 +38,42 @@ def suspect_support(weights: NDArray[Any], kept: int) -> NDArray[np.bool_]:
         chosen |= above
         chosen[ties] = True
     return np.asarray(chosen.reshape(support.shape) & support)
+
+
+def cleared(layer: Layer, weights: NDArray[Any], reference_kept: int) -> NDArray[Any]:
+    """A layer's weights with invisible ones set to zero; the same array when there are few of them.
+
+    An attacker can lay noise of a billionth over all pruned positions, and rescale rows and inputs so that no threshold
+    separates it. After equilibration it lies orders of magnitude below every edge of its row. Rows of nothing but noise stay.
+    """
+    magnitude = _finite(weights)
+    present = magnitude > 0
+    if int(present.sum()) <= CROWDED * _allowed(layer, weights, reference_kept):
+        return weights
+    scores = equilibrated(magnitude)
+    largest = scores.reshape(len(scores), -1).max(axis=1)
+    hidden = present & (scores < INVISIBLE * largest.reshape(-1, *(1,) * (scores.ndim - 1)))
+    if int(hidden.sum()) < HIDDEN_SHARE * int(present.sum()):
+        return weights
+    return np.where(hidden, np.zeros((), dtype=np.asarray(weights).dtype), weights)
+
+
+def without_full(support: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A cleared layer's support without rows and input channels that are nearly full: those had no edge, only noise."""
+    kernels = support.reshape(support.shape[0], support.shape[1], -1)
+    full_rows, full_inputs = kernels.mean(axis=(1, 2)) >= FULL, kernels.mean(axis=(0, 2)) >= FULL
+    return np.asarray((kernels & ~full_rows[:, None, None] & ~full_inputs[None, :, None]).reshape(support.shape))
+
+
+def _finite(weights: NDArray[Any]) -> Floats:
+    magnitude = np.abs(np.asarray(weights, dtype=np.float64))
+    return np.where(np.isfinite(magnitude), magnitude, 0.0)
+
+
+def _allowed(layer: Layer, weights: NDArray[Any], reference_kept: int) -> int:
+    """Edges that a version of `layer` may have: `reference_kept`, in proportion to its number of positions."""
+    positions = int(np.prod(np.shape(weights), dtype=np.int64))
+    return reference_kept if positions == layer.positions else -(-reference_kept * positions // layer.positions)
 
 
 def equilibrated(magnitude: Floats) -> Floats:
@@ -61,8 +104,9 @@ def _inverse(totals: Floats) -> Floats:
     return np.divide(1.0, totals, out=np.ones_like(totals), where=totals > 0)
 
 
-def edges(layer: Layer, weights: NDArray[Any], reference_kept: int) -> NDArray[np.bool_]:
+def edges(layer: Layer, weights: NDArray[Any], reference_kept: int, *, was_cleared: bool = False) -> NDArray[np.bool_]:
     """Support of a suspect's version of `layer`, whose shape may be larger: `reference_kept` edges per registered position."""
-    positions = int(np.prod(np.shape(weights), dtype=np.int64))
-    kept = reference_kept if positions == layer.positions else -(-reference_kept * positions // layer.positions)
-    return suspect_support(weights, kept)
+    if was_cleared:
+        shown = without_full(np.asarray(weights) != 0)
+        weights = np.where(shown, weights, np.zeros((), dtype=np.asarray(weights).dtype))
+    return suspect_support(weights, _allowed(layer, weights, reference_kept))
