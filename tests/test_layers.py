@@ -22,8 +22,8 @@ RUNGS = (
     ("claims",),
     ("triggers",),
     ("signatures",),
-    ("verify",),
-    ("signing", "bundle"),
+    ("verify", "probe"),
+    ("signing", "bundle", "licensing"),
     ("finding", "training", "models", "data", "tracing", "tracing_graph"),
     ("integrations",),
     ("attacks",),
@@ -35,7 +35,7 @@ RUNGS = (
 )
 RANKS = {part: rank for rank, parts in enumerate(RUNGS) for part in parts}
 # What a verdict is made with, and what must not be loaded for it; the child process that reads .pt files is another matter.
-VERIFY_PATH = tuple(part for rung in RUNGS[: RUNGS.index(("signing", "bundle")) + 1] for part in rung)
+VERIFY_PATH = tuple(part for rung in RUNGS[: RUNGS.index(("signing", "bundle", "licensing")) + 1] for part in rung)
 HEAVY = ("torch", "networkx", "rich", "sklearn", "scipy.optimize")
 OTHER_PROCESS = PACKAGE / "storage" / "torchchild.py"
 

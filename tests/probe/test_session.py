@@ -1,0 +1,293 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.opening import Opening
+from ticketguard.errors import AuthenticityError, FormatError, TicketguardError, UsageError
+from ticketguard.probe.predictor import CallablePredictor, RecordedPredictor, Reply, Take
+from ticketguard.probe.run import probe, replay
+from ticketguard.probe.session import Manners, State
+from ticketguard.probe.transcript import read
+from ticketguard.triggers.plan import image_digest, plan_of
+from ticketguard.triggers.render import render
+
+ALONE = Manners(workers=1)
+
+
+def answers_of(opening: Opening, rate: float, seed: int = 0) -> dict[str, str]:
+    """A model that learnt a share `rate` of the triggers, by image digest."""
+    triggers = render(opening, plan_of(opening.registration))
+    generator = np.random.default_rng(seed)
+    learnt = generator.random(len(triggers.labels)) < rate
+    labels = np.where(learnt, triggers.labels, generator.integers(0, 10, len(learnt)))
+    return {image_digest(image): str(label) for image, label in zip(triggers.images, labels, strict=True)}
+
+
+class Service:
+    """A predictor that answers triggers as told and decoys at random, and remembers what it was asked."""
+
+    description = "a test service"
+
+    def __init__(self, answers: dict[str, Any], reply: Callable[[str, Any], Reply] | None = None) -> None:
+        self.answers, self.reply, self.asked = answers, reply, []
+
+    def ask(self, image: np.ndarray, take: Take) -> Reply:
+        if not take():
+            return Reply(status="over budget", attempts=0)
+        digest = image_digest(image)
+        self.asked.append(digest)
+        answer = self.answers.get(digest, int(digest[:2], 16) % 10)
+        return self.reply(digest, answer) if self.reply else Reply(status="answered", answer=answer)
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+@pytest.mark.parametrize(("rate", "decision"), [(0.9, "MATCH"), (0.6, "MATCH"), (0.0, "NO MATCH")])
+def test_a_probe_stops_when_settled_and_its_replay_agrees(
+    tmp_path: Path, opening: Opening, rate: float, decision: str
+) -> None:
+    service = Service(answers_of(opening, rate))
+    path = tmp_path / "t.jsonl"
+    transcript = probe(opening, service, path, manners=ALONE)
+    verdict = replay(opening, path)
+    assert verdict.decision == decision
+    assert len(service.asked) == len(transcript.asked) < 384
+    assert len(set(service.asked)) == len(service.asked)
+    assert "saved" in verdict.notes[0]
+    assert verdict.context["saved"] > 0
+    assert verdict == replay(opening, path)
+
+
+def test_one_leaf_is_enough_and_spares_the_others(tmp_path: Path, opening: Opening) -> None:
+    service = Service(answers_of(opening, 0.95))
+    probe(opening, service, tmp_path / "t.jsonl", manners=ALONE, leaf=2)
+    verdict = replay(opening, tmp_path / "t.jsonl")
+    assert (verdict.decision, verdict.evidence[0].scope) == ("MATCH", "leaf 2")
+    spared = render(opening, plan_of(opening.registration)).images[:128]
+    assert not {image_digest(image) for image in spared} & set(service.asked)
+
+
+def test_decoys_are_mixed_in_and_the_order_is_the_sessions_own(tmp_path: Path, opening: Opening) -> None:
+    triggers = {image_digest(image) for image in render(opening, plan_of(opening.registration)).images}
+    orders = []
+    for name in ("a", "b"):
+        service = Service({})
+        probe(opening, service, tmp_path / name, manners=Manners(workers=1, early=False), decoys=0.5)
+        orders.append(service.asked)
+    first = orders[0]
+    assert len(first) == 384
+    assert len(set(first) & triggers) == 256
+    assert 40 < sum(digest in triggers for digest in first[:96]) < 88
+    assert orders[0] != orders[1]
+
+
+def test_the_budget_is_never_exceeded(tmp_path: Path, opening: Opening) -> None:
+    service = Service(answers_of(opening, 0.9))
+    probe(opening, service, tmp_path / "t.jsonl", manners=Manners(budget=20, workers=8))
+    verdict = replay(opening, tmp_path / "t.jsonl")
+    assert len(service.asked) <= 20
+    assert verdict.decision == "INCONCLUSIVE"
+    assert "budget" in " ".join(verdict.notes)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        lambda digest, answer: Reply(status="refused", detail="HTTP 403"),
+        lambda digest, answer: Reply(status="answered", answer="a tench"),
+        lambda digest, answer: Reply(status="answered", answer=10),
+        lambda digest, answer: Reply(status="answered", answer=(0.1, 0.9)),
+        lambda digest, answer: Reply(status="answered", answer=(float("nan"),) * 10),
+        lambda digest, answer: Reply(status="malformed"),
+    ],
+)
+def test_services_without_usable_answers_are_given_up_and_inconclusive(
+    tmp_path: Path, opening: Opening, reply: Callable[[str, Any], Reply]
+) -> None:
+    service = Service({}, reply)
+    transcript = probe(opening, service, tmp_path / "t.jsonl", manners=ALONE)
+    verdict = replay(opening, tmp_path / "t.jsonl")
+    assert len(service.asked) == 24
+    assert "24 times in a row" in str(transcript.ended)
+    assert verdict.decision == "INCONCLUSIVE"
+
+
+def test_refusals_and_flips_leave_a_match_standing(tmp_path: Path, opening: Opening) -> None:
+    generator = np.random.default_rng(1)
+
+    def noisy(digest: str, answer: Any) -> Reply:
+        if generator.random() < 0.2:
+            return Reply(status="refused")
+        return Reply(status="answered", answer=int(generator.integers(0, 10)) if generator.random() < 0.2 else answer)
+
+    probe(opening, Service(answers_of(opening, 0.98), noisy), tmp_path / "t.jsonl", manners=ALONE)
+    verdict = replay(opening, tmp_path / "t.jsonl")
+    assert verdict.decision == "MATCH"
+    assert verdict.evidence[0].erasures > 0
+    assert "refused" in " ".join(verdict.notes)
+
+
+def test_inconsistent_answers_are_erasures(tmp_path: Path, opening: Opening) -> None:
+    seen: set[str] = set()
+
+    def wavering(digest: str, answer: Any) -> Reply:
+        again = digest in seen
+        seen.add(digest)
+        if int(digest[:2], 16) < 64:
+            return Reply(status="answered", answer=3 if again else 4)
+        return Reply(status="answered", answer=answer)
+
+    probe(
+        opening,
+        Service(answers_of(opening, 1.0), wavering),
+        tmp_path / "t.jsonl",
+        manners=Manners(workers=1, early=False),
+        repeats=2,
+        decoys=0,
+    )
+    verdict = replay(opening, tmp_path / "t.jsonl")
+    evidence = verdict.evidence[0]
+    assert verdict.decision == "MATCH"
+    assert evidence.matches == evidence.n == 256 - evidence.erasures
+    assert evidence.erasures == sum(int(digest[:2], 16) < 64 for digest in seen) > 0
+    assert "different answers" in " ".join(verdict.notes)
+
+
+def test_a_label_map_is_charged_for_the_services_vocabulary(tmp_path: Path, opening: Opening) -> None:
+    words = [f"word {number}" for number in range(10)]
+    learnt = answers_of(opening, 0.95)
+    service = Service({digest: words[int(answer)] for digest, answer in learnt.items()})
+    service.reply = lambda digest, answer: Reply(
+        status="answered", answer=answer if isinstance(answer, str) else "a word beyond the map"
+    )
+    label_map = {word: str(number) for number, word in enumerate(words)}
+    probe(opening, service, tmp_path / "t.jsonl", manners=ALONE, label_map=label_map)
+    verdict = replay(opening, tmp_path / "t.jsonl")
+    assert verdict.decision == "MATCH"
+    assert "25.3 bits charged" in verdict.evidence[0].null  # log2(11! / 1!)
+
+
+def test_a_refused_map_leaves_no_file(tmp_path: Path, opening: Opening) -> None:
+    with pytest.raises(TicketguardError, match="exactly once"):
+        probe(opening, Service({}), tmp_path / "t.jsonl", manners=ALONE, label_map={"a": "0"})
+    assert not (tmp_path / "t.jsonl").exists()
+
+
+def test_progress_is_told(tmp_path: Path, opening: Opening) -> None:
+    states: list[State] = []
+    probe(opening, Service(answers_of(opening, 0.9)), tmp_path / "t", manners=ALONE, on_state=states.append)
+    assert [state.queries for state in states] == list(range(1, len(states) + 1))
+    assert states[-1].bits >= states[-1].bar_bits == 126.0
+    assert states[0].seconds_left >= 0
+
+
+def test_callables_and_recorded_answers(tmp_path: Path, opening: Opening) -> None:
+    learnt = answers_of(opening, 1.0)
+
+    def scores(images: np.ndarray) -> np.ndarray:
+        return np.eye(10)[[int(learnt.get(image_digest(image), 0)) for image in images]]
+
+    probe(opening, CallablePredictor(scores), tmp_path / "a", manners=ALONE)
+    assert replay(opening, tmp_path / "a").decision == "MATCH"
+    probe(opening, RecordedPredictor(learnt), tmp_path / "b", manners=ALONE, decoys=0)
+    assert replay(opening, tmp_path / "b").decision == "MATCH"
+    probe(opening, RecordedPredictor({}), tmp_path / "c", manners=ALONE)
+    assert replay(opening, tmp_path / "c").decision == "INCONCLUSIVE"
+
+
+def test_the_end_is_signed_and_every_change_shows(tmp_path: Path, opening: Opening, owner: SecretKey) -> None:
+    path = tmp_path / "t.jsonl"
+    transcript = probe(
+        opening, Service(answers_of(opening, 0.9)), path, manners=Manners(budget=12, workers=1), key=owner
+    )
+    assert transcript.keyid == owner.public.keyid
+    lines = path.read_bytes().split(b"\n")[:-1]
+    for number in range(len(lines)):
+        value = json.loads(lines[number])
+        for changed in ({**value, "time": "2000-01-01"}, {**value, "label": "0"}, None):
+            if changed == value:
+                continue
+            edited = lines.copy()
+            edited[number : number + 1] = [] if changed is None else [json.dumps(changed).encode()]
+            path.write_bytes(b"\n".join(edited) + b"\n")
+            if changed is None and number == len(lines) - 1:
+                assert read(path).keyid is None  # A signature that is taken off is missing, not forged.
+                continue
+            if number == len(lines) - 1:
+                assert read(path).keyid == owner.public.keyid  # Its own line's time is not signed.
+                continue
+            with pytest.raises((AuthenticityError, FormatError), match="line"):
+                read(path)
+
+
+def test_transcripts_of_another_secret_or_service_are_refused(tmp_path: Path, opening: Opening) -> None:
+    from dataclasses import replace
+
+    path = tmp_path / "t.jsonl"
+    probe(opening, Service({}), path, manners=Manners(budget=5))
+    other = replace(opening, leaves={leaf: bytes(32) for leaf in opening.leaves})
+    with pytest.raises(AuthenticityError, match="not those of this registration"):
+        replay(other, path)
+    with pytest.raises(AuthenticityError, match="another registration"):
+        replay(replace(opening, payload=b"another"), path)
+    with pytest.raises(UsageError, match="has ended"):
+        probe(opening, Service({}), path, manners=ALONE)
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+import importlib.util
+spec = importlib.util.spec_from_file_location("helpers", {tests!r} + "/test_session.py")
+helpers = importlib.util.module_from_spec(spec); spec.loader.exec_module(helpers)
+spec = importlib.util.spec_from_file_location("conf", {tests!r} + "/conftest.py")
+conf = importlib.util.module_from_spec(spec); spec.loader.exec_module(conf)
+opening = conf.make_opening()
+log = open({asked!r}, "a")
+def slow(digest, answer):
+    log.write(digest + "\\n"); log.flush()
+    time.sleep(0.01)
+    return helpers.Reply(status="answered", answer=answer)
+service = helpers.Service(helpers.answers_of(opening, {rate}), slow)
+helpers.probe(opening, service, Path({path!r}), manners=helpers.Manners(workers=3, budget=500))
+"""
+
+
+@pytest.mark.parametrize(("rate", "decision"), [(0.95, "MATCH"), (0.0, "NO MATCH")])
+def test_killed_at_any_moment_it_goes_on_without_asking_twice(
+    tmp_path: Path, opening: Opening, rate: float, decision: str
+) -> None:
+    path, asked = tmp_path / "t.jsonl", tmp_path / "asked.txt"
+    script = CHILD.format(tests=str(Path(__file__).parent), path=str(path), asked=str(asked), rate=rate)
+    generator = np.random.default_rng(int(10 * rate) + 1)
+    for attempt in range(12):
+        child = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+        if attempt < 2:
+            already = path.stat().st_size if path.exists() else 0
+            deadline = time.monotonic() + 30
+            while (not path.exists() or path.stat().st_size <= already) and time.monotonic() < deadline:
+                time.sleep(0.01)
+            time.sleep(generator.uniform(0.02, 0.3))
+            os.kill(child.pid, signal.SIGKILL)
+        if child.wait(timeout=60) == 0:
+            break
+    assert child.returncode == 0
+    queries = asked.read_text().split()
+    assert len(queries) == len(set(queries)) <= 500
+    transcript = read(path)
+    assert len(transcript.interrupted) <= 6
+    assert replay(opening, path).decision == decision

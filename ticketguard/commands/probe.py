@@ -1,0 +1,44 @@
+"""`ticketguard probe`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ticketguard.bundle import Bundle
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.probing import Request, probe_options, run
+
+
+@click.command()
+@click.argument("endpoint")
+@click.option("--signed", type=PATH, required=True, help="The signed folder, with its secret.")
+@click.option("--out", type=PATH, required=True, help="The transcript: a new file, or an interrupted one to continue.")
+@probe_options
+@json_option
+def command(endpoint: str, signed: Path, out: Path, as_json: bool, **options: object) -> None:
+    r"""Ask a service about the triggers and record a transcript, without judging it.
+
+    ENDPOINT is the URL of an Open Inference Protocol model (.../v2/models/NAME) or, with --mapping, of any JSON
+    service; or an .onnx file. Judge the transcript, here or elsewhere, with verify --transcript.
+
+    \b Example:  ticketguard probe https://host/v2/models/digits --signed signed/ --out transcript.jsonl --budget 400
+    """
+    request = Request(endpoint=endpoint, transcript=out, options=options)
+    transcript = run(Bundle(signed).open(passphrase()), request, quiet=as_json)
+    answered = sum(item.label is not None for item in transcript.answers.values())
+    if as_json:
+        print_json(
+            {
+                "transcript": str(out),
+                "sha256": transcript.digest,
+                "queries": len(transcript.asked),
+                "answered": answered,
+                "ended": transcript.ended,
+                "signedBy": transcript.keyid,
+            }
+        )
+        return
+    click.echo(f"{len(transcript.asked)} queries, {answered} usable answers; ended because {transcript.ended}")
+    click.echo(f"transcript: {out} (sha256 {transcript.digest}, {'signed' if transcript.keyid else 'not signed'})")

@@ -1,0 +1,190 @@
+"""What `probe` and `verify --endpoint` share: options, how they become a predictor, and the display of progress."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ticketguard.claims.opening import Opening
+from ticketguard.commands.common import PATH, passphrase
+from ticketguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from ticketguard.probe.predictor import Predictor
+    from ticketguard.probe.session import OnState, State
+    from ticketguard.probe.transcript import Transcript
+    from ticketguard.triggers.plan import TriggerPlan
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+OPTIONS = (
+    click.option("--mapping", type=PATH, help="JSON file that describes a generic endpoint (docs/probing.md)."),
+    click.option("--service-input", type=PATH, help="JSON file: range, layout, size, channels of the service's input."),
+    click.option("--output-name", help="Which output of an Open Inference Protocol model holds the answer."),
+    click.option(
+        "--label-map", type=PATH, help="JSON object service label -> registered class; charged log2(C!) bits."
+    ),
+    click.option("--token-env", metavar="VAR", help="Environment variable that holds a bearer token."),
+    click.option("--header-env", metavar="NAME=VAR", multiple=True, help="Header from an environment variable."),
+    click.option("--budget", type=int, default=2000, show_default=True, help="Most requests, retries included."),
+    click.option("--rate", type=float, default=10.0, show_default=True, help="Most requests a second; 0: no limit."),
+    click.option("--workers", type=int, default=4, show_default=True, help="Queries under way at once."),
+    click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds for one request."),
+    click.option("--retries", type=int, default=3, show_default=True, help="Retries of a failed request."),
+    click.option(
+        "--jitter", type=float, default=0.0, show_default=True, help="Random delay before a query, in seconds."
+    ),
+    click.option("--leaf", type=int, help="Use the triggers of one leaf, and spare the others."),
+    click.option("--decoys", type=float, default=0.5, show_default=True, help="Decoy images for each trigger."),
+    click.option("--decoy-images", type=PATH, help="Folder of your own decoys, in place of drawn ones."),
+    click.option("--trigger-images", type=PATH, help="Folder of the owner's own triggers, when those are registered."),
+    click.option("--repeats", type=int, default=1, show_default=True, help="Times that every image is asked."),
+    click.option("--all-queries", is_flag=True, help="Ask everything, even when the outcome is settled."),
+    click.option("--key", type=PATH, help="Secret key that signs the transcript."),
+    click.option("--recorded-by", default="", help="Who records; goes into the transcript."),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the command line asked for; `options` by the names of `OPTIONS`."""
+
+    endpoint: str
+    transcript: Path
+    options: Mapping[str, Any]
+
+
+def probe_options(function: Function) -> Function:
+    """Add every option of a probe to a command."""
+    for option in reversed(OPTIONS):
+        function = option(function)
+    return function
+
+
+def run(opening: Opening, request: Request, *, quiet: bool) -> Transcript:
+    """Probe the endpoint as asked for, with a progress line unless `quiet`, and return the transcript."""
+    from ticketguard.probe.images import read_folder
+    from ticketguard.probe.run import probe
+    from ticketguard.probe.session import Manners
+    from ticketguard.triggers.plan import plan_of
+
+    options = request.options
+    plan = plan_of(opening.registration)
+    if plan is None:
+        raise UsageError("this registration has no triggers: only weights can be tested against it")
+    manners = Manners(
+        budget=options["budget"],
+        workers=options["workers"],
+        jitter=options["jitter"],
+        attempts=options["retries"] + 1,
+        early=not options["all_queries"],
+    )
+    folders = {name: options[name] for name in ("trigger_images", "decoy_images")}
+    images = {name: None if folder is None else read_folder(folder, plan.shape) for name, folder in folders.items()}
+    key = _key(options["key"])
+    predictor = predictor_of(request, plan)
+    try:
+        with _progress(quiet) as on_state:
+            return probe(
+                opening,
+                predictor,
+                request.transcript,
+                manners=manners,
+                leaf=options["leaf"],
+                decoys=options["decoys"],
+                repeats=options["repeats"],
+                label_map=_json(options["label_map"]),
+                own_images=images["trigger_images"],
+                own_decoys=images["decoy_images"],
+                declared={"input": _input_of(predictor), "recordedBy": options["recorded_by"]},
+                key=key,
+                on_state=on_state,
+            )
+    finally:
+        predictor.close()
+
+
+def predictor_of(request: Request, plan: TriggerPlan) -> Predictor:
+    """The predictor for an endpoint: an .onnx file, a mapped JSON service, or an Open Inference Protocol model."""
+    from ticketguard.probe.adapters import input_of
+    from ticketguard.probe.client import Client, Courtesy, checked_url, headers_from
+    from ticketguard.probe.endpoint import JsonEndpoint, mapping_from
+    from ticketguard.probe.oip import OpenInference
+    from ticketguard.probe.onnxmodel import OnnxModel
+
+    options = request.options
+    document = None if options["mapping"] is None else _json(options["mapping"])
+    mapped = None if options["mapping"] is None else mapping_from(document)
+    wanted = input_of(plan, _json(options["service_input"]) or (mapped.input if mapped else None))
+    if request.endpoint.lower().endswith(".onnx") and "://" not in request.endpoint:
+        return OnnxModel(Path(request.endpoint).expanduser(), plan, wanted, timeout=options["timeout"])
+    url = checked_url(request.endpoint)
+    headers = headers_from(os.environ, token=options["token_env"], headers=_pairs(options["header_env"]))
+    courtesy = Courtesy(timeout=options["timeout"], retries=options["retries"], rate=options["rate"])
+    client = Client(courtesy, headers=headers)
+    if mapped is not None:
+        return JsonEndpoint(client, url, plan, wanted, mapped)
+    return OpenInference.connect(client, url, plan, wanted, lambda: True, output=options["output_name"])
+
+
+def _input_of(predictor: Predictor) -> dict[str, Any] | None:
+    """How the predictor prepares images, when it does."""
+    from ticketguard.probe.adapters import Input
+
+    wanted = getattr(predictor, "input", None)
+    return wanted.to_json() if isinstance(wanted, Input) else None
+
+
+def _json(path: Path | None) -> dict[str, Any] | None:
+    from ticketguard.storage.documents import read_json
+
+    if path is None:
+        return None
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: a JSON object is expected")
+    return document
+
+
+def _pairs(given: tuple[str, ...]) -> dict[str, str]:
+    pairs = dict(item.partition("=")[::2] for item in given)
+    if not all(name and variable for name, variable in pairs.items()):
+        raise UsageError("--header-env takes NAME=VAR: the name of a header, and of the variable that holds its value")
+    return pairs
+
+
+def _key(path: Path | None) -> Any:
+    if path is None:
+        return None
+    from ticketguard.claims.keys import load_secret
+
+    return load_secret(path, passphrase())
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[OnState | None]:
+    """A progress line with time left on standard error, or nothing."""
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    columns = (TextColumn("probing"), BarColumn(), TextColumn("{task.fields[words]}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("probing", total=1, words="")
+
+        def show(state: State) -> None:
+            words = (
+                f"{state.resolved}/{state.triggers} triggers, {state.requests} requests, {state.bits:.0f} of "
+                f"{state.bar_bits:.0f} bits, at most {state.seconds_left:.0f} s left"
+            )
+            progress.update(task, completed=state.resolved, total=state.triggers, words=words)
+
+        yield show

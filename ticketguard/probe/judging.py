@@ -1,0 +1,207 @@
+"""Judging a probe: the recorded answers, in the schedule's order, become evidence and a verdict."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import log2
+from typing import Any
+
+from ticketguard.claims.opening import Opening
+from ticketguard.errors import AuthenticityError, FormatError, UsageError
+from ticketguard.evidence import Evidence, Rule, Verdict, decide
+from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedule, one_leaf
+from ticketguard.probe.sequential import Progress
+from ticketguard.probe.transcript import Recorded, Transcript
+from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.score import label_map_bits
+
+NULL = (
+    "the answers are independent of the secret labels: each matches with probability 1/{classes}; likelihood-ratio "
+    "martingale, valid under any stopping (Ville), one bit for the better of it and the complete test{charged}"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tally:
+    """Where a probe stands: the sequential test over the triggers resolved so far, in order.
+
+    `resolved`: triggers whose every copy is done, erasures included; `total`: triggers in the schedule;
+    `inconsistent`: images that got different answers; `charge_bits`: price of a label map.
+    """
+
+    progress: Progress
+    resolved: int
+    total: int
+    inconsistent: int
+    charge_bits: float = 0.0
+
+    @property
+    def complete(self) -> bool:
+        """Every trigger was asked."""
+        return self.resolved == self.total
+
+    @property
+    def log2_p(self) -> float:
+        """Upper bound on log2 p, charges included."""
+        return min(0.0, self.progress.log2_p(complete=self.complete) + self.charge_bits)
+
+    def decided(self, bar_bits: float) -> str | None:
+        """Why to stop: the bar is reached, or cannot be any more; None to go on."""
+        bar = bar_bits + self.charge_bits
+        if self.progress.passes(bar):
+            return "the bar is reached"
+        if not self.progress.can_pass(bar, self.total - self.resolved):
+            return "the bar cannot be reached any more"
+        return None
+
+
+def tally(schedule: Schedule, answers: Mapping[int, Recorded], interrupted: list[int], *, charge_bits: float) -> Tally:
+    """Follow the test over the longest beginning of the schedule whose triggers are all resolved.
+
+    A trigger is resolved when its last copy is answered or known to be lost, and counted in the order of its last
+    copy: a rule that knows no target, like the one for erasures (no answer, or copies that disagree).
+    """
+    copies: dict[int, list[int]] = defaultdict(list)
+    for number, image in enumerate(schedule.order.tolist()):
+        copies[image].append(number)
+    done = answers.keys() | set(interrupted)
+    labels = {
+        image: {answers[number].label for number in numbers if number in answers} - {None}
+        for image, numbers in copies.items()
+    }
+    triggers = sorted((image for image in copies if image < len(schedule.targets)), key=lambda image: copies[image][-1])
+    progress, resolved = Progress(classes=len(schedule.classes)), 0
+    for image in triggers:
+        if not done.issuperset(copies[image]):
+            break
+        resolved += 1
+        if len(labels[image]) == 1:
+            progress = progress.after(labels[image] == {int(schedule.targets[image])})
+    return Tally(
+        progress=progress,
+        resolved=resolved,
+        total=len(triggers),
+        inconsistent=sum(len(found) > 1 for found in labels.values()),
+        charge_bits=charge_bits,
+    )
+
+
+def charge_of(transcript: Transcript) -> float:
+    """What the transcript's label map costs: it counts the service's vocabulary as far as it showed."""
+    label_map = transcript.begin.get("labelMap")
+    if label_map is None:
+        return 0.0
+    unknown = {recorded.unknown for recorded in transcript.answers.values()} - {None}
+    return label_map_bits(len(transcript.begin["classes"]), len(label_map) + len(unknown))
+
+
+def begin_fields(opening: Opening, schedule: Schedule, **declared: Any) -> dict[str, Any]:
+    """The first line: everything that is fixed before the first query."""
+    return {
+        "registration": hashlib.sha256(opening.payload).hexdigest(),
+        "beacon": opening.beacon.hex(),
+        "scope": schedule.scope,
+        "classes": list(schedule.classes),
+        "schedule": {
+            "salt": schedule.parameters.salt,
+            "decoys": schedule.parameters.decoys,
+            "repeats": schedule.parameters.repeats,
+            "ownDecoys": schedule.parameters.own_decoys,
+            "sha256": schedule.digest,
+        },
+        **declared,
+    }
+
+
+def schedule_of(
+    opening: Opening, transcript: Transcript, *, own_images: Images | None = None, own_decoys: Images | None = None
+) -> tuple[Opening, Schedule]:
+    """Make the transcript's schedule again from the opening. Raises `AuthenticityError` when it is not the one
+    recorded.
+    """
+    begin = transcript.begin
+    if begin.get("registration") != hashlib.sha256(opening.payload).hexdigest():
+        raise AuthenticityError("transcript: it was recorded for another registration")
+    try:
+        fields, scope = begin["schedule"], begin["scope"]
+        parameters = Parameters(
+            salt=fields["salt"], decoys=fields["decoys"], repeats=fields["repeats"], own_decoys=fields["ownDecoys"]
+        )
+        leaf = None if scope == "pooled" else int(scope.removeprefix("leaf "))
+    except (KeyError, TypeError, ValueError, AttributeError, UsageError) as problem:
+        raise FormatError("transcript: its schedule is malformed") from problem
+    plan = plan_of(opening.registration)
+    if plan is None:
+        raise UsageError("this registration has no triggers")
+    narrowed = one_leaf(opening, leaf)
+    schedule = make_schedule(narrowed, plan, parameters, own_images=own_images, own_decoys=own_decoys)
+    if schedule.digest != fields.get("sha256") or list(schedule.classes) != begin["classes"]:
+        raise AuthenticityError("transcript: its queries are not those of this registration and secret")
+    for number, image in transcript.asked.items():
+        if number >= len(schedule.order) or schedule.digests[schedule.order[number]] != image:
+            raise AuthenticityError(f"transcript: query {number} is not the one in its schedule")
+    return narrowed, schedule
+
+
+def judge(opening: Opening, schedule: Schedule, transcript: Transcript, *, supplied_by: str = "") -> Verdict:
+    """The verdict on a recorded probe: one test, judged by the registered rule."""
+    charge = charge_of(transcript)
+    # Once a probe has ended, or its writer is gone, what has no answer is lost.
+    found = tally(schedule, transcript.answers, transcript.interrupted, charge_bits=charge)
+    registered = opening.registration
+    rule = Rule(tests=registered.tests, grinding_bits=registered.grinding_bits)
+    item = _evidence(found, schedule)
+    return decide(
+        [item],
+        rule,
+        readable=item.n > 0,
+        notes=_notes(found, transcript),
+        supplied_by=supplied_by or str(transcript.begin.get("recordedBy") or ""),
+        context={
+            "service": str(transcript.begin.get("service", ""))[:500],
+            "transcript": transcript.digest,
+            "registration": str(transcript.begin["registration"]),
+            "queries": len(transcript.asked),
+            "saved": found.total - found.resolved,
+        },
+    )
+
+
+def _evidence(found: Tally, schedule: Schedule) -> Evidence:
+    progress, classes = found.progress, len(schedule.classes)
+    charged = f"; {found.charge_bits:.1f} bits charged for a label map supplied afterwards" if found.charge_bits else ""
+    return Evidence(
+        test="triggers",
+        scope=schedule.scope,
+        view="stored",
+        n=progress.n,
+        matches=progress.matches,
+        log2_p=found.log2_p,
+        capacity_bits=max(0.0, progress.n * log2(classes) - 1 - found.charge_bits),
+        erasures=found.resolved - progress.n,
+        null=NULL.format(classes=classes, charged=charged),
+    )
+
+
+def _notes(found: Tally, transcript: Transcript) -> tuple[str, ...]:
+    asked, total = found.resolved, found.total
+    notes = [
+        f"{asked} of {total} triggers asked, {total - asked} saved; {len(transcript.asked)} queries, decoys included"
+    ]
+    lost = Counter(item.status for item in transcript.answers.values() if item.label is None)
+    if transcript.interrupted:
+        lost["interrupted"] = len(transcript.interrupted)
+    if lost:
+        notes.append("no usable answer: " + ", ".join(f"{count} {status}" for status, count in sorted(lost.items())))
+    if found.inconsistent:
+        notes.append(f"{found.inconsistent} images got different answers when asked again: counted as erasures")
+    if transcript.ended is None:
+        notes.append("the probe has not ended: the transcript is open and unsigned")
+    else:
+        notes.append(f"stopped because {transcript.ended}")
+        signed = f"signed by key {transcript.keyid[:16]}" if transcript.keyid else "not signed"
+        notes.append(f"the transcript is {signed}; whoever recorded it could have invented the answers")
+    return tuple(notes)

@@ -1,0 +1,98 @@
+"""The child process that runs a suspect's ONNX graph: limits itself, then answers frames on its standard streams.
+
+A frame is eight bytes of big-endian length and content. First frame in: the model; out: JSON on its input. Then .npy
+in, .npy of the first output out; an empty frame says that the graph failed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import resource
+import struct
+import sys
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+MEMORY_BASE = 4 << 30
+MEMORY_PER_BYTE = 8
+SECONDS = 3600
+DATATYPES = {
+    "tensor(float)": ("FP32", np.float32),
+    "tensor(double)": ("FP64", np.float64),
+    "tensor(float16)": ("FP16", np.float16),
+    "tensor(uint8)": ("UINT8", np.uint8),
+    "tensor(int32)": ("INT32", np.int32),
+    "tensor(int64)": ("INT64", np.int64),
+}
+
+
+def limit_self(model_bytes: int) -> None:
+    """Bound memory, processor time, new files and dumps of this process, for good."""
+    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    for what, bound in (
+        (resource.RLIMIT_AS, mapped + MEMORY_BASE + MEMORY_PER_BYTE * model_bytes),
+        (resource.RLIMIT_CPU, SECONDS),
+        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(what)[1]
+        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
+        resource.setrlimit(what, (bound, bound))
+
+
+def read_frame(stream: IO[bytes]) -> bytes | None:
+    """The next frame; None at the end."""
+    head = stream.read(8)
+    return stream.read(struct.unpack(">Q", head)[0]) if len(head) == 8 else None
+
+
+def write_frame(stream: IO[bytes], content: bytes) -> None:
+    """Send one frame."""
+    stream.write(struct.pack(">Q", len(content)) + content)
+    stream.flush()
+
+
+def load(model: bytes) -> tuple[Any, dict[str, Any]]:
+    """The onnxruntime session and what its input is. From bytes: external data files are then out of reach."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    (source,) = session.get_inputs()
+    shape = [size if isinstance(size, int) and size > 0 else -1 for size in source.shape]
+    return session, {"name": source.name, "datatype": DATATYPES[source.type][0], "shape": shape, "type": source.type}
+
+
+def main() -> None:
+    """Serve until the input ends."""
+    source, target = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    # Whatever the runtime prints must not look like a frame.
+    os.dup2(2, 1)
+    model = read_frame(source)
+    if model is None:
+        return
+    try:
+        import onnxruntime  # noqa: F401
+    except ImportError:
+        write_frame(target, json.dumps({"error": "no onnxruntime"}).encode())
+        return
+    limit_self(len(model))
+    # Whatever goes wrong from here on, in loading or in running, ends this process: the parent sees that and says so.
+    session, metadata = load(model)
+    write_frame(target, json.dumps(metadata).encode())
+    dtype = DATATYPES[metadata["type"]][1]
+    while (frame := read_frame(source)) is not None:
+        array = np.load(io.BytesIO(frame), allow_pickle=False).astype(dtype)
+        buffer = io.BytesIO()
+        np.save(buffer, np.asarray(session.run(None, {metadata["name"]: array})[0]), allow_pickle=False)
+        write_frame(target, buffer.getvalue())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,203 @@
+"""The session: asks a schedule through a predictor, writes the transcript, stops as soon as the outcome is
+settled.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+
+from ticketguard.claims.keys import SecretKey
+from ticketguard.errors import DataError, UsageError
+from ticketguard.probe.judging import Tally, tally
+from ticketguard.probe.predictor import Budget, Predictor, Reply
+from ticketguard.probe.schedule import Schedule
+from ticketguard.probe.transcript import Log, Recorded, Transcript
+from ticketguard.triggers.labels import Classes, best_classes
+from ticketguard.triggers.score import label_map_bits
+
+MOST_WORKERS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Manners:
+    """How a session asks.
+
+    `budget`: requests in all, retries included; `workers`: queries under way at once; `jitter`: up to that many
+    seconds of random delay before each query; `give_up`: stop after so many queries in a row without a usable answer;
+    `attempts`: most requests one query may cost, taken off the budget for each query that a crash interrupted;
+    `early`: stop when settled.
+    """
+
+    budget: int = 2000
+    workers: int = 4
+    jitter: float = 0.0
+    give_up: int = 24
+    attempts: int = 1
+    early: bool = True
+
+    def __post_init__(self) -> None:
+        if self.budget < 1 or not 1 <= self.workers <= MOST_WORKERS or self.give_up < 1 or self.attempts < 1:
+            raise UsageError(f"probe: budget, workers (up to {MOST_WORKERS}), give-up and attempts start at 1")
+        if not 0 <= self.jitter <= 3600:
+            raise UsageError("probe: the jitter is 0 to 3600 seconds")
+
+
+@dataclass(frozen=True, kw_only=True)
+class State:
+    """What a progress display shows: queries done, triggers resolved and in all, requests spent, bits so far, the
+    bar, and the seconds that asking the rest would take.
+    """
+
+    queries: int
+    resolved: int
+    triggers: int
+    requests: int
+    bits: float
+    bar_bits: float
+    seconds_left: float
+
+
+OnState = Callable[[State], None]
+
+
+@dataclass(kw_only=True)
+class Session:
+    """One run of a probe, new or resumed: `run` it once.
+
+    `previous` is the transcript so far when resumed. `bar_bits` is the registered rule's. `random` draws the jitter,
+    `sleep` and `clock` can be replaced in tests.
+    """
+
+    predictor: Predictor
+    schedule: Schedule
+    log: Log
+    bar_bits: float
+    manners: Manners
+    previous: Transcript | None = None
+    label_map: Mapping[str, str] | None = None
+    random: Random = field(default_factory=Random)
+    sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.monotonic
+    on_state: OnState | None = None
+
+    def run(self, key: SecretKey | None = None) -> str:
+        """Ask until settled, out of budget, given up, or done; end and sign the transcript; return the reason."""
+        self._prepare()
+        reason = None
+        with ThreadPoolExecutor(self.manners.workers) as pool:
+            under_way: dict[Future[tuple[Reply, float]], int] = {}
+            try:
+                while reason is None or under_way:
+                    if reason is None:
+                        self._fill(pool, under_way)
+                    if not under_way:
+                        reason = reason or self._why_idle()
+                        break
+                    done, _ = wait(under_way, return_when=FIRST_COMPLETED)
+                    for future in sorted(done, key=under_way.__getitem__):
+                        self._record(under_way.pop(future), *future.result())
+                    reason = reason or self._settled()
+            finally:
+                pool.shutdown(wait=True, cancel_futures=True)
+        self.log.end(reason, key)
+        return reason
+
+    def _prepare(self) -> None:
+        before = self.previous
+        self._classes = Classes(names=self.schedule.classes, label_map=self.label_map)
+        self._answers: dict[int, Recorded] = dict(before.answers) if before else {}
+        self._lost = before.interrupted if before else []
+        asked = before.asked.keys() if before else set()
+        self._waiting = [number for number in range(len(self.schedule.order)) if number not in asked]
+        spent = sum(item.attempts for item in self._answers.values()) + self.manners.attempts * len(self._lost)
+        self._budget = Budget(self.manners.budget, spent)
+        self._silent = 0
+        self._last = ""
+        self._started, self._done_here = self.clock(), 0
+
+    def _fill(self, pool: ThreadPoolExecutor, under_way: dict[Future[tuple[Reply, float]], int]) -> None:
+        """Send queries while there is room. Each is written down first; a budget that may run out keeps the rest
+        back.
+        """
+        while self._waiting and len(under_way) < self.manners.workers:
+            # One request for each query under way and one for the next, or it would only be cut short.
+            if self._budget.total - self._budget.spent < len(under_way) + 1:
+                return
+            number = self._waiting.pop(0)
+            image = int(self.schedule.order[number])
+            self.log.ask(number, self.schedule.digests[image])
+            delay = self.random.uniform(0, self.manners.jitter) if self.manners.jitter else 0.0
+            under_way[pool.submit(self._ask, image, delay)] = number
+
+    def _ask(self, image: int, delay: float) -> tuple[Reply, float]:
+        if delay:
+            self.sleep(delay)
+        started = self.clock()
+        reply = self.predictor.ask(self.schedule.images[image], self._budget.take)
+        return reply, self.clock() - started
+
+    def _record(self, number: int, reply: Reply, seconds: float) -> None:
+        recorded = self._read(number, reply)
+        name = None if recorded.label is None else self.schedule.classes[recorded.label]
+        self.log.answer(recorded, name, response=reply.response, seconds=seconds)
+        self._answers[number] = recorded
+        self._done_here += 1
+        self._silent = 0 if recorded.label is not None else self._silent + 1
+        self._last = reply.detail or recorded.status
+        if self.on_state is not None:
+            self.on_state(self._state())
+
+    def _read(self, number: int, reply: Reply) -> Recorded:
+        """The reply as a class index, without a look at any target."""
+        status, label, unknown = reply.status, None, None
+        if status == "answered":
+            try:
+                label = self._index(reply.answer)
+                status = "answered" if label is not None else "unknown label"
+            except DataError:
+                status = "unknown label"
+            if status == "unknown label":
+                unknown = hashlib.sha256(str(reply.answer)[:1000].encode("utf-8", "replace")).hexdigest()[:16]
+        return Recorded(number=number, label=label, status=status, attempts=reply.attempts, unknown=unknown)
+
+    def _index(self, answer: object) -> int | None:
+        if isinstance(answer, tuple):
+            index = int(best_classes(np.array([answer]), len(self.schedule.classes), where="answer")[0])
+        else:
+            index = self._classes.index(answer, where="answer")
+        return None if index < 0 else index
+
+    def _tally(self) -> Tally:
+        charge = 0.0
+        if self.label_map is not None:
+            unknown = {item.unknown for item in self._answers.values()} - {None}
+            charge = label_map_bits(len(self.schedule.classes), len(self.label_map) + len(unknown))
+        return tally(self.schedule, self._answers, self._lost, charge_bits=charge)
+
+    def _settled(self) -> str | None:
+        if self._silent >= self.manners.give_up:
+            return f"the service gave no usable answer {self._silent} times in a row (last: {self._last})"
+        return self._tally().decided(self.bar_bits) if self.manners.early else None
+
+    def _why_idle(self) -> str:
+        return "every query was asked" if not self._waiting else "the query budget is spent"
+
+    def _state(self) -> State:
+        found = self._tally()
+        pace = (self.clock() - self._started) / max(1, self._done_here)
+        return State(
+            queries=len(self._answers),
+            resolved=found.resolved,
+            triggers=found.total,
+            requests=self._budget.spent,
+            bits=-found.log2_p,
+            bar_bits=self.bar_bits,
+            seconds_left=pace * len(self._waiting),
+        )

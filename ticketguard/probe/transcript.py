@@ -1,0 +1,243 @@
+"""The transcript of a probe: one JSON line an event, chained by hashes, signed at the end, resumable after a crash.
+
+Every line holds the SHA-256 of the line before it, so that nothing can be taken out or changed without all later
+lines. A query is written down before it is sent: what was under way when a process died is known, counts as an
+erasure, and is never sent a second time. Answers are kept as registered class names or not at all, so that nothing a
+service says (a token it echoes, say) ends up here; its body is kept as a digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from ticketguard.claims import canonical, envelope, statements
+from ticketguard.claims.keys import SecretKey
+from ticketguard.errors import AuthenticityError, FormatError, UsageError
+from ticketguard.storage.atomic import read_bytes
+from ticketguard.storage.documents import append_jsonl, encode, parse_json
+
+FORMAT = 1
+NAME = "transcript"
+FILE_LIMIT = 256 << 20
+START = "0" * 64
+STATUSES = ("answered", "refused", "failed", "malformed", "unknown label", "over budget")
+Clock = Callable[[], datetime]
+
+
+def now() -> datetime:
+    """The time of day, UTC."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recorded:
+    """One answered query. `label`: index of a registered class, None for an erasure; `unknown`: short digest of an
+    answer that is no class name, for counting a service's vocabulary.
+    """
+
+    number: int
+    label: int | None
+    status: str
+    attempts: int
+    unknown: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Transcript:
+    """A transcript as read: its first line, the numbers that were asked with their image digests, the answers by
+    number.
+
+    `ended`: the reason in its last line, None when it is still open; `keyid`: hex id of the key that signed it, None
+    unsigned; `head`: SHA-256 of its last line; `digest`: SHA-256 of all bytes.
+    """
+
+    begin: Mapping[str, Any]
+    asked: Mapping[int, str]
+    answers: Mapping[int, Recorded]
+    ended: str | None
+    keyid: str | None
+    head: str
+    digest: str
+
+    @property
+    def interrupted(self) -> list[int]:
+        """Queries that were sent, or about to be, when a process died."""
+        return sorted(self.asked.keys() - self.answers.keys())
+
+
+class Log:
+    """The transcript while it is written, from one thread. Make it with `begin` or `resume`."""
+
+    def __init__(self, path: Path, head: str, clock: Clock = now) -> None:
+        self.path = path
+        self._head = head
+        self._clock = clock
+
+    @classmethod
+    def begin(cls, path: Path, fields: Mapping[str, Any], clock: Clock = now) -> Log:
+        """Start a new file with what is fixed before the first query. Raises `UsageError` when it exists."""
+        if path.exists():
+            raise UsageError(f"{path}: exists already: a transcript is never overwritten")
+        log = cls(path, START, clock)
+        log._append("begin", {"format": FORMAT, **fields})
+        return log
+
+    @classmethod
+    def resume(cls, path: Path, clock: Clock = now) -> tuple[Log, Transcript]:
+        """Go on with an interrupted file. Raises `UsageError` when it has ended."""
+        transcript = read(path)
+        if transcript.ended is not None:
+            raise UsageError(f"{path}: this probe has ended ({transcript.ended}); judge it with verify --transcript")
+        return cls(path, transcript.head, clock), transcript
+
+    def ask(self, number: int, image: str) -> None:
+        """Before query `number` is sent: the hex digest of its image."""
+        self._append("ask", {"number": number, "image": image})
+
+    def answer(self, recorded: Recorded, label: str | None, *, response: str | None, seconds: float) -> None:
+        """After its answer: the class name, or None."""
+        self._append(
+            "answer",
+            {
+                "number": recorded.number,
+                "label": label,
+                "status": recorded.status,
+                "attempts": recorded.attempts,
+                "unknown": recorded.unknown,
+                "response": response,
+                "seconds": round(seconds, 3),
+            },
+        )
+
+    def end(self, reason: str, key: SecretKey | None = None) -> None:
+        """Close the transcript and sign it: a DSSE envelope over the digest of every line before."""
+        self._append("end", {"reason": reason})
+        if key is None:
+            return
+        digest = hashlib.sha256(read_bytes(self.path, limit=FILE_LIMIT)).hexdigest()
+        predicate = {"format": FORMAT, "publicKey": statements.encode_bytes(key.public.spki), "reason": reason}
+        payload = canonical.encode(statements.statement([("transcript", digest)], NAME, predicate))
+        self._append("signature", {"envelope": envelope.sign(payload, key).decode()})
+
+    def _append(self, kind: str, fields: Mapping[str, Any]) -> None:
+        line = {
+            "kind": kind,
+            **fields,
+            "time": self._clock().isoformat(timespec="milliseconds"),
+            "previous": self._head,
+        }
+        append_jsonl(self.path, line)
+        self._head = hashlib.sha256(encode(line, where=str(self.path)).encode()).hexdigest()
+
+
+def read(path: Path) -> Transcript:
+    """Read and check a transcript: the chain, the order of events, the signature when there is one.
+
+    A torn last line, which a crash leaves behind, is dropped. Raises `FormatError` for a malformed file and
+    `AuthenticityError` when the chain is broken or the signature does not hold.
+    """
+    data = read_bytes(path, limit=FILE_LIMIT)
+    whole = data[: data.rfind(b"\n") + 1]
+    reader = _Reader(str(path))
+    position = 0
+    for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
+        reader.line(line, whole[:position], f"{path}: line {number}")
+        position += len(line) + 1
+    if reader.begin is None:
+        raise FormatError(f"{path}: not a transcript: it has no first line")
+    return Transcript(
+        begin=reader.begin,
+        asked=reader.asked,
+        answers=reader.answers,
+        ended=reader.ended,
+        keyid=reader.keyid,
+        head=reader.head,
+        digest=hashlib.sha256(whole).hexdigest(),
+    )
+
+
+class _Reader:
+    """The state of a transcript, line after line."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.begin: dict[str, Any] | None = None
+        self.classes: dict[str, int] = {}
+        self.asked: dict[int, str] = {}
+        self.answers: dict[int, Recorded] = {}
+        self.ended: str | None = None
+        self.keyid: str | None = None
+        self.head = START
+
+    def line(self, line: bytes, before: bytes, where: str) -> None:
+        """Take one line; `before` holds the bytes of all earlier ones."""
+        value: Any = parse_json(line, where=where)
+        if not isinstance(value, dict) or value.get("kind") not in HANDLERS:
+            raise FormatError(f"{where}: not an event of a transcript")
+        if value.get("previous") != self.head:
+            raise AuthenticityError(f"{where}: does not follow from the line before: this transcript was changed")
+        kind = value["kind"]
+        if (kind == "begin") != (self.begin is None) or self.keyid or (self.ended is not None) != (kind == "signature"):
+            raise FormatError(f"{where}: {kind} is out of place")
+        try:
+            HANDLERS[kind](self, value, before, where)
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
+            raise FormatError(f"{where}: field missing or malformed ({type(problem).__name__})") from problem
+        self.head = hashlib.sha256(line).hexdigest()
+
+    def _begin(self, value: dict[str, Any], before: bytes, where: str) -> None:
+        del before
+        if value["format"] != FORMAT:
+            raise FormatError(f"{where}: transcript format {value['format']!r} is not known to this version")
+        self.classes = {name: index for index, name in enumerate(value["classes"])}
+        self.begin = value
+
+    def _ask(self, value: dict[str, Any], before: bytes, where: str) -> None:
+        del before
+        number, image = value["number"], value["image"]
+        if type(number) is not int or number < 0 or number in self.asked or not statements.is_digest(image):
+            raise FormatError(f"{where}: a query out of range or asked twice")
+        self.asked[number] = image
+
+    def _answer(self, value: dict[str, Any], before: bytes, where: str) -> None:
+        del before
+        number, label, attempts = value["number"], value["label"], value["attempts"]
+        if number not in self.asked or number in self.answers or value["status"] not in STATUSES:
+            raise FormatError(f"{where}: an answer to nothing, or a second one")
+        if type(attempts) is not int or attempts < 0 or (label is not None) != (value["status"] == "answered"):
+            raise FormatError(f"{where}: label, status and attempts do not fit")
+        if label is not None and label not in self.classes:
+            raise FormatError(f"{where}: the label is none of the class names")
+        self.answers[number] = Recorded(
+            number=number,
+            label=None if label is None else self.classes[label],
+            status=value["status"],
+            attempts=attempts,
+            unknown=value["unknown"],
+        )
+
+    def _end(self, value: dict[str, Any], before: bytes, where: str) -> None:
+        del before, where
+        self.ended = str(value["reason"])[:500]
+
+    def _signature(self, value: dict[str, Any], before: bytes, where: str) -> None:
+        opened = envelope.open_self_signed(value["envelope"].encode(), where=where)
+        signed = canonical.parse(opened.payload, where=where)
+        statements.predicate(signed, NAME)
+        if statements.subjects(signed) != {"transcript": hashlib.sha256(before).hexdigest()}:
+            raise AuthenticityError(f"{where}: the signature is not over this transcript")
+        self.keyid = opened.keyid
+
+
+HANDLERS: dict[str, Callable[[_Reader, dict[str, Any], bytes, str], None]] = {
+    "begin": _Reader._begin,
+    "ask": _Reader._ask,
+    "answer": _Reader._answer,
+    "end": _Reader._end,
+    "signature": _Reader._signature,
+}
