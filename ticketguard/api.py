@@ -5,7 +5,7 @@ Everything that needs torch is imported when it is used: verifying never loads i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from ticketguard.graph.groups import Symmetry
 from ticketguard.signatures.capacity import DEFAULT_LEAVES
 from ticketguard.signing import Embedded, Registered
 from ticketguard.storage.suspects import read_any
-from ticketguard.tickets import Model, Ticket, Weights, write_ticket
+from ticketguard.tickets import Model, Ticket, Weights, task_of, write_ticket
 from ticketguard.triggers.plan import TriggerPlan, make_plan, plan_of
 from ticketguard.triggers.render import Triggers, render
 from ticketguard.verify.verifier import Align, Examiner
@@ -81,8 +81,9 @@ def symmetry_for(ticket: Ticket) -> tuple[Symmetry | None, tuple[str, ...]]:
 
     # A network that is named but cannot be built is a mistake to mend; one that cannot be traced signs without alignment.
     module = build(ticket.architecture)
+    task = task_of(ticket)
     try:
-        shape = ticket.provenance.get("input", {}).get("shape") or input_shape(ticket.architecture)
+        shape = input_shape(ticket.architecture) if task is None else task.shape
         symmetry = symmetry_of(module, torch.zeros(1, *shape))
     except TicketguardError as problem:
         return None, (str(problem),)
@@ -91,14 +92,14 @@ def symmetry_for(ticket: Ticket) -> tuple[Symmetry | None, tuple[str, ...]]:
 
 def trigger_plan(ticket: Ticket, *, leaves: int, own_images: NDArray[np.uint8] | None = None) -> TriggerPlan | None:
     """The trigger plan of a ticket whose provenance names classes and input; None when it does not."""
-    described, classes = ticket.provenance.get("input"), ticket.provenance.get("classes")
-    if not isinstance(described, Mapping) or not classes:
+    task = task_of(ticket)
+    if task is None or not task.classes:
         return None
     return make_plan(
-        tuple(described["shape"]),
-        classes,
+        task.shape,
+        task.classes,
         leaves=leaves,
-        preprocess={"mean": list(described["mean"]), "std": list(described["std"])},
+        preprocess={"mean": list(task.mean), "std": list(task.std)},
         own_images=own_images,
     )
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,8 @@ from ticketguard.storage.tensors import read_tensors, write_tensors
 
 FORMAT = 1
 MASK_SUFFIX = "_mask"
+# Values in one input: what a stranger's ticket may make us allocate.
+MOST_INPUT = 1 << 26
 Weights = Mapping[str, NDArray[Any]]
 
 
@@ -108,7 +111,11 @@ def ticket_from_tensors(tensors: Weights, metadata: Any, *, where: str) -> Ticke
             )
         weights[name] = np.where(bits, weights[name], np.zeros((), dtype=weights[name].dtype))
     order = meta.get("masked", list(masks))
-    if not isinstance(order, list) or not all(isinstance(name, str) for name in order) or sorted(order) != sorted(masks):
+    if (
+        not isinstance(order, list)
+        or not all(isinstance(name, str) for name in order)
+        or sorted(order) != sorted(masks)
+    ):
         raise FormatError(f"{where}: the metadata names other masks than the file holds")
     fields: dict[str, Any] = {
         "architecture": _architecture(meta.get("architecture") or {}, where),
@@ -134,6 +141,43 @@ def _object(value: Any, what: str, where: str) -> dict[str, Any]:
     return value
 
 
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a ticket's provenance says about its task: image `shape` (C, H, W), `classes` in order, `mean` and `std`.
+
+    `classes` is empty when the provenance names none; mean and standard deviation are per channel, of pixels in [0, 1].
+    """
+
+    shape: tuple[int, int, int]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+def task_of(ticket: Ticket) -> Task | None:
+    """The task of a ticket; None when its provenance describes no input. Raises `FormatError` for a malformed one."""
+    described, classes = ticket.provenance.get("input"), ticket.provenance.get("classes") or []
+    if described is None:
+        return None
+    fields = _object(described, "input", "provenance")
+    shape, mean, std = fields.get("shape"), fields.get("mean"), fields.get("std")
+    if not _sizes(shape) or not _numbers(mean) or not _numbers(std):
+        raise FormatError("provenance: the input has no possible shape (C, H, W), or no mean and std per channel")
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise FormatError("provenance: classes are not a list of names")
+    return Task(shape=(shape[0], shape[1], shape[2]), classes=tuple(classes), mean=tuple(mean), std=tuple(std))
+
+
+def _sizes(values: Any) -> TypeGuard[list[int]]:
+    if not isinstance(values, list) or len(values) != 3 or not all(type(size) is int and size > 0 for size in values):
+        return False
+    return prod(values) <= MOST_INPUT
+
+
+def _numbers(values: Any) -> TypeGuard[list[float]]:
+    return isinstance(values, list) and all(type(value) in (int, float) for value in values)
+
+
 def trained(ticket: Ticket, weights: Weights, provenance: Mapping[str, Any]) -> Model:
     """The model of a ticket: its architecture and masks with trained `weights`."""
     return Model(
@@ -144,4 +188,4 @@ def trained(ticket: Ticket, weights: Weights, provenance: Mapping[str, Any]) -> 
     )
 
 
-__all__ = ["Architecture", "Model", "Ticket", "read_ticket", "support", "trained", "write_ticket"]
+__all__ = ["Architecture", "Model", "Task", "Ticket", "read_ticket", "support", "task_of", "trained", "write_ticket"]
