@@ -146,6 +146,8 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
     table = tuple(_entry(row) for row in predicate["layers"])
     names = [entry.layer.name for entry in table]
     leaves, tests = predicate["leaves"], predicate["testPlan"]["tests"]
+    if type(leaves) is not int or type(tests) is not int:
+        raise FormatError("registration: numbers of leaves and tests are not integers")
     if len(set(names)) != len(names) or len(names) > MOST_LAYERS:
         raise FormatError("registration: layer names repeat, or there are too many")
     if not 1 <= leaves <= MOST_LEAVES or leaves * sum(entry.pairs for entry in table) > MOST_PAIRS:
@@ -158,7 +160,7 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
         owner=_text(predicate["owner"], "owner"),
         public_key=PublicKey.from_spki(statements.decode_bytes(predicate["publicKey"])),
         leaves=leaves,
-        root=bytes.fromhex(predicate["merkleRoot"]),
+        root=bytes.fromhex(_digest(predicate["merkleRoot"])),
         frame=_digest(predicate["frame"]["sha256"]),
         table=table,
         nonce=_digest(predicate["nonce"]),
@@ -179,7 +181,8 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
 def _entry(row: Mapping[str, Any]) -> TableEntry:
     shape, cell, pairs = tuple(row["shape"]), row["cell"], row["pairsPerLeaf"]
     integers = (*shape, cell, pairs)
-    if not all(type(value) is int and value >= 0 for value in integers) or not 2 <= len(shape) <= 8:
+    natural = all(type(value) is int and value >= 0 for value in integers)
+    if not natural or not 2 <= len(shape) <= 8 or min(shape) < 1:
         raise FormatError(
             f"registration: layer {row['name']!r} has a shape, cell or pair count that is no natural number"
         )
