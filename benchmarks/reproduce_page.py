@@ -47,8 +47,8 @@ ResNet-20 on CIFAR-10, {about["date"]}. Made by
 on {about["machine"]}. Recipe {about["recipe"]}. Finding: {about["find"]}. Every trained variant: {about["train"]},
 starting from the ticket's rewind weights.
 
-Numbers are accuracies in percent, mean over the seeds that ran, with the standard deviation where there are two or more, and the
-number of seeds in brackets. Seeds so far: {", ".join(map(str, seeds)) or "none"}. The paper trains on 45,000 images for 182
+Numbers are accuracies in percent, mean over the seeds that ran, with the standard deviation where there are two or more, and
+the number of seeds in brackets. Seeds so far: {", ".join(map(str, seeds)) or "none"}. The paper trains on 45,000 images for 182
 epochs, so absolute accuracies differ; compare columns of ours with each other, and the shape with the paper's. Rows that did
 not run are missing, not estimated."""
 

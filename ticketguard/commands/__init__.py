@@ -31,6 +31,13 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("judge", "Judge a claim from public files, and sign a verdict."),
     "dispute": ("dispute", "Decide who was first when two claims match."),
     "audit": ("audit", "Check a claim against yourself."),
+    "lock": ("lock", "Split a ticket into a locked ticket and a small key mask."),
+    "unlock": ("unlock", "Merge a key mask into its locked ticket."),
+    "verify-lock": ("verify_lock", "Retrain locked, forged and unlocked: is the lock worth anything?"),
+    "read-qr": ("read_qr", "Read the QR code in a suspect's topology."),
+    "convert": ("convert", "Convert a checkpoint in the layout of the paper's authors."),
+    "license": ("license", "Make a fingerprinted copy of a signed ticket for a licensee."),
+    "trace": ("trace", "Name the licensees that a suspect came from."),
     "inspect": ("inspect", "Show what a ticket, model, registration or claim holds."),
 }
 

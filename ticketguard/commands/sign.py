@@ -20,6 +20,9 @@ from ticketguard.tickets import Architecture, Ticket, ticket_from_tensors, write
 
 REWIND = "rewind.safetensors"
 
+# A QR code without --qr-text shows the start of the owner's key id.
+QR_DIGITS = 12
+
 
 @click.command()
 @click.argument("ticket_path", metavar="TICKET", type=PATH)
@@ -43,6 +46,15 @@ REWIND = "rewind.safetensors"
 @click.option(
     "--beacon", type=click.Choice(["none", "rfc3161"]), default="none", show_default=True, help="Time-stamp policy."
 )
+@click.option(
+    "--code",
+    "codes",
+    type=click.Choice(["edge", "qr"]),
+    multiple=True,
+    default=["edge"],
+    help="qr: also write a QR code into the topology, as a label (needs ticketguard[qr]). The edge code is always there.",
+)
+@click.option("--qr-text", help="Text of the QR code; by default the first 12 digits of the key id.")
 @click.option("--register-only", is_flag=True, help="Stop after the registration, so that it can be time-stamped.")
 @click.option(
     "--registration", "registered_path", type=PATH, help="Embed for this registration, made by --register-only."
@@ -60,6 +72,8 @@ def command(
     no_triggers: bool,
     register_only: bool,
     registered_path: Path | None,
+    codes: tuple[str, ...],
+    qr_text: str | None,
     as_json: bool,
     **options: Any,
 ) -> None:
@@ -77,10 +91,15 @@ def command(
     ticket = read_unsigned(ticket_path, arch)
     if data is not None:
         ticket = replace(ticket, provenance={**ticket.provenance, **load_data(data, data_dir, None).task()})
-    rewind = _rewind(ticket_path, rewind_path)
+    rewind = rewind_weights(ticket_path, rewind_path)
     bundle = Bundle(out)
     word = passphrase()
     key = keys.load_secret(key_path, word)
+    if "qr" in codes:
+        ticket = labelled(ticket, qr_text or key.public.keyid[:QR_DIGITS], key.public.keyid, rewind)
+        options["qr"] = ticket.provenance["qr"]
+    elif qr_text is not None:
+        raise UsageError("--qr-text is the text of a QR code: give --code qr as well")
     if registered_path is not None:
         opening = _registered_bundle(registered_path, out).open(word)
         embedded = signing.embed(ticket, opening, rewind=rewind)
@@ -111,7 +130,20 @@ def read_unsigned(path: Path, arch: str | None) -> Ticket:
     return ticket
 
 
-def _rewind(ticket_path: Path, given: Path | None) -> dict[str, NDArray[Any]] | None:
+def labelled(ticket: Ticket, text: str, keyid: str, rewind: dict[str, NDArray[Any]] | None) -> Ticket:
+    """The ticket with a QR code in its topology.
+
+    Its random choices hang on the key id, which is public: so both halves of a split signing make the same ticket.
+    """
+    import numpy as np
+
+    from ticketguard.signatures.labels import label
+
+    generator = np.random.default_rng(int(keyid[:16], 16))
+    return label(ticket, text, generator=generator, rewind=rewind)[0]
+
+
+def rewind_weights(ticket_path: Path, given: Path | None) -> dict[str, NDArray[Any]] | None:
     """Dense rewind weights by parameter name, from a state dict or from the file that `find` leaves beside its ticket."""
     from ticketguard import api
 

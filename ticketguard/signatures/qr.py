@@ -20,7 +20,6 @@ from ticketguard.signatures import symbols
 from ticketguard.signatures.position import Place, project, search
 from ticketguard.signatures.symbols import ERROR, PATTERN, VERSION, Code, decode, encode
 
-KEY_DIGITS = 12
 # A layer is offered a code when it has this many edges per dark module, so that some are left outside the code.
 EDGES_PER_DARK = 1.5
 CAVEAT = (
@@ -28,11 +27,6 @@ CAVEAT = (
 )
 
 Floats = NDArray[np.float64]
-
-
-def key_text(keyid: str) -> str:
-    """The default payload: the first 12 hex digits of the owner's key id."""
-    return keyid[:KEY_DIGITS]
 
 
 @dataclass(frozen=True, kw_only=True)

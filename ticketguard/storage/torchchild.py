@@ -1,7 +1,7 @@
 """The child process of `ticketguard.storage.torchfile`: limit yourself, load weights, write them as safetensors.
 
-Usage: `python -m ticketguard.storage.torchchild SOURCE TARGET`. Whatever goes wrong ends in one line on standard error and
-exit code 1: the input is hostile, so any exception here is a refusal and not a bug.
+Usage: `python -m ticketguard.storage.torchchild SOURCE TARGET [whole]`. Whatever goes wrong ends in one line on standard error
+and exit code 1: the input is hostile, so any exception here is a refusal and not a bug.
 """
 
 from __future__ import annotations
@@ -49,14 +49,17 @@ NAMES = {
 }
 
 
-def main(source: Path, target: Path) -> None:
-    """Convert `source` to the safetensors file `target`, inside the limits that the size of `source` allows."""
+def main(source: Path, target: Path, *, whole: bool = False) -> None:
+    """Convert `source` to the safetensors file `target`, inside the limits that the size of `source` allows.
+
+    With `whole`, wrappers keep their names and what lies beside them: a checkpoint, not just its state dict.
+    """
     with open_regular(source) as handle:
         size = handle.seek(0, 2)
     limit_self(size)
     refuse_inflation(source, size)
     loaded = torch.load(source, map_location="cpu", weights_only=True)
-    tensors = dict(named_tensors(loaded))
+    tensors = dict(named_tensors(loaded, unwrap=not whole))
     if not tensors:
         raise FormatError("it holds no tensors")
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
@@ -92,11 +95,13 @@ def refuse_inflation(source: Path, size: int) -> None:
         raise FormatError("its members are larger than the file")
 
 
-def named_tensors(loaded: object) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor under its dotted name, in order; wrappers such as {"state_dict": ...} do not show in the names."""
+def named_tensors(loaded: object, *, unwrap: bool = True) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor under its dotted name, in order; wrappers such as {"state_dict": ...} do not show in them if `unwrap`."""
     if isinstance(loaded, torch.Tensor):
         loaded = {"tensor": loaded}
-    while isinstance(loaded, Mapping) and not any(isinstance(value, torch.Tensor) for value in loaded.values()):
+    while (
+        unwrap and isinstance(loaded, Mapping) and not any(isinstance(value, torch.Tensor) for value in loaded.values())
+    ):
         inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
         if inner is None:
             break
@@ -151,4 +156,4 @@ def complain(kind: type[BaseException], error: BaseException, trace: TracebackTy
 
 if __name__ == "__main__":
     sys.excepthook = complain
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), whole="whole" in sys.argv[3:])

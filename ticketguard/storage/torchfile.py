@@ -22,10 +22,11 @@ CHILD = "ticketguard.storage.torchchild"
 ADVICE = "save the state_dict as safetensors instead"
 
 
-def read_torch(path: Path, *, timeout: float | None = None) -> TensorFile:
+def read_torch(path: Path, *, timeout: float | None = None, whole: bool = False) -> TensorFile:
     """The tensors of a .pt or .pth file under the names of its state dict; everything that is no tensor is dropped.
 
-    A state dict may be wrapped, as in {"state_dict": ...}. `timeout` is in seconds (default: 120, and 1 more for every
+    A state dict may be wrapped, as in {"state_dict": ...}; with `whole` such wrappers stay in the names, beside whatever else
+    the checkpoint holds. `timeout` is in seconds (default: 120, and 1 more for every
     20 MB). torch is not imported here. Raises `FormatError` when the file is not plain weights or asks for more memory or
     time than its size explains, `StorageError` when it cannot be read.
     """
@@ -37,7 +38,7 @@ def read_torch(path: Path, *, timeout: float | None = None) -> TensorFile:
     try:
         with tempfile.TemporaryDirectory(prefix="ticketguard-") as folder:
             target = Path(folder) / "weights.safetensors"
-            failure = _convert(path, target, timeout=timeout or 120 + size / 20e6)
+            failure = _convert(path, target, timeout=timeout or 120 + size / 20e6, whole=whole)
             if failure is not None:
                 raise FormatError(f"{path}: cannot be read as PyTorch weights: {failure}; {ADVICE}")
             # The mapping outlives the temporary file: its name goes away, its pages stay.
@@ -48,10 +49,20 @@ def read_torch(path: Path, *, timeout: float | None = None) -> TensorFile:
     return converted
 
 
-def _convert(path: Path, target: Path, *, timeout: float) -> str | None:
+def _convert(path: Path, target: Path, *, timeout: float, whole: bool) -> str | None:
     """Run the child; None when it wrote `target`, else the reason in a few words."""
     complaint = target.with_name("complaint.txt")
-    command = [sys.executable, "-P", "-W", "ignore", "-m", CHILD, os.path.abspath(path), str(target)]
+    command = [
+        sys.executable,
+        "-P",
+        "-W",
+        "ignore",
+        "-m",
+        CHILD,
+        os.path.abspath(path),
+        str(target),
+        *["whole"] * whole,
+    ]
     with complaint.open("wb") as stderr:
         try:
             done = subprocess.run(  # noqa: S603 - our own interpreter and module, no shell

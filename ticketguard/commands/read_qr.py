@@ -1,0 +1,58 @@
+"""`ticketguard read-qr`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+import numpy as np
+
+from ticketguard.bundle import Bundle
+from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.errors import UsageError
+
+DARK, LIGHT = "██", "  "
+
+
+@click.command()
+@click.argument("suspect", type=PATH)
+@click.option(
+    "--signed", type=PATH, required=True, help="The signed folder; its registration says where the code lies."
+)
+@click.option("--threshold", type=float, default=0.0, show_default=True, help="Drop weights of at most this magnitude.")
+@click.option("--text", help="The true text, to report the share of wrong modules; reading never uses it.")
+@json_option
+def command(suspect: Path, signed: Path, threshold: float, text: str | None, as_json: bool) -> int:
+    """Read the QR code in a suspect's topology. Exit code 0 when it decodes, else 1.
+
+    A QR code proves nothing about chance or priority: verify tests the edge code, which does.
+
+    Example:  ticketguard read-qr suspect.safetensors --signed signed/
+    """
+    from ticketguard.signatures.position import Place
+    from ticketguard.signatures.qr import read
+    from ticketguard.signatures.symbols import encode
+    from ticketguard.storage.suspects import read_any
+    from ticketguard.verify.suspect import effective_weights
+
+    registered, _ = Bundle(signed).read_registration()
+    if registered.qr is None:
+        raise UsageError(f"{signed}: this registration has no QR code; sign --code qr makes one")
+    place = Place.from_json(registered.qr)
+    found = effective_weights(read_any(suspect))
+    weights = {place.layer: found[place.layer].array()} if place.layer in found else {}
+    truth = encode(text, version=place.version, error=place.error, pattern=place.pattern) if text else None
+    reading = read(weights, place, threshold=threshold, truth=truth)
+    if as_json:
+        print_json({
+            "suspect": str(suspect), "place": place.to_json(), "text": reading.text, "wrong": reading.wrong,
+            "picture": reading.picture.astype(int).tolist(), "note": reading.note,
+        })  # fmt: skip
+    else:
+        click.echo("\n".join("".join(DARK if dark else LIGHT for dark in row) for row in np.pad(reading.picture, 1)))
+        click.echo(f"place  {place.layer}, kernel ({place.row}, {place.column}), version {place.version}-{place.error}")
+        if reading.wrong is not None:
+            click.echo(f"wrong  {reading.wrong:.1%} of the data modules")
+        click.echo("text   " + (repr(reading.text) if reading.text is not None else "cannot be decoded"))
+        click.echo(f"note   {reading.note}")
+    return 0 if reading.text is not None else 1

@@ -1,0 +1,103 @@
+"""Scores of a ticket file for locking, and the paper's fidelity test of a lock (V1)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from ticketguard.data import Dataset
+from ticketguard.errors import UsageError
+from ticketguard.finding.importance import SCORES, Subject, score
+from ticketguard.graph import scores
+from ticketguard.graph.scores import Scores
+from ticketguard.models import input_shape
+from ticketguard.signatures.keymask import KeyMask, forge, merge, unlock
+from ticketguard.tickets import Ticket
+from ticketguard.training import EpochReport, Recipe, module_of, train
+from ticketguard.training.batches import Normalizer
+
+NEEDS_DATA = ("taylor", "hessian", "integrated-gradients")
+BATCH = 256
+CRITERION = 1.0
+
+
+def scores_of(ticket: Ticket, name: str, *, dataset: Dataset | None = None, seed: int = 0) -> Scores:
+    """The score `name` of every edge of a ticket; `dataset` gives the batch that gradient scores look at.
+
+    Raises `UsageError` for an unknown score, a gradient score without data, or a network nobody can build.
+    """
+    if name not in SCORES:
+        raise UsageError(f"unknown score {name!r}: one of {', '.join(SCORES)}")
+    if name == "omp":
+        return scores.magnitude(ticket.weights, ticket.mask)
+    if name == "random":
+        return scores.uniform(ticket.mask, np.random.default_rng(seed))
+    if name in NEEDS_DATA and dataset is None:
+        raise UsageError(f"score {name} looks at gradients on real images: give --data")
+    if dataset is None:
+        shape = ticket.provenance.get("input", {}).get("shape") or input_shape(ticket.architecture)
+        images, labels = torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64)
+    else:
+        chosen = np.random.default_rng(seed).permutation(len(dataset.train_images))[:BATCH]
+        pixels = torch.from_numpy(dataset.train_images[chosen]).permute(0, 2, 3, 1)
+        images = Normalizer(dataset.mean, dataset.std, torch.device("cpu"))(pixels).float()
+        labels = torch.from_numpy(dataset.train_labels[chosen])
+    return score(name, Subject(module=module_of(ticket), mask=ticket.mask, images=images, labels=labels, seed=seed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fidelity:
+    """Test accuracies in percent after retraining: the whole ticket, the locked one, the locked one with a forged key.
+
+    `edges` is the key's number of edges. The lock holds when both of the others lose more than one point (the paper's
+    criterion).
+    """
+
+    unlocked: float
+    locked: float
+    forged: float
+    edges: int
+
+    @property
+    def holds(self) -> bool:
+        """Whether locking and forging each cost more than `CRITERION` points."""
+        return self.unlocked - max(self.locked, self.forged) > CRITERION
+
+    def to_json(self) -> dict[str, Any]:
+        """All fields as JSON values."""
+        return {**asdict(self), "holds": self.holds, "criterion": CRITERION}
+
+
+def fidelity(
+    key: KeyMask,
+    locked: Ticket,
+    dataset: Dataset,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    threads: int | None = None,
+    on_epoch: Callable[[EpochReport, str], Any] | None = None,
+) -> Fidelity:
+    """Retrain all three with the same recipe and seed. Raises `AuthenticityError` when key and ticket do not fit."""
+    whole = unlock(key, locked)
+    forged = merge(forge(locked, key.edges, np.random.default_rng([seed, 1])), locked)
+
+    def accuracy(ticket: Ticket, title: str) -> float:
+        def report(epoch: EpochReport) -> None:
+            if on_epoch is not None:
+                on_epoch(epoch, title)
+
+        model = train(ticket, dataset, recipe, seed=seed, device=device, threads=threads, on_epoch=report)
+        return float(model.provenance["training"]["accuracy"])
+
+    return Fidelity(
+        unlocked=accuracy(whole, "unlocked"),
+        locked=accuracy(locked, "locked"),
+        forged=accuracy(forged, "forged key"),
+        edges=key.edges,
+    )
