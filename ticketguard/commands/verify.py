@@ -63,7 +63,7 @@ def command(
         raise UsageError("--predictions and --html go with one suspect")
     results = run(Bundle(signed), paths, predictions, label_map, align, supplied_by)
     if html_path is not None:
-        _write_html(html_path, results)
+        _write_html(html_path, results, Bundle(signed), paths)
     _print(results, as_json)
     if all(isinstance(result, TicketguardError) for result in results.values()):
         return 2
@@ -130,13 +130,18 @@ def _answers(
     return found.labels, found.charge_bits
 
 
-def _write_html(path: Path, results: Mapping[str, Verdict | TicketguardError]) -> None:
+def _write_html(
+    path: Path, results: Mapping[str, Verdict | TicketguardError], bundle: Bundle, suspects: Sequence[Path]
+) -> None:
     from ticketguard.report.html import verdict_page
+    from ticketguard.report.suspects import pictures_of
     from ticketguard.storage.atomic import write_bytes
+    from ticketguard.storage.suspects import read_any
 
+    pictures = pictures_of(read_any(suspects[0]), bundle.read_registration()[0]) if suspects else []
     for name, result in results.items():
         if isinstance(result, Verdict):
-            write_bytes(path, verdict_page(result, suspect=name).encode())
+            write_bytes(path, verdict_page(result, suspect=name, pictures=pictures).encode())
 
 
 def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> None:
