@@ -32,7 +32,7 @@ def cells_table(suite: SuiteLike) -> Table:
     """One row per cell: accuracy before and after, evidence, verdict, seconds."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("attack", overflow="fold")
-    for heading in ("before", "after", "edge bits", "trigger bits"):
+    for heading in ("before", "after", "edge bits", "triggers"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
     table.add_column("s", justify="right", no_wrap=True)
