@@ -7,16 +7,20 @@ from pathlib import Path
 from ticketguard.errors import FormatError
 from ticketguard.storage.atomic import open_regular
 from ticketguard.storage.header import HEADER_LIMIT
+from ticketguard.storage.onnxfile import read_onnx
 from ticketguard.storage.tensors import INDEX_SUFFIX, TensorFile, read_tensors
 from ticketguard.storage.torchfile import read_torch
 
+ONNX_SUFFIX = ".onnx"
+# An ONNX model begins with its IR version: field 1, a number.
+ONNX_START = b"\x08"
 SAFETENSORS_SUFFIX = ".safetensors"
 # The first bytes of an archive of torch.save, and of a pickle (its form before PyTorch 1.6).
 TORCH_STARTS = (b"PK\x03\x04", b"\x80")
 
 
 def read_any(path: Path) -> TensorFile:
-    """The tensors of a safetensors file, a sharded checkpoint (index or folder), or a .pt or .pth file.
+    """The tensors of a safetensors file, a sharded checkpoint (index or folder), a .pt or .pth file, or an ONNX model.
 
     Raises `StorageError` when nothing can be read there, and `FormatError` when it is none of these.
     """
@@ -27,9 +31,11 @@ def read_any(path: Path) -> TensorFile:
         start = handle.read(9)
     if _looks_like_safetensors(start):
         return read_tensors(path)
+    if path.name.endswith(ONNX_SUFFIX) or start.startswith(ONNX_START):
+        return read_onnx(path)
     if start.startswith(TORCH_STARTS):
         return read_torch(path)
-    raise FormatError(f"{path}: neither a safetensors file nor PyTorch weights (.pt, .pth)")
+    raise FormatError(f"{path}: neither a safetensors file nor PyTorch weights (.pt, .pth) nor an ONNX model")
 
 
 def _looks_like_safetensors(start: bytes) -> bool:

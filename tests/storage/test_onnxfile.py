@@ -1,0 +1,137 @@
+"""ONNX initializers, compared with the onnx package, and everything that a hostile file may hold."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ticketguard.errors import FormatError, StorageError
+from ticketguard.storage.onnxfile import read_onnx
+from ticketguard.storage.suspects import read_any
+
+onnx = pytest.importorskip("onnx")
+
+
+def varint(value: int) -> bytes:
+    out = bytearray()
+    while True:
+        out.append((value & 0x7F) | (0x80 if value > 0x7F else 0))
+        value >>= 7
+        if not value:
+            return bytes(out)
+
+
+def field(number: int, content: bytes | int) -> bytes:
+    if isinstance(content, int):
+        return varint(number << 3) + varint(content)
+    return varint(number << 3 | 2) + varint(len(content)) + content
+
+
+def tensor(name: bytes = b"w", dims: tuple[int, ...] = (2,), data: bytes = bytes(8), kind: int = 1) -> bytes:
+    return b"".join(field(1, d) for d in dims) + field(2, kind) + field(8, name) + field(9, data)
+
+
+def model(*graph: bytes) -> bytes:
+    return field(1, 8) + field(7, b"".join(graph))
+
+
+def save(path: Path, *, raw: bool) -> dict[str, np.ndarray]:
+    """A model of every kind of weight, written by the onnx package."""
+    rng = np.random.default_rng(0)
+    arrays = {
+        "conv.weight": rng.standard_normal((4, 3, 3, 3)).astype(np.float32),
+        "half": rng.standard_normal((2, 3)).astype(np.float16),
+        "double": rng.standard_normal((5,)),
+        "quantized": rng.integers(-128, 128, (3, 4)).astype(np.int8),
+        "counts": np.array([-1, 2**40], dtype=np.int64),
+        "fc": rng.standard_normal((6, 2)).astype(np.float32),
+        "gemm": rng.standard_normal((2, 6)).astype(np.float32),
+        "turned": rng.standard_normal((6, 2)).astype(np.float32),
+    }
+    if raw:
+        protos = [onnx.numpy_helper.from_array(a, n) for n, a in arrays.items()]
+    else:
+        kinds = {n: onnx.helper.np_dtype_to_tensor_dtype(a.dtype) for n, a in arrays.items()}
+        protos = [onnx.helper.make_tensor(n, kinds[n], a.shape, a.ravel()) for n, a in arrays.items()]
+    nodes = [
+        onnx.helper.make_node("MatMul", ["x", "fc"], ["y"]),
+        onnx.helper.make_node("Gemm", ["x", "gemm", "b"], ["z"], transB=1),
+        onnx.helper.make_node("Gemm", ["x", "turned", "b"], ["u"]),
+    ]
+    graph = onnx.helper.make_graph(nodes, "g", [], [], initializer=protos)
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    return arrays
+
+
+@pytest.mark.parametrize("raw", [True, False])
+def test_agrees_with_the_onnx_package_and_turns_matrices(tmp_path: Path, *, raw: bool) -> None:
+    arrays = save(tmp_path / "m.onnx", raw=raw)
+    found = read_any(tmp_path / "m.onnx")
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        expected = array.T if name in {"fc", "turned"} else array
+        np.testing.assert_array_equal(np.asarray(found[name], dtype=np.float64), expected.astype(np.float64))
+
+
+def test_a_file_without_the_suffix_is_known_by_its_content(tmp_path: Path) -> None:
+    save(tmp_path / "weights.bin", raw=True)
+    assert "fc" in read_any(tmp_path / "weights.bin")
+
+
+def test_bfloat16_is_widened(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(model(field(5, tensor(data=b"\x80\x3f\x00\xc0", kind=16))))
+    assert read_onnx(tmp_path / "m.onnx")["w"].tolist() == [1.0, -2.0]
+
+
+GOOD = model(field(5, tensor()))
+BAD = {
+    "empty": b"",
+    "no graph": field(1, 8),
+    "two graphs": GOOD + field(7, b""),
+    "truncated": GOOD[:-3],
+    "unfinished number": b"\x80",
+    "long number": b"\x80" * 12,
+    "group wire type": b"\x0b",
+    "length beyond the end": varint(7 << 3 | 2) + varint(1 << 60),
+    "wrong number of values": model(field(5, tensor(dims=(3,)))),
+    "negative dimension": model(field(5, tensor(dims=(2**64 - 2,)))),
+    "huge dimensions": model(field(5, tensor(dims=(2**40, 2**40)))),
+    "nine dimensions": model(field(5, tensor(dims=(1,) * 8 + (2,)))),
+    "odd bytes": model(field(5, tensor(data=bytes(7)))),
+    "name twice": model(field(5, tensor()), field(5, tensor())),
+    "no name": model(field(5, tensor(name=b""))),
+    "unprintable name": model(field(5, tensor(name=b"a\x1b[2J"))),
+    "name not text": model(field(5, tensor(name=b"\xff\xfe"))),
+    "long name": model(field(5, tensor(name=b"x" * 600))),
+    "external data": model(field(5, tensor() + field(14, 1))),
+    "external entry": model(field(5, tensor() + field(13, field(1, b"location")))),
+}
+
+
+@pytest.mark.parametrize("content", BAD.values(), ids=BAD.keys())
+def test_malformed_files_are_one_line_errors(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "m.onnx"
+    path.write_bytes(content)
+    with pytest.raises(FormatError, match=r"m\.onnx") as caught:
+        read_onnx(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_a_storage_error(tmp_path: Path) -> None:
+    with pytest.raises(StorageError):
+        read_onnx(tmp_path / "none.onnx")
+
+
+@given(st.integers(0, len(GOOD) - 1), st.integers(0, 255))
+def test_any_changed_byte_gives_tensors_or_a_format_error(
+    tmp_path_factory: pytest.TempPathFactory, at: int, byte: int
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "mutated.onnx"
+    path.write_bytes(GOOD[:at] + bytes([byte]) + GOOD[at + 1 :])
+    with suppress(FormatError):
+        assert all(array.size <= len(GOOD) for array in read_onnx(path).values())
