@@ -58,6 +58,8 @@ def open_one(
     registration: Registration, payload: bytes, index: int, leaf: bytes, proof: list[bytes], beacon: bytes = NO_BEACON
 ) -> Opening:
     """A judge's opening with one leaf and its inclusion proof. Raises `AuthenticityError` when the proof does not hold."""
+    if not 0 <= index < registration.leaves:
+        raise AuthenticityError(f"the registration has {registration.leaves} leaves, number {index} is none of them")
     merkle.verify(
         streams.commitment(leaf, index), index=index, size=registration.leaves, path=proof, root=registration.root
     )

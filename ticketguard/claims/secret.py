@@ -7,7 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ticketguard.claims import canonical, vault
-from ticketguard.claims.streams import NO_BEACON
+from ticketguard.claims.statements import is_digest
+from ticketguard.claims.streams import NO_BEACON, SECRET_BYTES
 from ticketguard.errors import AuthenticityError, FormatError
 from ticketguard.storage.atomic import read_bytes, write_bytes
 
@@ -52,14 +53,17 @@ def read_secret(path: Path, passphrase: str) -> Secret:
     if not isinstance(document, dict) or document.get("format") != FORMAT:
         raise FormatError(f"{path}: not a ticketguard secret of a known version")
     try:
-        return Secret(
+        found = Secret(
             master=bytes.fromhex(document["master"]),
             registration=document["registration"],
             beacon=bytes.fromhex(document["beacon"]),
             used={int(leaf): suspect for leaf, suspect in document["used"].items()},
         )
-    except (KeyError, TypeError, ValueError) as problem:
+    except (KeyError, TypeError, ValueError, AttributeError) as problem:
         raise FormatError(f"{path}: the secret is malformed ({problem})") from problem
+    if len(found.master) != SECRET_BYTES or len(found.beacon) != SECRET_BYTES or not is_digest(found.registration):
+        raise FormatError(f"{path}: the secret is malformed (a field is not 32 bytes)")
+    return found
 
 
 def require_same_registration(secret: Secret, digest: str) -> None:
