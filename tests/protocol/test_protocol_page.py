@@ -8,8 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ticketguard.bundle import Bundle
+from ticketguard.storage.suspects import read_any
+from ticketguard.storage.tensors import in_memory
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import render
+from ticketguard.verify.dispute import LEAST_OVERLAP, OVER_CHANCE
+from ticketguard.verify.lineage import chance_overlap, frame_overlap
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -67,18 +72,29 @@ def test_trigger_pictures_follow_the_words_of_the_page(world, owner):
     assert np.array_equal(picture, render(owner.opening, plan).images[0])
 
 
-def test_overlaps_of_the_page(world, owner, unrelated):
-    from ticketguard.storage.tensors import in_memory
-    from ticketguard.verify.dispute import LEAST_OVERLAP
-    from ticketguard.verify.lineage import frame_overlap
-
-    def overlap(file):
-        return frame_overlap(file, owner.registered.registration, owner.reference)
+def test_overlaps_of_the_page(world, owner):
+    def overlap(file, measure=frame_overlap):
+        return measure(file, owner.registered.registration, owner.reference)
 
     assert overlap(world.tensors_of(owner.model)) == pytest.approx(1)
     assert overlap(in_memory(world.pruned(owner.model, 0.5))) == pytest.approx(0.67, abs=0.02)
     for seed in range(95, 100):
         assert overlap(world.tensors_of(world.random_model(seed))) < LEAST_OVERLAP / 3
+    assert overlap(world.tensors_of(owner.model), chance_overlap) < 0.05
     dense = in_memory({name: array + 1e-3 for name, array in owner.model.weights.items()})
     assert overlap(dense) > 0.9
     assert overlap(in_memory({"x": np.ones((2, 2), np.float32)})) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("half", True), ("permuted", True), ("filled", True), ("unrelated", False)]
+)
+def test_alignment_finds_a_frame_in_anything_small_so_chance_is_measured(name, shown):
+    """The bundle's network is tiny: an unrelated model overlaps by 0.42 once it is aligned, as random frames do."""
+    bundle = Bundle(ROOT / "fixtures" / "bundle-v1")
+    registered, _ = bundle.read_registration()
+    suspect = read_any(bundle.folder / "suspects" / f"{name}.safetensors")
+    counts = bundle.reference(registered)
+    overlap, chance = (measure(suspect, registered, counts) for measure in (frame_overlap, chance_overlap))
+    assert chance == pytest.approx(0.43, abs=0.04)
+    assert (overlap >= OVER_CHANCE * chance) == shown

@@ -27,7 +27,7 @@ from ticketguard.verify.judge import (
     opened,
     priority_of,
 )
-from ticketguard.verify.lineage import frame_overlap
+from ticketguard.verify.lineage import chance_overlap, frame_overlap
 from ticketguard.verify.transcript import Transcript
 
 # A draw of target bits as lopsided as this happens once in a million registrations.
@@ -116,9 +116,10 @@ def _grounds(case: Case, checks: Sequence[Check], others: int) -> list[str]:
         )
     if case.suspect is not None:
         overlap = frame_overlap(case.suspect, case.registration, case.reference)
+        chance = chance_overlap(case.suspect, case.registration, case.reference)
         grounds.append(
             f"who supplied the suspect, and is it what the accused runs? Compare its digest {case.suspect_digest[:16]} "
-            f"(frame overlap with the ticket: {overlap:.2f})"
+            f"(frame overlap with the ticket {overlap:.2f}, by chance up to {chance:.2f})"
         )
     elif case.transcript is not None:
         grounds.append(

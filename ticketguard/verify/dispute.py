@@ -14,10 +14,11 @@ from ticketguard.claims.reveal import format_time
 from ticketguard.errors import UsageError
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.verify.judge import Case, Check, Judgement, examine, examiner_of, judge, opened
-from ticketguard.verify.lineage import frame_overlap
+from ticketguard.verify.lineage import chance_overlap, frame_overlap
 
-# Unrelated models stay below a third of this, a ticket pruned by half keeps twice as much (see docs/protocol.md).
+# A frame is in the suspect when the overlap is this, and this many times what alignment finds in random frames.
 LEAST_OVERLAP = 0.3
+OVER_CHANCE = 1.5
 
 Outcome = Literal["A PRIOR", "B PRIOR", "UNDECIDED"]
 
@@ -100,12 +101,8 @@ def _by_time(a: Case, b: Case, suspect: TensorFile, checks: list[Check]) -> tupl
 
 def _overlap(case: Case, suspect: TensorFile, name: str, checks: list[Check]) -> bool:
     overlap = frame_overlap(suspect, case.registration, case.reference)
-    shown = overlap >= LEAST_OVERLAP
-    checks.append(
-        Check(
-            name=f"{name}'s frame in the suspect",
-            passed=shown,
-            detail=f"overlap {overlap:.2f}, {LEAST_OVERLAP} is needed",
-        )
-    )
+    needed = max(LEAST_OVERLAP, OVER_CHANCE * chance_overlap(suspect, case.registration, case.reference))
+    shown = overlap >= needed
+    detail = f"overlap {overlap:.2f}, {needed:.2f} is needed"
+    checks.append(Check(name=f"{name}'s frame in the suspect", passed=shown, detail=detail))
     return shown
