@@ -1,5 +1,7 @@
 """RFC 3161 time stamps from a local authority (`openssl ts`): dates, beacons, and everything that must be refused."""
 
+import hashlib
+import json
 import shutil
 import subprocess
 from dataclasses import replace
@@ -12,8 +14,10 @@ pytest.importorskip("asn1crypto")
 if shutil.which("openssl") is None:
     pytest.skip("the openssl command is missing", allow_module_level=True)
 
-from ticketguard.claims import timestamps
+from ticketguard.claims import timestamps, vault
+from ticketguard.commands import run
 from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
+from ticketguard.tickets import write_ticket
 from ticketguard.verify.judge import judge
 
 CONFIG = """
@@ -281,3 +285,60 @@ def test_stamp_added_later_dates_but_never_lowers_the_bar(world, authority, owne
     found = judge(owner.case(world.tensors_of(owner.model), stamp=stamp), nonce=world.NONCE, now=world.NOW)
     assert found.grinding_bits == 80.0
     assert found.priority == {"status": "stamped", **stamp.to_json(), "beacon": False}
+
+
+# From the command line: register, stamp, embed, claim, reveal, judge
+
+
+def done(*arguments):
+    code = run([str(item) for item in arguments])
+    assert code == 0, arguments
+
+
+def test_register_stamp_embed_judge(world, authority, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "correct horse")
+    monkeypatch.setitem(vault.KDFS, "argon2id", (1, lambda word, salt: hashlib.sha256(word + salt).digest()))
+    monkeypatch.chdir(tmp_path)
+    write_ticket(tmp_path / "base.safetensors", world.random_model(60))
+    for name in ("owner.key", "judge.key"):
+        done("keygen", "--out", name)
+    sign = ("sign", "base.safetensors", "--key", "owner.key", "--out", "signed", "--no-triggers")
+    done(*sign, "--owner", "Lab", "--beacon", "rfc3161", "--register-only")
+    done("timestamp", "signed", "--request", "query.tsq")
+    (tmp_path / "reply.tsr").write_bytes(authority.stamp((tmp_path / "query.tsq").read_bytes()))
+    root = ("--root", authority.folder / "ca.pem")
+    done("timestamp", "signed", "--response", "reply.tsr", *root)
+    assert "taken into the secret" in capsys.readouterr().out
+    assert run(["timestamp", "signed", "--response", "reply.tsr", *map(str, root)]) == 2
+    assert "never overwritten" in capsys.readouterr().err
+    done(*sign, "--registration", "signed/registration.dsse.json")
+    shutil.copy("signed/ticket.safetensors", "signed/model.safetensors")
+    done("claim", "signed", "--key", "owner.key")
+    done("timestamp", "signed", "--claim", "--request", "claim.tsq")
+    (tmp_path / "claim.tsr").write_bytes(authority.stamp((tmp_path / "claim.tsq").read_bytes()))
+    done("timestamp", "signed", "--claim", "--response", "claim.tsr", *root, "--json")
+    assert (tmp_path / "signed" / "claim.tsr").exists()
+    suspect = ("--suspect", "signed/model.safetensors")
+    done("reveal", "signed", *suspect, "--nonce", world.NONCE, "--key", "owner.key", "--out", "reveal.json")
+    capsys.readouterr()
+    judge = (
+        "judge",
+        "signed",
+        "--reveal",
+        "reveal.json",
+        *suspect,
+        "--nonce",
+        world.NONCE,
+        "--key",
+        "judge.key",
+        "--json",
+    )
+    done(*judge, "--out", "pinned.json", *root)
+    pinned = json.loads(capsys.readouterr().out)
+    assert (pinned["verdict"]["barBits"], pinned["priority"]["status"]) == (66.0, "stamped")
+    done(*judge, "--out", "unpinned.json")
+    unpinned = json.loads(capsys.readouterr().out)
+    assert (unpinned["verdict"]["barBits"], unpinned["priority"]["status"]) == (126.0, "unproven")
+    (tmp_path / "signed" / "registration.tsr").write_bytes((tmp_path / "claim.tsr").read_bytes())
+    assert run([*map(str, judge), "--out", "x.json", *map(str, root)]) == 2
+    assert "does not verify" in capsys.readouterr().err
