@@ -1,0 +1,157 @@
+"""Terminal, Markdown and CSV: strangers' names stay plain words, and nothing is lost at 80 columns."""
+
+from __future__ import annotations
+
+import csv
+import io
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console, RenderableType
+
+from tests.report.examples import HOSTILE, make_result, make_suite, make_verdict
+from ticketguard.evidence import CAVEAT, Rule, Verdict, decide
+from ticketguard.report.csvfile import COLUMNS, suite_csv
+from ticketguard.report.hostile import visible
+from ticketguard.report.markdown import escaped, suite_markdown, verdict_markdown
+from ticketguard.report.suite_text import suite_text
+from ticketguard.report.suites import SuiteLike, price_words
+from ticketguard.report.text import scan_table, verdict_text
+from ticketguard.report.words import bits, chance_words, probability
+
+
+def printed(renderable: RenderableType, width: int = 80) -> str:
+    console = Console(width=width, file=io.StringIO(), force_terminal=True, color_system=None)
+    console.print(renderable)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@given(st.text(max_size=200))
+def test_visible_text_prints_and_fits_a_line(text: str) -> None:
+    shown = visible(text)
+    assert shown.isprintable()
+    shown.encode("utf-8")
+    assert (shown == text) == text.isprintable()
+
+
+def test_a_long_text_says_how_much_is_left_out() -> None:
+    assert visible("x" * 12, most=10) == "x" * 10 + " … (2 characters more)"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (1.0, "at most 1 in 2"),
+        (13.9, "at most 1 in 8,192"),
+        (40.2, "at most 2^-40 (1 in 10^12)"),
+        (0.4, "at most 1 in 1"),
+    ],
+)
+def test_probabilities_are_rounded_towards_one(value: float, words: str) -> None:
+    assert probability(value) == words
+
+
+def test_no_probability_is_claimed_for_nothing() -> None:
+    assert chance_words(make_verdict()) == "a false match: at most 2^-506 (1 in 10^152)"
+    assert chance_words(make_verdict(3.0, leaves=0)) == "nothing beyond chance"
+    assert chance_words(decide([], Rule(), readable=False)) == "nothing beyond chance"
+
+
+def test_a_verdict_on_a_terminal_of_80_columns_loses_nothing(verdict: Verdict) -> None:
+    long = replace(verdict, supplied_by="someone " * 30, notes=("a note " * 30, HOSTILE))
+    shown = printed(verdict_text(long, "suspect/" * 20 + "model.safetensors"))
+    assert max(map(len, shown.splitlines())) <= 80
+    joined = "".join(shown.split())
+    for words in (verdict.decision, verdict.reason[1:], CAVEAT, "someone " * 30, "a note " * 30, "suspect/" * 20):
+        assert "".join(words.split()) in joined
+    for item in verdict.evidence:
+        assert f"{item.bits:,.1f}" in shown
+        assert f"{item.matches:,}" in shown
+
+
+def test_no_terminal_escape_of_a_stranger_reaches_the_terminal(verdict: Verdict) -> None:
+    hostile = replace(verdict, supplied_by=HOSTILE, notes=(HOSTILE,))
+    for shown in (printed(verdict_text(hostile, HOSTILE), 200), printed(scan_table({HOSTILE: verdict}), 200)):
+        assert not {"\x1b", "\u202e", "\ud83d"} & set(shown)
+        assert r"\x1b[2J" in shown
+
+
+def test_a_scan_shows_the_strongest_first(verdict: Verdict) -> None:
+    shown = printed(scan_table({"weak": make_verdict(3.0), "strong": verdict}))
+    assert shown.index("strong") < shown.index("weak")
+    assert bits(512.25) in shown
+
+
+def cells_of(line: str) -> list[str]:
+    """The cells of a line of a Markdown table; an escaped bar is no border."""
+    return line.replace("\\|", "").strip("|").split("|")
+
+
+def test_markdown_tables_keep_their_shape_whatever_the_names(suite: SuiteLike, verdict: Verdict) -> None:
+    result = replace(make_result("a|b\n| c", 0.1, 500.0, 98.0), label=HOSTILE + "|", unit="|")
+    hostile = replace(make_suite(), plan=HOSTILE, results=(result, *make_suite().results))
+    for text in (suite_markdown(hostile, machine={"cores": "2"}), verdict_markdown(verdict, suspect=HOSTILE)):
+        blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
+        assert blocks
+        for block in blocks:
+            assert len({len(cells_of(line)) for line in block}) == 1
+        assert "<script" not in text.replace("\\<script", "")
+        assert "\x1b" not in text
+
+
+@given(st.text(alphabet="`*_[]<>|~&$\\abc:/w.", max_size=30))
+def test_escaped_markdown_has_no_markup_left(text: str) -> None:
+    pairs = escaped(text).replace("\\\\", "")
+    for place, letter in enumerate(pairs):
+        if letter in "`*_[]<>|~&$":
+            assert pairs[place - 1] == "\\"
+    assert "://" not in pairs
+
+
+def test_markdown_says_everything(suite: SuiteLike, verdict: Verdict) -> None:
+    text = suite_markdown(suite, machine={"processor": "Example 3000"})
+    for price in suite.prices:
+        assert price_words(price) in text
+    for item in suite.results:
+        assert escaped(item.label) in text
+    assert "Example 3000" in text
+    assert "no layer of that kind" in text
+    said = verdict_markdown(verdict, suspect="s")
+    assert said.startswith("# MATCH: s\n")
+    assert CAVEAT in said
+    for item in verdict.evidence:
+        assert f"| {item.matches:,} | {item.n:,} |" in said
+
+
+def test_csv_has_a_row_for_every_cell_and_no_formula(suite: SuiteLike) -> None:
+    rows = list(csv.DictReader(io.StringIO(suite_csv(suite))))
+    assert tuple(rows[0]) == COLUMNS
+    assert len(rows) == len(suite.results)
+    for row, item in zip(rows, suite.results, strict=True):
+        assert row["accuracy"] == ("" if item.accuracy is None else str(item.accuracy))
+        assert float(row["strength"]) == item.cell.strength
+        assert row["decision"] == item.decision
+        assert row["attack_seconds"] == "1.5"
+        assert not any(value.startswith(("=", "+", "-", "@")) for value in row.values())
+    assert rows[6]["attack"] == "'=cmd()"
+
+
+def test_a_suite_on_a_terminal_shows_lost_rows_too(suite: SuiteLike) -> None:
+    shown = printed(suite_text(suite), 120)
+    for item in suite.results:
+        assert item.decision in shown
+    assert "removed for 1.0 points at 0.3" in shown
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [(95.25, "removed for 3.0 points at 0.5"), (98.25, "removed for nothing at 0.5"), (99.0, "accuracy rose by 0.8")],
+)
+def test_prices_in_words(after: float, words: str) -> None:
+    suite = replace(make_suite(), results=(make_result("prune", 0.5, 10.0, after),))
+    assert words in price_words(suite.prices[0])
+    kept = replace(make_suite(), results=(make_result("prune", 0.5, 1000.0, after),))
+    assert price_words(kept.prices[0]) == "not removed up to 0.5"
