@@ -247,6 +247,23 @@ def test_transcripts_of_another_secret_or_service_are_refused(tmp_path: Path, op
         probe(opening, Service({}), path, manners=ALONE)
 
 
+@pytest.mark.parametrize("torn", [b"", b'{"kind":"begin","format":1'])
+def test_a_first_line_that_was_never_finished_is_no_transcript(tmp_path: Path, opening: Opening, torn: bytes) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(torn)
+    probe(opening, Service({}), path, manners=Manners(budget=3))
+    assert len(read(path).asked) == 3
+
+
+@pytest.mark.parametrize("other", [b"a file of mine", b"{}\n"])
+def test_other_files_are_never_touched(tmp_path: Path, opening: Opening, other: bytes) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_bytes(other)
+    with pytest.raises(TicketguardError):
+        probe(opening, Service({}), path, manners=Manners(budget=3))
+    assert path.read_bytes() == other
+
+
 CHILD = """
 import sys, time
 from pathlib import Path

@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("train", "Train a signed ticket, triggers mixed into every batch."),
     "claim": ("claim", "Sign an ownership claim over the trained model."),
     "verify": ("verify", "Test suspects, by their weights or by their predictions."),
+    "probe": ("probe", "Ask a service about the triggers and record a transcript."),
     "triggers": ("triggers", "Export the trigger images, to query somebody else's service."),
     "attack": ("attack", "Attack a model the way a thief would."),
     "suite": ("suite", "Measure robustness: a grid of attacks, strengths and seeds."),

@@ -15,16 +15,17 @@ from ticketguard.commands.probing import Request, probe_options, run
 @click.argument("endpoint")
 @click.option("--signed", type=PATH, required=True, help="The signed folder, with its secret.")
 @click.option("--out", type=PATH, required=True, help="The transcript: a new file, or an interrupted one to continue.")
+@click.option("--recorded-by", default="", help="Who records; goes into the transcript.")
 @probe_options
 @json_option
 def command(endpoint: str, signed: Path, out: Path, as_json: bool, **options: object) -> None:
-    r"""Ask a service about the triggers and record a transcript, without judging it.
+    """Ask a service about the triggers and record a transcript, without judging it.
 
     ENDPOINT is the URL of an Open Inference Protocol model (.../v2/models/NAME) or, with --mapping, of any JSON
     service; or an .onnx file. Judge the transcript, here or elsewhere, with verify --transcript.
 
     \b Example:  ticketguard probe https://host/v2/models/digits --signed signed/ --out transcript.jsonl --budget 400
-    """
+    """  # noqa: D301 - click wants the character itself
     request = Request(endpoint=endpoint, transcript=out, options=options)
     transcript = run(Bundle(signed).open(passphrase()), request, quiet=as_json)
     answered = sum(item.label is not None for item in transcript.answers.values())

@@ -16,6 +16,7 @@ from ticketguard.commands.common import PATH, passphrase
 from ticketguard.errors import UsageError
 
 if TYPE_CHECKING:
+    from ticketguard.evidence import Verdict
     from ticketguard.probe.predictor import Predictor
     from ticketguard.probe.session import OnState, State
     from ticketguard.probe.transcript import Transcript
@@ -47,7 +48,6 @@ OPTIONS = (
     click.option("--repeats", type=int, default=1, show_default=True, help="Times that every image is asked."),
     click.option("--all-queries", is_flag=True, help="Ask everything, even when the outcome is settled."),
     click.option("--key", type=PATH, help="Secret key that signs the transcript."),
-    click.option("--recorded-by", default="", help="Who records; goes into the transcript."),
 )
 
 
@@ -65,6 +65,31 @@ def probe_options(function: Function) -> Function:
     for option in reversed(OPTIONS):
         function = option(function)
     return function
+
+
+def judged(
+    opening: Opening, endpoint: str | None, transcript: Path, *, options: Mapping[str, Any], quiet: bool
+) -> Verdict:
+    """The verdict of `verify --endpoint` (probe now, into `transcript`) or `verify --transcript` (replay only)."""
+    from ticketguard.probe.images import read_folder
+    from ticketguard.probe.run import replay
+    from ticketguard.triggers.plan import plan_of
+
+    if endpoint is not None:
+        run(opening, Request(endpoint=endpoint, transcript=transcript, options=options), quiet=quiet)
+    plan = plan_of(opening.registration)
+    folders = {name: options[name] for name in ("trigger_images", "decoy_images")}
+    images = {
+        name: None if folder is None or plan is None else read_folder(folder, plan.shape)
+        for name, folder in folders.items()
+    }
+    return replay(
+        opening,
+        transcript,
+        own_images=images["trigger_images"],
+        own_decoys=images["decoy_images"],
+        supplied_by=options["recorded_by"],
+    )
 
 
 def run(opening: Opening, request: Request, *, quiet: bool) -> Transcript:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ticketguard.bundle import Bundle
 from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.probing import judged, probe_options
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
 
@@ -23,7 +25,8 @@ from ticketguard.evidence import Verdict
 @click.option(
     "--predictions", type=PATH, help="Answers to the triggers: CSV index,label, or .npy/.json labels or scores."
 )
-@click.option("--label-map", type=PATH, help="JSON object service label -> registered class; charged log2(C!) bits.")
+@click.option("--endpoint", help="Ask a service now: a URL or an .onnx file; the options of probe apply.")
+@click.option("--transcript", type=PATH, help="Judge a recorded probe; with --endpoint: where to record it.")
 @click.option(
     "--align",
     type=click.Choice(["auto", "always", "never"]),
@@ -33,20 +36,21 @@ from ticketguard.evidence import Verdict
 )
 @click.option("--supplied-by", default="", help="Who supplied the suspect or the predictions; printed in the report.")
 @click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of one verdict.")
+@probe_options
 @json_option
-@click.pass_context
 def command(
-    context: click.Context,
     suspects: tuple[str, ...],
     signed: Path,
     predictions: Path | None,
-    label_map: Path | None,
+    endpoint: str | None,
+    transcript: Path | None,
     align: str,
     supplied_by: str,
     html_path: Path | None,
     as_json: bool,
+    **options: Any,
 ) -> int:
-    r"""Test suspects against a signed ticket: by their weights, by recorded predictions, or both.
+    """Test suspects against a signed ticket: by their weights, by recorded predictions, or both.
 
     Exit code 0: match. 1: no match or inconclusive. With several suspects: 0 when any of them matches.
 
@@ -54,20 +58,44 @@ def command(
     Examples:  ticketguard verify suspect.safetensors --signed signed/
                ticketguard verify --predictions answers.csv --signed signed/
                ticketguard verify 'hub/**/*.safetensors' --signed signed/
-    """
-    del context
+               ticketguard verify --endpoint https://host/v2/models/digits --signed signed/ --budget 400
+    """  # noqa: D301 - click wants the character itself
     paths = expand(suspects)
+    if endpoint is not None or transcript is not None:
+        if paths or predictions is not None:
+            raise UsageError("--endpoint and --transcript stand alone, without suspects and --predictions")
+        verdict = _probed(Bundle(signed), endpoint, transcript, {**options, "recorded_by": supplied_by}, as_json)
+        return _report({str(endpoint or transcript): verdict}, Bundle(signed), [], html_path, as_json)
     if not paths and predictions is None:
-        raise UsageError("nothing to verify: name a suspect, or give --predictions")
+        raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
     if len(paths) > 1 and (predictions is not None or html_path is not None):
         raise UsageError("--predictions and --html go with one suspect")
-    results = run(Bundle(signed), paths, predictions, label_map, align, supplied_by)
+    results = run(Bundle(signed), paths, predictions, options["label_map"], align, supplied_by)
+    return _report(results, Bundle(signed), paths, html_path, as_json)
+
+
+def _report(
+    results: Mapping[str, Verdict | TicketguardError],
+    bundle: Bundle,
+    paths: Sequence[Path],
+    html_path: Path | None,
+    as_json: bool,
+) -> int:
+    """Write and print the results; the exit code."""
     if html_path is not None:
-        _write_html(html_path, results, Bundle(signed), paths)
+        _write_html(html_path, results, bundle, paths)
     _print(results, as_json)
     if all(isinstance(result, TicketguardError) for result in results.values()):
         return 2
     return 0 if any(isinstance(result, Verdict) and result.decision == "MATCH" for result in results.values()) else 1
+
+
+def _probed(
+    bundle: Bundle, endpoint: str | None, transcript: Path | None, options: Mapping[str, Any], quiet: bool
+) -> Verdict:
+    """The verdict on a service, or on a recorded probe of one."""
+    path = transcript or Path("transcript.jsonl")
+    return judged(bundle.open(passphrase()), endpoint, path, options=options, quiet=quiet)
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:

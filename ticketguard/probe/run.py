@@ -15,7 +15,7 @@ from ticketguard.probe.judging import begin_fields, judge, schedule_of
 from ticketguard.probe.predictor import Predictor
 from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedule, one_leaf
 from ticketguard.probe.session import Manners, OnState, Session
-from ticketguard.probe.transcript import Log, Transcript, read
+from ticketguard.probe.transcript import Log, Transcript, begun, read
 from ticketguard.triggers.labels import Classes
 from ticketguard.triggers.plan import plan_of
 
@@ -50,7 +50,7 @@ def probe(
         "labelMap": None if label_map is None else dict(label_map),
         **(declared or {}),
     }
-    if path.exists():
+    if begun(path):
         log, previous = Log.resume(path)
         for name, value in fixed.items():
             if previous.begin.get(name) != value:

@@ -25,6 +25,7 @@ FORMAT = 1
 NAME = "transcript"
 FILE_LIMIT = 256 << 20
 START = "0" * 64
+FIRST_BYTES = b'{"kind":"begin",'
 STATUSES = ("answered", "refused", "failed", "malformed", "unknown label", "over budget")
 Clock = Callable[[], datetime]
 
@@ -81,7 +82,7 @@ class Log:
     @classmethod
     def begin(cls, path: Path, fields: Mapping[str, Any], clock: Clock = now) -> Log:
         """Start a new file with what is fixed before the first query. Raises `UsageError` when it exists."""
-        if path.exists():
+        if begun(path):
             raise UsageError(f"{path}: exists already: a transcript is never overwritten")
         log = cls(path, START, clock)
         log._append("begin", {"format": FORMAT, **fields})
@@ -133,6 +134,14 @@ class Log:
         }
         append_jsonl(self.path, line)
         self._head = hashlib.sha256(encode(line, where=str(self.path)).encode()).hexdigest()
+
+
+def begun(path: Path) -> bool:
+    """Whether there is a file, other than what a crash leaves of one whose first line was not written to its end."""
+    if not path.exists():
+        return False
+    data = read_bytes(path, limit=FILE_LIMIT)
+    return bool(data) and (b"\n" in data or not data.startswith(FIRST_BYTES))
 
 
 def read(path: Path) -> Transcript:
