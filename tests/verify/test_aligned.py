@@ -1,0 +1,49 @@
+"""Aligning a suspect to the committed frame, without sight of a target bit."""
+
+import inspect
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ticketguard.verify import aligned
+from ticketguard.verify.aligned import align_suspect
+from ticketguard.verify.suspect import effective_weights
+
+
+def run(signed, weights, registered=None):
+    return align_suspect(
+        effective_weights(weights), registered or signed.opening.registration, signed.examiner.reference
+    )
+
+
+def test_permuted_channels_come_back_to_their_places(signed):
+    found = run(signed, signed.permuted)
+    assert found.moved
+    assert found.overlap == pytest.approx(1.0)
+    for name in signed.mask:
+        assert np.array_equal(found.weights[name].values, signed.model[name])
+    assert any("permuted in 3 groups" in note for note in found.notes)
+
+
+def test_what_is_in_place_is_left_in_place(signed):
+    found = run(signed, signed.model)
+    assert not found.moved
+    assert np.array_equal(found.weights["conv2.weight"].gather(np.arange(9)), signed.model["conv2.weight"].ravel()[:9])
+
+
+def test_without_symmetry_groups_nothing_moves_and_a_note_says_so(signed):
+    found = run(signed, signed.permuted, replace(signed.opening.registration, symmetry=None))
+    assert not found.moved
+    assert any("no symmetry groups" in note for note in found.notes)
+
+
+def test_lineage_is_reported_with_its_caveat(signed):
+    notes = run(signed, signed.unrelated).notes
+    assert any("lineage: frame overlap" in note and "no p-value" in note for note in notes)
+
+
+def test_alignment_is_given_no_leaf_and_no_carrier():
+    """Whoever chooses the channels must not see a bit: the arguments hold public things only."""
+    assert list(inspect.signature(align_suspect).parameters) == ["effective", "registered", "reference"]
+    assert not hasattr(aligned, "all_carriers")

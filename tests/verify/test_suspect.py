@@ -1,0 +1,93 @@
+"""Reading suspects: effective weights whatever they are called and however they are stored."""
+
+import numpy as np
+import pytest
+
+from ticketguard.graph.cells import layer_of
+from ticketguard.storage.tensors import bf16, in_memory, read_tensors, write_tensors
+from ticketguard.verify.suspect import effective_weights, locate
+
+RNG = np.random.default_rng(0)
+A, B = RNG.normal(size=(4, 3, 3, 3)).astype(np.float32), RNG.normal(size=(4, 3, 3, 3)).astype(np.float32)
+BITS = RNG.random(A.shape) < 0.5
+LAYERS = {"a.weight": layer_of("a.weight", A.shape)}
+
+
+def read(**tensors):
+    named = {name.replace("__", "."): value for name, value in tensors.items()}
+    return {name: weight.array() for name, weight in effective_weights(named).items()}
+
+
+def test_a_stored_parameter_is_itself():
+    assert np.array_equal(read(a__weight=A)["a.weight"], A)
+
+
+def test_original_times_mask_is_the_effective_weight():
+    found = read(a__weight_orig=A, a__weight_mask=BITS.astype(np.float32))
+    assert list(found) == ["a.weight"]
+    assert np.array_equal(found["a.weight"], A * BITS)
+
+
+def test_a_mask_buffer_beside_a_parameter_is_ignored_whatever_it_says():
+    assert np.array_equal(read(a__weight=A, a__weight_mask=np.zeros_like(A))["a.weight"], A)
+    lying = read(a__weight=A, a__weight_orig=B, a__weight_mask=BITS.astype(np.uint8))
+    assert np.array_equal(lying["a.weight"], A)
+
+
+def test_a_mask_of_another_shape_masks_nothing():
+    assert np.array_equal(read(a__weight_orig=A, a__weight_mask=np.zeros(3))["a.weight"], A)
+
+
+def test_a_bare_mask_is_a_suspect():
+    assert np.array_equal(read(a__weight_mask=BITS.astype(np.uint8))["a.weight"], BITS)
+
+
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.model.", "net."])
+def test_prefixes_of_wrappers_are_taken_off(prefix):
+    found = effective_weights({prefix + "a.weight_orig": A, prefix + "a.weight_mask": BITS})
+    assert np.array_equal(found["a.weight"].array(), A * BITS)
+
+
+def test_two_names_that_differ_by_a_prefix_are_both_kept():
+    found = effective_weights({"module.a.weight": A, "model.a.weight": B})
+    assert np.array_equal(found["a.weight"].array(), A)
+    assert np.array_equal(found["model.a.weight"].array(), B)
+
+
+def test_gathering_equals_indexing_the_whole():
+    weight = effective_weights({"a.weight_orig": A, "a.weight_mask": BITS})["a.weight"]
+    positions = np.array([0, 5, 107, 5])
+    assert np.array_equal(weight.gather(positions), (A * BITS).ravel()[positions])
+    assert weight.size == A.size
+
+
+@pytest.mark.parametrize("stored", ["file", "bf16", "float16", "float64"])
+def test_types_of_files_are_read(tmp_path, stored):
+    value = {"file": A, "bf16": bf16(A), "float16": A.astype(np.float16), "float64": A.astype(np.float64)}[stored]
+    write_tensors(tmp_path / "s.safetensors", {"model.a.weight": value}, {})
+    weight = effective_weights(read_tensors(tmp_path / "s.safetensors"))["a.weight"]
+    assert np.allclose(weight.gather(np.arange(A.size)), A.ravel(), rtol=1e-2)
+    assert weight.shape == A.shape
+
+
+def test_layers_are_located_by_name_and_shape():
+    found = locate(effective_weights({"a.weight": A}), LAYERS)
+    assert list(found.weights) == ["a.weight"]
+    assert found.notes == ()
+
+
+def test_renamed_layers_are_located_by_shape_and_order():
+    found = locate(effective_weights({"stem.bias": np.zeros(4), "stem.kernel": A}), LAYERS)
+    assert np.array_equal(found.weights["a.weight"].array(), A)
+    assert "shape and order" in found.notes[0]
+
+
+def test_layers_of_another_shape_are_reported_missing():
+    found = locate(effective_weights({"a.weight": A[:2]}), LAYERS)
+    assert not found.weights
+    assert "1 of 1 registered layers were not found" in found.notes[0]
+
+
+def test_names_that_only_end_like_masks_do_not_disturb():
+    found = effective_weights(in_memory({"attention_mask": np.ones(3, np.float32), "x_orig": np.ones(2, np.float32)}))
+    assert {name: weight.shape for name, weight in found.items()} == {"attention": (3,), "x": (2,)}
