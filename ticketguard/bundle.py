@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ticketguard.claims import envelope, manifest, ownership, registration
 from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.license import License, open_license
 from ticketguard.claims.opening import Opening, open_all
 from ticketguard.claims.ownership import OwnershipClaim
 from ticketguard.claims.registration import Counts, Registration, frame_counts
@@ -51,6 +52,20 @@ class Bundle:
     def claim(self) -> Path:
         """The ownership claim's DSSE envelope: public."""
         return self.folder / "claim.dsse.json"
+
+    @property
+    def licenses(self) -> Path:
+        """Folder with the envelope of every licence that was issued."""
+        return self.folder / "licenses"
+
+    def read_licenses(self) -> list[License]:
+        """Every licence issued under this registration, verified, by file name. Empty when there are none."""
+        registered, payload = self.read_registration()
+        files = sorted(self.licenses.glob("*.dsse.json")) if self.licenses.is_dir() else []
+        return [
+            open_license(read_bytes(file, limit=ENVELOPE_LIMIT), payload, registered.public_key, where=str(file))
+            for file in files
+        ]
 
     def read_registration(self) -> tuple[Registration, bytes]:
         """The verified registration and its exact payload."""

@@ -7,7 +7,7 @@ inside cells, which leaves the frame as it was.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -146,48 +146,65 @@ def embed(ticket: Ticket, opening: Opening, *, rewind: Weights | None = None) ->
         )
     moved: dict[str, list[edge.Moves]] = {}
     informative = 0
-    weights = dict(ticket.weights)
     for entry in opening.registration.table:
         name = entry.layer.name
         kept = ticket.mask[name]
         drawn = [carriers_of(opening, entry, leaf) for leaf in opening.leaves]
         moved[name] = [edge.moves(carriers, kept) for carriers in drawn]
         informative += sum(int((kept.ravel()[c.first] != kept.ravel()[c.second]).sum()) for c in drawn)
-        weights[name] = _moved_weights(np.asarray(weights[name]), moved[name], ticket, name, rewind, opening)
-    mask = edge.embed(ticket.mask, moved)
+    signed = move_edges(ticket, moved, fresh=lambda name: opening.stream(FRESH_LABEL + name, 0), rewind=rewind)
     return Embedded(
-        ticket=replace(ticket, weights=weights, mask=mask, provenance={**ticket.provenance, "signed": _note(opening)}),
+        ticket=replace(signed, provenance={**ticket.provenance, "signed": _note(opening)}),
         moved=sum(len(move.source) for per_layer in moved.values() for move in per_layer),
-        edges=mask.kept,
+        edges=signed.mask.kept,
         informative=informative,
     )
 
 
+def move_edges(
+    ticket: Ticket,
+    moved: Mapping[str, list[edge.Moves]],
+    *,
+    fresh: Callable[[str], edge.Words],
+    rewind: Weights | None = None,
+) -> Ticket:
+    """The ticket after `moved`, by layer: masks and weights. `fresh`: the stream for values that no rewind weight gives."""
+    weights = dict(ticket.weights)
+    for name, moves in moved.items():
+        weights[name] = _moved_weights(np.asarray(weights[name]), moves, ticket, name, rewind, fresh)
+    return replace(ticket, weights=weights, mask=edge.embed(ticket.mask, moved))
+
+
 def _moved_weights(
-    values: NDArray[Any], moves: list[edge.Moves], ticket: Ticket, name: str, rewind: Weights | None, opening: Opening
+    values: NDArray[Any],
+    moves: list[edge.Moves],
+    ticket: Ticket,
+    name: str,
+    rewind: Weights | None,
+    fresh: Callable[[str], edge.Words],
 ) -> NDArray[Any]:
     flat = values.ravel().copy()
     source = np.concatenate([move.source for move in moves])
     target = np.concatenate([move.target for move in moves])
     if isinstance(ticket, Model):
-        fresh = flat[source]
+        started = flat[source]
     elif rewind is not None and name in rewind and np.shape(rewind[name]) == values.shape:
-        fresh = np.asarray(rewind[name]).ravel()[target].astype(flat.dtype)
+        started = np.asarray(rewind[name]).ravel()[target].astype(flat.dtype)
     else:
-        fresh = np.zeros(len(target), dtype=flat.dtype)
-    spread = float(np.std(flat[ticket.mask[name].ravel()].astype(np.float64)))
+        started = np.zeros(len(target), dtype=flat.dtype)
     # A position without a rewind value of its own (or an exact zero) gets one of the layer's spread: an edge is never zero.
-    empty = fresh == 0
-    fresh[empty] = _gaussian(opening, name, int(empty.sum()), spread).astype(flat.dtype)
+    empty = started == 0
+    if empty.any():
+        spread = float(np.std(flat[ticket.mask[name].ravel()].astype(np.float64)))
+        started[empty] = _gaussian(fresh(name), int(empty.sum()), spread).astype(flat.dtype)
     flat[source] = 0
-    flat[target] = fresh
+    flat[target] = started
     return flat.reshape(values.shape)
 
 
-def _gaussian(opening: Opening, name: str, count: int, spread: float) -> NDArray[np.float64]:
-    """Normal values of standard deviation `spread` from the first leaf's stream, by Box and Muller's transform."""
-    leaf = min(opening.leaves)
-    words = opening.stream(FRESH_LABEL + name, leaf).words(2 * count).reshape(count, 2)
+def _gaussian(stream: edge.Words, count: int, spread: float) -> NDArray[np.float64]:
+    """Normal values of standard deviation `spread`, by Box and Muller's transform."""
+    words = stream.words(2 * count).reshape(count, 2)
     uniform = (words.astype(np.float64) + 1.0) / 2.0**64
     return np.asarray(max(spread, 1e-6) * np.sqrt(-2 * np.log(uniform[:, 0])) * np.cos(2 * np.pi * uniform[:, 1]))
 

@@ -141,3 +141,27 @@ def _minimiser(v: Floats, against: float) -> float:
             return following
         y = following
     return y
+
+
+def log2_two_point_bound(
+    high: NDArray[np.floating], low: NDArray[np.floating], chance: NDArray[np.floating], observed: float
+) -> float:
+    """Upper bound on `log2 P(sum X_i >= observed)` for independent X_i, `high_i` with probability `chance_i`, else `low_i`.
+
+    Chernoff over a fixed grid of 96 exponents, then the best one's neighbourhood: every exponent gives a valid bound, so an
+    imperfect minimum only costs bits. Arrays are one-dimensional and finite, chances in (0, 1). A multiple of 1e-6 bits,
+    rounded up, at most 0.0.
+    """
+    if len(high) == 0:
+        return 0.0
+    top, bottom = np.log(chance), np.log1p(-np.asarray(chance, dtype=np.float64))
+    scale = float(np.abs(np.concatenate([high, low])).max()) or 1.0
+
+    def bound(x: float) -> float:
+        return float(np.logaddexp(top + x * high, bottom + x * low).sum()) - x * observed
+
+    grid = np.geomspace(1e-4, 1e2, 96) / scale
+    best = int(np.argmin([bound(float(x)) for x in grid]))
+    finer = np.linspace(grid[max(best - 1, 0)], grid[min(best + 1, len(grid) - 1)], 64)
+    bits = min(bound(float(x)) for x in finer) / log(2)
+    return min(0.0, ceil(bits * _STEPS_PER_BIT + 0.5) / _STEPS_PER_BIT)

@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.license import PURPOSE
+from ticketguard.storage.atomic import read_bytes, write_bytes
+
+if TYPE_CHECKING:
+    from ticketguard.signatures.keymask import KeyMask
+
+KEY_LIMIT = 4 << 30
 
 
 @click.command()
 @click.argument("locked_path", metavar="LOCKED", type=PATH)
 @click.option("--key", "key_path", type=PATH, required=True, help="The key file that lock wrote.")
+@click.option("--secret", type=PATH, help="Your secret key (keygen), when the key mask came encrypted with a licence.")
 @click.option("--out", type=PATH, required=True, help="The ticket file to write.")
 @json_option
-def command(locked_path: Path, key_path: Path, out: Path, as_json: bool) -> None:
-    """Merge a key into its locked ticket. A wrong or damaged pair is refused (exit code 2).
+def command(locked_path: Path, key_path: Path, secret: Path | None, out: Path, as_json: bool) -> None:
+    r"""Merge a key into its locked ticket. A wrong or damaged pair is refused (exit code 2).
 
-    Example:  ticketguard unlock locked/locked.safetensors --key locked/key.safetensors --out ticket.safetensors
+    \b
+    Examples:  ticketguard unlock locked/locked.safetensors --key locked/key.safetensors --out ticket.safetensors
+               ticketguard unlock copy/ticket.safetensors --key copy/keymask.hpke --secret me.key --out ticket.safetensors
     """
     from ticketguard.signatures.keymask import read_key, unlock
     from ticketguard.tickets import read_ticket, write_ticket
 
-    ticket = unlock(read_key(key_path), read_ticket(locked_path))
+    key = read_key(key_path) if secret is None else _decrypted(key_path, secret)
+    ticket = unlock(key, read_ticket(locked_path))
     write_ticket(out, ticket)
     if as_json:
         print_json({"ticket": str(out), "edges": ticket.mask.kept})
     else:
         click.echo(f"ticket  {out}  ({ticket.mask.kept:,} edges, every digest agrees)")
+
+
+def _decrypted(path: Path, secret: Path) -> KeyMask:
+    """The key mask inside a file that `license --lock` encrypted to the holder of `secret`."""
+    from ticketguard.claims import hpke, keys
+    from ticketguard.signatures.keymask import read_key
+
+    sealed = read_bytes(path, limit=KEY_LIMIT)
+    plain = hpke.unseal(sealed, keys.load_secret(secret, passphrase()), purpose=PURPOSE, where=str(path))
+    with tempfile.TemporaryDirectory(prefix="ticketguard-") as folder:
+        file = Path(folder) / "key.safetensors"
+        write_bytes(file, plain, mode=0o600)
+        return read_key(file)

@@ -1,0 +1,113 @@
+"""`ticketguard license`."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ticketguard.bundle import Bundle
+from ticketguard.claims import hpke, keys
+from ticketguard.claims.opening import open_all
+from ticketguard.claims.secret import read_secret
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.sign import rewind_weights
+from ticketguard.errors import UsageError
+from ticketguard.licensing import issue, make_copy
+from ticketguard.signatures.fingerprint import CODES, DEFAULT_BITS, DEFAULT_COLLUSION, Code
+from ticketguard.storage.atomic import make_folder, write_bytes
+from ticketguard.tickets import write_ticket
+
+if TYPE_CHECKING:
+    from ticketguard.signatures.keymask import KeyMask
+
+PURPOSE = "license"
+
+
+@click.command()
+@click.argument("signed", type=PATH)
+@click.option("--licensee", required=True, help="Who gets the copy, as it should read in the licence.")
+@click.option("--key", "key_path", type=PATH, required=True, help="The owner's secret key.")
+@click.option("--out", type=PATH, required=True, help="Folder for the copy; it must not hold one yet.")
+@click.option("--code", type=click.Choice(CODES), default="uniform", show_default=True, help="Fingerprint code.")
+@click.option("--bits", type=int, default=DEFAULT_BITS, show_default=True, help="Length of a codeword.")
+@click.option(
+    "--collusion", type=int, default=DEFAULT_COLLUSION, show_default=True, help="Coalition a Tardos code withstands."
+)
+@click.option("--rewind", "rewind_path", type=PATH, help="Dense rewind weights, from which moved edges start.")
+@click.option("--lock", type=float, help="Lock the copy: split this share of its edges off as a key mask.")
+@click.option(
+    "--to", "licensee_path", type=PATH, help="The licensee's .enc.pub file: encrypts the key mask. Needed by --lock."
+)
+@json_option
+def command(
+    signed: Path,
+    licensee: str,
+    key_path: Path,
+    out: Path,
+    code: str,
+    bits: int,
+    collusion: int,
+    rewind_path: Path | None,
+    lock: float | None,
+    licensee_path: Path | None,
+    as_json: bool,
+) -> None:
+    """Make a copy of a signed ticket for a named licensee, with a fingerprint of its own.
+
+    The licence is kept in SIGNED/licenses as well: `trace` reads it there. All copies of a registration use one code.
+
+    Example:  ticketguard license signed/ --licensee "Example Ltd" --key owner.key --out copies/example/
+    """
+    if (lock is None) != (licensee_path is None):
+        raise UsageError("--lock and --to go together: a key mask is encrypted to the licensee who gets it")
+    bundle, target, word = Bundle(signed), Bundle(out), passphrase()
+    chosen = Code(kind=code, bits=bits, collusion=collusion)
+    if any(Code(kind=old.kind, bits=old.bits, collusion=old.collusion) != chosen for old in bundle.read_licenses()):
+        raise UsageError(f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all")
+    if target.ticket.exists():
+        raise UsageError(f"{target.ticket} exists already: choose another --out")
+    registered, payload = bundle.read_registration()
+    key, secret = keys.load_secret(key_path, word), read_secret(bundle.secret, word)
+    opening = open_all(registered, payload, secret.master, secret.beacon)
+    rewind = None if rewind_path is None else rewind_weights(bundle.ticket, rewind_path)
+    copy = make_copy(bundle.read_ticket(), opening, secret.master, chosen, rewind=rewind)
+    ticket, sealed = copy.ticket, None
+    if lock is not None and licensee_path is not None:
+        from ticketguard.graph.scores import magnitude
+        from ticketguard.signatures import keymask
+
+        key_mask, ticket = keymask.lock(ticket, magnitude(ticket.weights, ticket.mask), lock, score="omp")
+        sealed = hpke.seal(_file_bytes(key_mask), hpke.load_public(licensee_path), purpose=PURPOSE)
+    issued, envelope = issue(copy, opening, key, licensee=licensee, code=chosen, key_mask=sealed)
+    make_folder(out)
+    make_folder(bundle.licenses)
+    # The owner's record comes first: a copy that nobody can trace must not exist.
+    write_bytes(bundle.licenses / f"{copy.serial}.dsse.json", envelope)
+    write_bytes(out / "license.dsse.json", envelope)
+    write_bytes(target.registration, bundle.registration.read_bytes())
+    if sealed is not None:
+        write_bytes(out / "keymask.hpke", sealed, mode=0o600)
+    write_ticket(target.ticket, ticket)
+    if as_json:
+        print_json({"copy": str(out), "licensee": issued.licensee, "serial": issued.serial, "moved": copy.moved})
+        return
+    click.echo(f"copy      {target.ticket}  ({copy.moved} of {copy.ticket.mask.kept} edges moved)")
+    click.echo(f"licence   {out / 'license.dsse.json'}  (serial {issued.serial})")
+    if sealed is not None:
+        click.echo(f"key mask  {out / 'keymask.hpke'}  (encrypted to the licensee)")
+    click.echo(
+        "note      you could make this copy yourself: a fingerprint convicts nobody before a court that doubts you"
+    )
+
+
+def _file_bytes(key_mask: KeyMask) -> bytes:
+    """The bytes of a key file, as `lock` would write it; on disk they exist only in a private folder, for a moment."""
+    from ticketguard.signatures.keymask import write_key
+
+    with tempfile.TemporaryDirectory(prefix="ticketguard-") as folder:
+        path = Path(folder) / "key.safetensors"
+        write_key(path, key_mask)
+        return path.read_bytes()

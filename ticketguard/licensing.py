@@ -1,0 +1,138 @@
+"""Licensing: fingerprinted copies of a signed ticket for named licensees, and naming the ones a suspect came from."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.license import License, sign
+from ticketguard.claims.opening import Opening
+from ticketguard.claims.registration import Counts
+from ticketguard.errors import UsageError
+from ticketguard.masks import Mask
+from ticketguard.signatures.edge import Reading, read
+from ticketguard.signatures.fingerprint import ERROR_BITS, Code, Fingerprinter, fingerprinter
+from ticketguard.signatures.keymask import ticket_digest
+from ticketguard.signing import FRESH_LABEL, move_edges
+from ticketguard.tickets import Ticket, Weights
+from ticketguard.verify.aligned import align_suspect
+from ticketguard.verify.suspect import effective_weights, locate
+from ticketguard.verify.whitebox import Weight
+
+
+@dataclass(frozen=True, kw_only=True)
+class Copy:
+    """A licensee's copy: its ticket, the licence's serial, and how many edges differ from the owner's own ticket."""
+
+    ticket: Ticket
+    serial: str
+    moved: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trace:
+    """What tracing found. `evidence` in bits by serial, net of the number of licences; `named`: those past the bar.
+
+    `read` of `bits` could be read. The probability that anybody innocent is named is at most 2^-`bar_bits`, over all licences
+    and both readings (as stored, aligned).
+    """
+
+    evidence: dict[str, float]
+    named: tuple[str, ...]
+    read: int
+    bits: int
+    bar_bits: float
+    notes: tuple[str, ...] = ()
+
+
+def make_copy(
+    ticket: Ticket,
+    opening: Opening,
+    master: bytes,
+    code: Code,
+    *,
+    serial: str | None = None,
+    rewind: Weights | None = None,
+) -> Copy:
+    """A copy of the owner's signed `ticket` with a fingerprint of its own. Raises `CapacityError` when there is no room."""
+    serial = serial or secrets.token_hex(16)
+    printer = fingerprinter(opening, master, code)
+    _, moved = printer.embed(ticket.mask, serial)
+    stream = printer.fresh_stream
+    copy = move_edges(ticket, moved, fresh=lambda name: stream(f"{FRESH_LABEL}{serial}/{name}"), rewind=rewind)
+    note = {**ticket.provenance, "license": serial}
+    return Copy(
+        ticket=replace(copy, provenance=note),
+        serial=serial,
+        moved=sum(len(move.source) for moves in moved.values() for move in moves),
+    )
+
+
+def issue(
+    copy: Copy, opening: Opening, key: SecretKey, *, licensee: str, code: Code, key_mask: bytes | None = None
+) -> tuple[License, bytes]:
+    """The licence over a copy, and its signed envelope. `key_mask`: the encrypted key mask of a locked copy."""
+    issued = License(
+        owner=opening.registration.owner,
+        public_key=opening.registration.public_key,
+        registration=hashlib.sha256(opening.payload).hexdigest(),
+        licensee=licensee,
+        serial=copy.serial,
+        copy=ticket_digest(copy.ticket),
+        kind=code.kind,
+        bits=code.bits,
+        collusion=code.collusion,
+        key_mask=None if key_mask is None else hashlib.sha256(key_mask).hexdigest(),
+    )
+    return issued, sign(issued, key)
+
+
+def trace(
+    suspect: Weights, base: Mask, opening: Opening, master: bytes, licenses: Sequence[License], reference: Counts
+) -> Trace:
+    """Name the licensees that `suspect` came from. `base`: masks of the owner's own ticket, before any licence.
+
+    The suspect is read as stored, and aligned when it must be; the two readings are paid for with one bit. Raises `UsageError`
+    without licences, or when they use different codes.
+    """
+    codes = {Code(kind=item.kind, bits=item.bits, collusion=item.collusion) for item in licenses}
+    if len(codes) != 1:
+        raise UsageError("tracing needs licences of one registration, at least one, all with the same fingerprint code")
+    printer = fingerprinter(opening, master, codes.pop())
+    effective = effective_weights(suspect)
+    aligned = align_suspect(effective, opening.registration, reference)
+    views: list[Mapping[str, Weight]] = [locate(effective, opening.registration.layers).weights]
+    if aligned.moved:
+        views.append(aligned.weights)
+    serials = [item.serial for item in licenses]
+    evidence = dict.fromkeys(serials, 0.0)
+    read_bits = 0
+    for weights in views:
+        word = printer.received(base, readings_of(printer, weights))
+        read_bits = max(read_bits, int((word >= 0).sum()))
+        for serial, bits in printer.accuse(word, serials).items():
+            evidence[serial] = max(evidence[serial], bits - 1.0)
+    named = tuple(serial for serial in serials if evidence[serial] >= ERROR_BITS)
+    return Trace(
+        evidence=evidence,
+        named=named,
+        read=read_bits,
+        bits=printer.code.bits,
+        bar_bits=ERROR_BITS,
+        notes=aligned.notes if aligned.moved else (),
+    )
+
+
+def readings_of(printer: Fingerprinter, weights: Mapping[str, Weight]) -> dict[str, Reading]:
+    """A suspect's readings at the fingerprint pairs, by layer."""
+    found = {}
+    for name, drawn in printer.carriers.items():
+        if name in weights and len(drawn.first):
+            values = weights[name].gather(np.concatenate([drawn.first, drawn.second]))
+            found[name] = read(drawn, values[: len(drawn.first)], values[len(drawn.first) :])
+    return found
