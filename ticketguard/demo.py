@@ -29,7 +29,7 @@ ROUNDS = 3
 # name of the copy, attack, words for the table
 ATTACKS = (
     ("pruned.safetensors", "prune-magnitude@0.5", "copy with half of its edges pruned"),
-    ("permuted.safetensors", "quantize@8", "copy with channels permuted, then int8"),
+    ("permuted.safetensors", "permute+quantize@8", "copy with channels permuted, then int8"),
     ("finetuned.safetensors", "finetune", "copy fine-tuned on the owner's data"),
 )
 FINETUNE_EPOCHS = 4
