@@ -53,13 +53,12 @@ def cells_table(suite: SuiteLike) -> Table:
 def prices_table(prices: Sequence[PriceLike]) -> Table:
     """One row per attack: accuracy points given up before the verdict stops being a match, and the work it took."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    table.add_column("attack", overflow="fold")
+    table.add_column("attack", overflow="fold", min_width=18)
     table.add_column("price of removal")
-    table.add_column("strength is")
-    table.add_column("work")
+    table.add_column("work", no_wrap=True)
     for row in prices:
         style = "" if row.removed else "green"
-        table.add_row(row.attack, Text(price_words(row), style), row.unit, work_words(row))
+        table.add_row(row.attack, Text(price_words(row), style), work_words(row))
     return table
 
 
