@@ -5,6 +5,7 @@ any text.
 from __future__ import annotations
 
 import email.utils
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -110,6 +111,9 @@ class Client:
             import httpx
         except ImportError as problem:
             raise UsageError("probing a service needs httpx: pip install 'ticketguard[probe]'") from problem
+        # Their debug logs hold whole URLs and the headers that a service sends, echoed tokens among them.
+        for name in ("httpx", "httpcore"):
+            logging.getLogger(name).setLevel(logging.WARNING)
         self.courtesy = courtesy
         self._random = random or Random()  # noqa: S311 - spreads retries, hides nothing
         self._sleep, self._clock = sleep, clock
