@@ -100,6 +100,11 @@ class Reproduction:
         )  # fmt: skip
 
     @cached_property
+    def ticket(self) -> Ticket:
+        """The ticket that every variant starts from: --ticket, or the one that finding gives."""
+        return read_ticket(self.options.ticket) if self.options.ticket else self.found.ticket
+
+    @cached_property
     def rewind(self) -> dict[str, np.ndarray]:
         """Dense rewind weights by name."""
         file = read_tensors((self.options.found or self.out / "find") / "rewind.safetensors")
@@ -129,7 +134,7 @@ class Reproduction:
 
     def variant(self, name: str, seed: int) -> tuple[Ticket, api.Signed | None]:
         """A variant's ticket before training, and its signature. Seeds make everything repeatable across restarts."""
-        ticket, signed = self.found.ticket, None
+        ticket, signed = self.ticket, None
         # The seed also draws the signature's secret, so that the spread over seeds covers it.
         rng = np.random.default_rng([seed, 2])
         if name.startswith("qr"):
@@ -251,7 +256,7 @@ def key_masks(run: Reproduction, name: str, share: float, seed: int) -> None:
     step = f"v1/{name}/{share:g}/{seed}"
     if step in run.done:
         return
-    ticket = run.found.ticket
+    ticket = run.ticket
     key, locked = lock(ticket, score(name, run.subject(ticket, seed)), share, score=name)
     model = run.model(f"locked-{name}-{share:g}", seed, locked)
     accuracy = _accuracy(run, model)
@@ -263,7 +268,7 @@ def forged_keys(run: Reproduction, share: float, seed: int) -> None:
     step = f"fake1/{share:g}/{seed}"
     if step in run.done:
         return
-    ticket = run.found.ticket
+    ticket = run.ticket
     key, locked = lock(ticket, score("omp", run.subject(ticket, seed)), share, score="omp")
     forged = merge(forge(locked, key.edges, np.random.default_rng([seed, 3])), locked)
     model = run.model(f"forged-{share:g}", seed, forged)
@@ -283,6 +288,7 @@ def main() -> None:
     )
     parser.add_argument("--out", type=Path, default=Path("runs/reproduce"), help="run folder; resumed when it exists")
     parser.add_argument("--found", type=Path, help="a folder of `find` to go on from, instead of --out/find")
+    parser.add_argument("--ticket", type=Path, help="a ticket file to go on from while its search still runs")
     parser.add_argument("--page", type=Path, default=Path("benchmarks/results/reproduction.md"))
     parser.add_argument("--recipe", choices=list(RECIPES), default="short")
     parser.add_argument("--epochs", type=int, default=8, help="epochs of finding; 0 for the recipe's own")
@@ -299,7 +305,7 @@ def main() -> None:
     if run.options.page_only:
         write_page(run.options.page, list(run.done.values()), run.about())
         return
-    if "find" not in run.done:
+    if "find" not in run.done and not run.options.ticket:
         result = run.found
         run.record(
             "find", kind="find", dense=result.dense_accuracy, ticket=result.ticket_accuracy, winning=result.winning,
