@@ -73,3 +73,15 @@ def test_verify_writes_a_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (heading,) = root.iter("h1")
     assert "MATCH" in "".join(heading.itertext())
     assert len(list(root.iter("img"))) == 2
+
+
+def test_a_complaint_about_a_strangers_file_cannot_steer_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "fixture")
+    path = tmp_path / "a\x1b[2J\u202e.safetensors"
+    path.write_bytes(b"no tensors")
+    assert run(["verify", str(path), "--signed", str(BUNDLE.folder)]) == 2
+    said = capsys.readouterr().err
+    assert not {"\x1b", "\u202e"} & set(said)
+    assert r"a\x1b[2J\u202e.safetensors" in said

@@ -84,12 +84,13 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     from ticketguard.errors import TicketguardError
+    from ticketguard.report.hostile import visible
 
     try:
         code = cli.main(args=arguments, prog_name="ticketguard", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except TicketguardError as problem:
-        click.echo("ticketguard: " + " ".join(str(problem).split()), err=True)
+        click.echo("ticketguard: " + visible(" ".join(str(problem).split())), err=True)
         return 2
     except NoArgsIsHelpError as problem:
         problem.show()

@@ -75,6 +75,7 @@ def suite_page(suite: suites.SuiteLike, *, machine: Mapping[str, str] | None = N
             machine=list((machine or {}).items()),
             seconds=lambda item: suites.seconds(suite, item),
             total_time=suites.total_time(suite),
+            one_strength=suites.ONE_STRENGTH,
             words=words,
         )
     )
