@@ -7,22 +7,20 @@ import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.license import License, sign
 from ticketguard.claims.opening import Opening
 from ticketguard.claims.registration import Counts
 from ticketguard.errors import UsageError
 from ticketguard.masks import Mask
-from ticketguard.signatures.edge import Reading, read
+from ticketguard.signatures.board import Board, Weight
+from ticketguard.signatures.edge import Reading
 from ticketguard.signatures.fingerprint import ERROR_BITS, Code, Fingerprinter, fingerprinter
 from ticketguard.signatures.keymask import ticket_digest
 from ticketguard.signing import FRESH_LABEL, move_edges
 from ticketguard.tickets import Ticket, Weights
 from ticketguard.verify.aligned import align_suspect
 from ticketguard.verify.suspect import effective_weights, locate
-from ticketguard.verify.whitebox import Weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,9 +128,8 @@ def trace(
 
 def readings_of(printer: Fingerprinter, weights: Mapping[str, Weight]) -> dict[str, Reading]:
     """A suspect's readings at the fingerprint pairs, by layer."""
-    found = {}
-    for name, drawn in printer.carriers.items():
-        if name in weights and len(drawn.first):
-            values = weights[name].gather(np.concatenate([drawn.first, drawn.second]))
-            found[name] = read(drawn, values[: len(drawn.first)], values[len(drawn.first) :])
-    return found
+    return {
+        name: Board({printer.group: {name: drawn}}).read(weights)[printer.group]
+        for name, drawn in printer.carriers.items()
+        if name in weights
+    }

@@ -4,14 +4,15 @@ import numpy as np
 import pytest
 
 from ticketguard.claims.opening import Opening
+from ticketguard.signatures.board import Board
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.verify.suspect import effective_weights
-from ticketguard.verify.whitebox import edge_tests, read_leaf
+from ticketguard.verify.whitebox import edge_tests
 
 
 def edge_evidence(opening, weights):
     effective = effective_weights(weights)
-    readings = {leaf: read_leaf(carriers, effective) for leaf, carriers in all_carriers(opening).items()}
+    readings = Board(all_carriers(opening)).read(effective)
     return {(item.test, item.scope): item for item in edge_tests(readings, leaves=4, view="stored")}
 
 

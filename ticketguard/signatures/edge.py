@@ -7,7 +7,7 @@ value to the other position, so no cell ever changes its count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -69,6 +69,10 @@ class Reading:
         """Pairs with exactly one kept position, erasures left out."""
         return np.asarray((self.kept_first != self.kept_second) & ~self.erased)
 
+    def part(self, span: slice) -> Reading:
+        """The entries of `span`."""
+        return Reading(**{name: getattr(self, name)[span] for name in Reading.__annotations__})
+
     def support(self) -> tuple[int, int]:
         """`(n, matches)` of the support test: informative pairs, and those whose edge lies where the bit says."""
         chosen = self.informative
@@ -120,45 +124,84 @@ def _first_touch(touched: Positions, size: int) -> NDArray[np.bool_]:
     return np.asarray((owner == draws[:, None]).all(axis=1))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Bins:
+    """Where equilibration finds the row and the input channel of every position, for the pairs of several `Carriers` in turn.
+
+    `rows` and `columns`: numbers of row and input channel, int64 (2, n), first positions above second ones, counted on from one
+    `Carriers` to the next, which share none; `row_sizes`, `column_sizes`: positions of each, float64; `starts`: where each
+    `Carriers` that has a pair begins.
+    """
+
+    rows: Positions
+    columns: Positions
+    row_sizes: Floats
+    column_sizes: Floats
+    starts: Positions
+
+
+def bins_of(several: Sequence[Carriers]) -> Bins:
+    """The bins of the pairs of `several`, one after the other."""
+    used = [carriers for carriers in several if len(carriers.first)]
+    rows, columns = [np.empty((2, 0), np.int64)], [np.empty((2, 0), np.int64)]
+    row, column = 0, 0
+    for carriers in used:
+        layer, positions = carriers.layer, np.stack([carriers.first, carriers.second])
+        rows.append(positions // layer.fan_in + row)
+        columns.append((positions % layer.fan_in) // layer.kernel + column)
+        row, column = row + layer.rows, column + layer.fan_in // layer.kernel
+    joined, crossed = np.concatenate(rows, axis=1), np.concatenate(columns, axis=1)
+    lengths = [len(carriers.first) for carriers in used]
+    return Bins(
+        rows=joined,
+        columns=crossed,
+        row_sizes=np.bincount(joined.ravel(), minlength=row).astype(np.float64),
+        column_sizes=np.bincount(crossed.ravel(), minlength=column).astype(np.float64),
+        starts=np.cumsum([0, *lengths[:-1]], dtype=np.int64) if lengths else np.empty(0, np.int64),
+    )
+
+
 def read(carriers: Carriers, first: NDArray[Any], second: NDArray[Any]) -> Reading:
-    """Read a suspect's weights at the pairs: `first` and `second` are its values there, any float dtype.
+    """Read a suspect's weights at the pairs of one `Carriers`: `first` and `second` are its values there, any float dtype."""
+    return read_values(carriers.bits, np.stack([first, second]), bins_of([carriers]))
+
+
+def read_values(bits: NDArray[np.bool_], values: NDArray[Any], bins: Bins) -> Reading:
+    """Read a suspect's `values` (2, n) at pairs with target `bits` (n,).
 
     NaN and infinity are erasures. Magnitudes are equilibrated from these values alone: rows and input channels are divided by
     their root mean square, a few rounds, so that a lossless rescaling of the network changes nothing.
     """
-    a, b = np.abs(np.asarray(first, dtype=np.float64)), np.abs(np.asarray(second, dtype=np.float64))
-    erased = ~(np.isfinite(a) & np.isfinite(b))
-    a, b = np.where(erased, 0.0, a), np.where(erased, 0.0, b)
-    kept_first, kept_second = a > 0, b > 0
-    a, b = _equilibrate(carriers, a, b)
-    difference = a - b
+    magnitudes = np.abs(np.asarray(values, dtype=np.float64))
+    erased = np.asarray(~np.isfinite(magnitudes).all(axis=0))
+    if erased.any():
+        magnitudes[:, erased] = 0.0
+    kept = magnitudes > 0
+    difference = np.subtract(*_equilibrate(magnitudes, bins))
     return Reading(
-        bits=carriers.bits,
-        kept_first=kept_first,
-        kept_second=kept_second,
+        bits=bits,
+        kept_first=kept[0],
+        kept_second=kept[1],
         sign=np.sign(difference).astype(np.int8),
         value=np.minimum(np.abs(difference), VALUE_CLIP),
         erased=erased,
     )
 
 
-def _equilibrate(carriers: Carriers, a: Floats, b: Floats) -> tuple[Floats, Floats]:
-    """Divide by the RMS of rows and of input channels, `EQUILIBRATION_ROUNDS` times; an all-zero row keeps scale 1."""
-    layer = carriers.layer
-    positions = np.concatenate([carriers.first, carriers.second])
-    values = np.concatenate([a, b])
-    if values.size == 0:
-        return a, b
+def _equilibrate(values: Floats, bins: Bins) -> Floats:
+    """Divide by the RMS of rows and of input channels, `EQUILIBRATION_ROUNDS` times; an all-zero one keeps scale 1."""
+    if values.shape[1] == 0:
+        return values
     # The largest magnitude first: squares of weights rescaled by 1e200 would overflow.
-    values = values / (values.max() or 1.0)
-    indices = (positions // layer.fan_in, (positions % layer.fan_in) // layer.kernel)
+    largest = np.maximum.reduceat(values.max(axis=0), bins.starts)
+    lengths = np.diff(np.append(bins.starts, values.shape[1]))
+    values = values / np.repeat(np.where(largest > 0, largest, 1.0), lengths)
     for _ in range(EQUILIBRATION_ROUNDS):
-        for index in indices:
-            total = np.bincount(index, weights=values * values)
-            count = np.bincount(index)
-            rms = np.sqrt(np.divide(total, count, out=np.ones_like(total), where=total > 0))
+        for index, sizes in ((bins.rows, bins.row_sizes), (bins.columns, bins.column_sizes)):
+            total = np.bincount(index.ravel(), weights=(values * values).ravel(), minlength=len(sizes))
+            rms = np.sqrt(np.divide(total, sizes, out=np.ones_like(total), where=total > 0))
             values = values / rms[index]
-    return values[: len(a)], values[len(a) :]
+    return values
 
 
 def join(readings: list[Reading]) -> Reading:

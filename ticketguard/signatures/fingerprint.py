@@ -114,7 +114,7 @@ class Fingerprinter:
         votes = np.zeros(self.code.bits, dtype=np.int64)
         informative, owner = _informative(self.carriers, base, self.code.bits)
         for name, reading in readings.items():
-            # The larger magnitude votes, not the support alone: so a suspect whose pruned positions were filled is read as well.
+            # The larger magnitude votes, not the support alone: a suspect whose pruned positions were filled is read as well.
             chosen = informative[name]
             usable = (reading.sign != 0)[chosen] & ~reading.erased[chosen]
             ones = (reading.sign > 0)[chosen] ^ self.carriers[name].bits[chosen]

@@ -14,13 +14,14 @@ from ticketguard.claims.registration import GRINDING_BITS, Counts, frame_digest
 from ticketguard.claims.streams import NO_BEACON
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
+from ticketguard.signatures.board import Board
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.tickets import Weights
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.score import trigger_tests
 from ticketguard.verify.aligned import align_suspect
 from ticketguard.verify.suspect import effective_weights, locate
-from ticketguard.verify.whitebox import edge_tests, read_leaf
+from ticketguard.verify.whitebox import edge_tests
 
 Align = Literal["auto", "always", "never"]
 
@@ -35,7 +36,7 @@ class Examiner:
     def __init__(self, opening: Opening, *, reference: Callable[[], Counts] | None = None) -> None:
         self.opening = opening
         self._reference = reference
-        self._carriers = all_carriers(opening)
+        self._board = Board(all_carriers(opening))
 
     @cached_property
     def reference(self) -> Counts | None:
@@ -82,8 +83,7 @@ class Examiner:
         return evidence, [*notes, *aligned.notes]
 
     def _tests(self, weights: Mapping[str, Any], view: str) -> list[Evidence]:
-        readings = {leaf: read_leaf(carriers, weights) for leaf, carriers in self._carriers.items()}
-        return edge_tests(readings, leaves=self.opening.registration.leaves, view=view)
+        return edge_tests(self._board.read(weights), leaves=self.opening.registration.leaves, view=view)
 
     def verify(
         self,

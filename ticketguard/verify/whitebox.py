@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketguard.evidence import Evidence, log2_binomial_tail, log2_signed_sum_bound
-from ticketguard.signatures.edge import Carriers, Reading, join, read
+from ticketguard.signatures.edge import Reading, join
 
 SUPPORT_NULL = (
     "the suspect's zero pattern is independent of the secret bits: each informative pair matches with probability 1/2"
@@ -17,24 +15,6 @@ SUPPORT_NULL = (
 MAGNITUDE_NULL = (
     "the suspect's weights are independent of the secret bits: each pair's sign is a fair coin given its size"
 )
-
-
-class Weight(Protocol):
-    """One weight tensor that can be read at flat positions."""
-
-    def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """The values at `positions`."""
-        ...
-
-
-def read_leaf(carriers: Mapping[str, Carriers], weights: Mapping[str, Weight]) -> Reading:
-    """Read one leaf's pairs in every layer that the suspect has: layer name -> weight in the registered layout."""
-    readings = []
-    for name, drawn in carriers.items():
-        if name in weights and len(drawn.first):
-            values = weights[name].gather(np.concatenate([drawn.first, drawn.second]))
-            readings.append(read(drawn, values[: len(drawn.first)], values[len(drawn.first) :]))
-    return join(readings)
 
 
 def edge_tests(readings: Mapping[int, Reading], *, leaves: int, view: str) -> list[Evidence]:

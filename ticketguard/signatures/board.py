@@ -1,0 +1,85 @@
+"""All pairs of all open leaves, laid out once so that many suspects can be read fast: one gather for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.signatures.edge import Bins, Carriers, Reading, bins_of, read_values
+
+
+class Weight(Protocol):
+    """One weight tensor that can be read at flat positions."""
+
+    def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
+        """The values at `positions`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Board:
+    """The carriers of one registration by leaf and layer name (`signatures.carriers.all_carriers`), ready to be read.
+
+    Nothing here depends on a suspect. A reading by a board equals the readings of its carriers one by one, bit for bit.
+    """
+
+    carriers: Mapping[int, Mapping[str, Carriers]]
+
+    @cached_property
+    def _whole(self) -> _Layout:
+        return _layout(self.carriers)
+
+    def read(self, weights: Mapping[str, Weight]) -> dict[int, Reading]:
+        """Readings by leaf, over the layers that the suspect has: layer name -> weight in the registered layout."""
+        layout = self._whole
+        if not all(name in weights for name in layout.positions):
+            present = {
+                leaf: {name: drawn for name, drawn in layers.items() if name in weights}
+                for leaf, layers in self.carriers.items()
+            }
+            layout = _layout(present)
+        flat = np.empty(2 * len(layout.bits))
+        for name, positions in layout.positions.items():
+            flat[layout.slots[name]] = weights[name].gather(positions)
+        found = read_values(layout.bits, flat.reshape(2, -1), layout.bins)
+        return {leaf: found.part(span) for leaf, span in layout.spans.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """`positions` to gather by layer, and the `slots` their values go to in a flat (2, n) array; pairs by leaf in `spans`."""
+
+    positions: Mapping[str, NDArray[np.int64]]
+    slots: Mapping[str, NDArray[np.int64]]
+    bits: NDArray[np.bool_]
+    bins: Bins
+    spans: Mapping[int, slice]
+
+
+def _layout(carriers: Mapping[int, Mapping[str, Carriers]]) -> _Layout:
+    ordered = [drawn for layers in carriers.values() for drawn in layers.values()]
+    total = sum(len(drawn.first) for drawn in ordered)
+    positions: dict[str, list[NDArray[np.int64]]] = {}
+    slots: dict[str, list[NDArray[np.int64]]] = {}
+    spans, start = {}, 0
+    for leaf, layers in carriers.items():
+        begin = start
+        for name, drawn in layers.items():
+            where = np.arange(start, start + len(drawn.first), dtype=np.int64)
+            if len(where):
+                positions.setdefault(name, []).extend([drawn.first, drawn.second])
+                slots.setdefault(name, []).extend([where, where + total])
+            start += len(where)
+        spans[leaf] = slice(begin, start)
+    return _Layout(
+        positions={name: np.concatenate(parts) for name, parts in positions.items()},
+        slots={name: np.concatenate(parts) for name, parts in slots.items()},
+        bits=np.concatenate([np.empty(0, np.bool_), *(drawn.bits for drawn in ordered)]),
+        bins=bins_of(ordered),
+        spans=spans,
+    )
