@@ -18,6 +18,7 @@ from ticketguard.data import Dataset
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.graph.groups import Symmetry
 from ticketguard.signatures.carriers import all_carriers
+from ticketguard.signatures.edge import Carriers
 from ticketguard.storage.atomic import read_bytes
 from ticketguard.suite.plan import Cell
 from ticketguard.tickets import Model, Ticket, read_ticket
@@ -106,11 +107,15 @@ class Bench:
             recipe=replace(recipe_of(self.model), epochs=cell.epochs, milestones=(), rewind_epoch=0),
             seed=cell.seed,
             rewind=Bundle(self.folder).read_ticket().weights,
-            leaked=all_carriers(self.opening),
+            leaked=self._carriers,
             unsigned=self._unsigned,
             device=self.device,
             threads=self.threads,
         )
+
+    @cached_property
+    def _carriers(self) -> dict[int, dict[str, Carriers]]:
+        return all_carriers(self.opening)
 
     @cached_property
     def _unsigned(self) -> Ticket | None:
