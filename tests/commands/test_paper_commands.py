@@ -87,6 +87,7 @@ def test_sign_with_a_qr_code_reads_back_and_the_edge_code_still_matches(tg, worl
         "--code", "qr", "--json",
     )  # fmt: skip
     assert signed.code == 0
+    assert any("proves nothing" in note for note in signed.json["notes"])
     done = tg(
         "read-qr", "labelled/ticket.safetensors", "--signed", "labelled", "--text", signed.json["keyid"][:12], "--json"
     )

@@ -22,6 +22,9 @@ REWIND = "rewind.safetensors"
 
 # A QR code without --qr-text shows the start of the owner's key id.
 QR_DIGITS = 12
+QR_NOTE = (
+    "the QR code is a label that read-qr shows; it proves nothing about chance or priority: verify tests the edge code"
+)
 
 
 @click.command()
@@ -95,27 +98,29 @@ def command(
     bundle = Bundle(out)
     word = passphrase()
     key = keys.load_secret(key_path, word)
+    extra: tuple[str, ...] = ()
     if "qr" in codes:
         ticket = labelled(ticket, qr_text or key.public.keyid[:QR_DIGITS], key.public.keyid, rewind)
         options["qr"] = ticket.provenance["qr"]
+        extra = (QR_NOTE,)
     elif qr_text is not None:
         raise UsageError("--qr-text is the text of a QR code: give --code qr as well")
     if registered_path is not None:
         opening = _registered_bundle(registered_path, out).open(word)
         embedded = signing.embed(ticket, opening, rewind=rewind)
         write_ticket(bundle.ticket, embedded.ticket)
-        _report(bundle, opening.registration.owner, key.public.keyid, embedded, None, (), as_json)
+        _report(bundle, opening.registration.owner, key.public.keyid, embedded, None, extra, as_json)
         return
     if not owner:
         raise UsageError("--owner is missing: say who signs, as it should read in the registration")
     if register_only:
         registered, notes = api.register(ticket, key, owner=owner, triggers=not no_triggers, **options)
         write_registered(bundle, registered, word)
-        _report(bundle, owner, key.public.keyid, None, registered.plan, notes, as_json)
+        _report(bundle, owner, key.public.keyid, None, registered.plan, (*notes, *extra), as_json)
         return
     signed = api.sign(ticket, key, owner=owner, rewind=rewind, triggers=not no_triggers, **options)
     signed.write(out, word)
-    _report(bundle, owner, key.public.keyid, signed.embedded, signed.registered.plan, signed.notes, as_json)
+    _report(bundle, owner, key.public.keyid, signed.embedded, signed.registered.plan, (*signed.notes, *extra), as_json)
 
 
 def read_unsigned(path: Path, arch: str | None) -> Ticket:
