@@ -1,0 +1,137 @@
+"""The command line as a whole: help texts with an example each, exit codes, the launcher of a checkout."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from ticketguard import commands
+from ticketguard.commands import COMMANDS
+from ticketguard.errors import UsageError
+
+ROOT = Path(__file__).parents[2]
+# Names of issue 2, which are fixed.
+FIXED = {"find", "keygen", "sign", "train", "claim", "verify", "triggers", "attack", "suite", "inspect", "demo"}
+
+
+def leaf_commands():
+    """Every command that does something: names as typed."""
+    for name in COMMANDS:
+        command = commands.cli.get_command(click.Context(commands.cli), name)
+        if isinstance(command, click.Group):
+            yield from ((name, inner) for inner in command.commands)
+        else:
+            yield (name,)
+
+
+LEAVES = list(leaf_commands())
+
+
+def test_the_fixed_names_are_there():
+    assert set(COMMANDS) >= FIXED
+    assert ("triggers", "export") in LEAVES
+
+
+@pytest.mark.parametrize("name", LEAVES, ids=" ".join)
+def test_help_of_every_command_has_an_example_that_starts_like_it_is_typed(name, tg):
+    result = tg(*name, "--help")
+    assert result.code == 0
+    assert result.err == ""
+    assert re.search(rf"Examples?:\s+ticketguard {' '.join(name)}\b", result.out), result.out
+
+
+@pytest.mark.parametrize("name", LEAVES, ids=" ".join)
+def test_every_option_is_explained(name):
+    command = commands.cli.get_command(click.Context(commands.cli), name[0])
+    for inner in name[1:]:
+        command = command.commands[inner]
+    unexplained = [
+        option.name
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help and option.name != "seed"
+    ]
+    assert not unexplained
+
+
+def test_what_reports_has_a_json_form():
+    without = [" ".join(name) for name in LEAVES if not _has_json(name)]
+    assert not without
+
+
+def _has_json(name):
+    command = commands.cli.get_command(click.Context(commands.cli), name[0])
+    for inner in name[1:]:
+        command = command.commands[inner]
+    return any("--json" in option.opts for option in command.params)
+
+
+def test_help_lists_every_command_without_importing_one(tg):
+    result = tg("--help")
+    assert result.code == 0
+    for name, (_, words) in COMMANDS.items():
+        assert name in result.out
+        assert words in result.out
+
+
+def test_version(tg):
+    assert re.search(r"\d+\.\d+\.\d+", tg("--version").out)
+
+
+def test_no_arguments_show_the_help(tg):
+    result = tg()
+    assert result.code == 2
+    assert "Usage:" in result.out + result.err
+
+
+class Broken(click.Command):
+    """A command that fails in one way."""
+
+    def __init__(self, problem):
+        super().__init__("broken")
+        self.problem = problem
+
+    def invoke(self, ctx):
+        raise self.problem
+
+
+@pytest.mark.parametrize(
+    ("problem", "code", "says"),
+    [
+        (UsageError("what\nwhere"), 2, "ticketguard: what where\n"),
+        (click.UsageError("no\nsuch"), 2, "ticketguard: no such\n"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (click.Abort(), 130, "interrupted"),
+        (ZeroDivisionError("ours"), 3, "ZeroDivisionError: ours\nticketguard: this is a bug in ticketguard"),
+    ],
+)
+def test_exit_codes_of_failures(tg, monkeypatch, problem, code, says):
+    monkeypatch.setattr(commands.cli, "get_command", lambda context, name: Broken(problem))
+    result = tg("broken")
+    assert result.code == code
+    assert says in result.err
+
+
+def test_a_reader_that_has_gone_is_no_error(tg, monkeypatch):
+    class Closing:
+        closed = False
+
+        def close(self):
+            self.closed = True
+
+    stream = Closing()
+    monkeypatch.setattr(commands.cli, "get_command", lambda context, name: Broken(BrokenPipeError()))
+    monkeypatch.setattr(sys, "stderr", stream)
+    assert tg("broken").code == 0
+    assert stream.closed
+
+
+def test_launchers_of_a_checkout_do_the_same():
+    for start in (["cli.py"], ["-m", "ticketguard.commands"]):
+        done = subprocess.run(
+            [sys.executable, *start, "verify"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith("ticketguard: Missing option '--signed'")

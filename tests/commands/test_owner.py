@@ -1,0 +1,149 @@
+"""What an owner types: keygen, sign in one go and in two, claim, inspect, triggers export."""
+
+import csv
+import stat
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ticketguard.bundle import Bundle
+from ticketguard.claims import envelope, keys, ownership
+from ticketguard.storage.tensors import read_tensors, write_tensors
+from ticketguard.tickets import read_ticket
+
+SIGN = ("sign", "signed/ticket.safetensors", "--key", "owner.key", "--out", "new")
+
+
+def test_keygen_makes_a_pair_that_belongs_together(tg, world):
+    result = tg("keygen", "--out", "mine.key", "--json")
+    assert result.code == 0
+    secret = keys.load_secret(world / "mine.key", "fixture")
+    assert keys.load_public(world / "mine.pub") == secret.public
+    assert result.json == {"secret": "mine.key", "public": "mine.pub", "keyid": secret.public.keyid}
+    assert stat.S_IMODE((world / "mine.key").stat().st_mode) == 0o600
+
+
+def test_keygen_says_what_to_keep(tg):
+    result = tg("keygen", "--out", "mine.key")
+    assert "mine.key" in result.out
+    assert "mine.pub" in result.out
+    assert result.err == ""
+
+
+def test_sign_writes_a_folder_that_verifies(tg, world):
+    result = tg(*SIGN, "--owner", "Lab", "--json")
+    assert result.code == 0, result.err
+    assert result.json["moved"] > 0
+    assert stat.S_IMODE((world / "new" / "secret.tgs").stat().st_mode) == 0o600
+    found = tg("verify", "new/ticket.safetensors", "--signed", "new", "--json")
+    assert found.code == 0
+    assert found.json["evidence"][0]["n"] == found.json["evidence"][0]["matches"] == result.json["bits"]
+    # The first owner's signature is still there as well: signing over does not erase it.
+    assert tg("verify", "new/ticket.safetensors", "--signed", "signed", "--json").json["evidence"][0]["bits"] > 66
+
+
+def test_sign_tells_what_it_did_and_what_to_expect(tg):
+    result = tg(*SIGN, "--owner", "Lab")
+    assert result.code == 0
+    for words in ("owner         Lab", "edges moved", "bits as signed", "expected", "keep the dense rewind weights"):
+        assert words in result.out
+
+
+def test_register_then_embed_is_signing(tg, world):
+    first = tg(*SIGN, "--owner", "Lab", "--register-only", "--json")
+    assert first.code == 0
+    assert "moved" not in first.json
+    assert not (world / "new" / "ticket.safetensors").exists()
+    second = tg(*SIGN, "--registration", "new/registration.dsse.json", "--json")
+    assert second.code == 0
+    assert second.json["owner"] == "Lab"
+    assert tg("verify", "new/ticket.safetensors", "--signed", "new").code == 0
+
+
+def test_new_edges_come_from_the_rewind_weights_that_are_given(tg, world):
+    ticket = read_ticket(world / "signed" / "ticket.safetensors")
+    dense = {name: np.full(bits.shape, 0.125, np.float32) for name, bits in ticket.mask.items()}
+    write_tensors(world / "dense.safetensors", dense, {})
+    assert tg(*SIGN, "--owner", "Lab", "--rewind", "dense.safetensors").code == 0
+    signed = read_ticket(world / "new" / "ticket.safetensors")
+    for name, bits in signed.mask.items():
+        assert (signed.weights[name][bits & ~ticket.mask[name]] == 0.125).all()
+
+
+def test_options_of_sign_reach_the_registration(tg, world):
+    done = tg(*SIGN, "--owner", "Lab", "--leaves", "2", "--spend", "0.1", "--no-triggers", "--beacon", "rfc3161")
+    assert done.code == 0
+    registered, _ = Bundle(world / "new").read_registration()
+    assert (registered.leaves, registered.triggers, registered.beacon) == (2, None, "rfc3161")
+
+
+def test_claim_names_model_and_ticket(tg, world):
+    (world / "signed" / "claim.dsse.json").unlink()
+    result = tg("claim", "signed", "--key", "owner.key", "--json")
+    assert result.code == 0
+    registered, payload = Bundle(world / "signed").read_registration()
+    opened = envelope.open((world / "signed" / "claim.dsse.json").read_bytes(), registered.public_key)
+    claim = ownership.parse(opened.payload)
+    ownership.require_registration(claim, payload, registered.public_key)
+    assert (result.json["model"], result.json["ticket"]) == (claim.model, claim.ticket)
+
+
+def test_claim_of_a_model_elsewhere(tg, world):
+    (world / "signed" / "model.safetensors").rename(world / "elsewhere.safetensors")
+    result = tg("claim", "signed", "--key", "owner.key", "--model", "elsewhere.safetensors")
+    assert result.code == 0
+    assert "Fixture Lab" in result.out
+
+
+def test_inspect_shows_every_file_of_a_folder_and_no_secret(tg):
+    result = tg("inspect", "signed", "--json")
+    assert result.code == 0
+    assert set(result.json) == {
+        f"signed/{name}"
+        for name in ("registration.dsse.json", "ticket.safetensors", "model.safetensors", "claim.dsse.json")
+    }
+    assert result.json["signed/registration.dsse.json"]["owner"] == "Fixture Lab"
+    assert result.json["signed/model.safetensors"]["edges"] == result.json["signed/ticket.safetensors"]["edges"]
+
+
+@pytest.mark.parametrize("path", ["signed", "signed/claim.dsse.json", "suspects/half.safetensors"])
+def test_inspect_as_text(tg, path):
+    result = tg("inspect", path)
+    assert result.code == 0
+    assert result.out.startswith(path.split("/")[0])
+    assert "type: " in result.out
+
+
+def test_inspect_needs_no_passphrase(tg, monkeypatch):
+    monkeypatch.delenv("TICKETGUARD_PASSPHRASE")
+    assert tg("inspect", "signed").code == 0
+
+
+def test_exported_triggers_are_pictures_without_answers(tg, world):
+    result = tg("triggers", "export", "signed", "--out", "queries", "--json")
+    assert result.code == 0
+    assert result.json["images"] == 256
+    with (world / "queries" / "index.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in rows] == list(range(256))
+    assert set(rows[0]) == {"index", "file", "sha256"}
+    with Image.open(world / "queries" / rows[3]["file"]) as picture:
+        assert picture.size == (8, 8)
+
+
+def test_exported_answers_verify(tg, world):
+    assert tg("triggers", "export", "signed", "--out", "queries", "--with-labels").code == 0
+    with (world / "queries" / "index.csv").open() as file:
+        lines = ["index,label", *(f"{row['index']},{row['target']}" for row in csv.DictReader(file))]
+    (world / "answers.csv").write_text("\n".join(lines))
+    result = tg("verify", "--predictions", "answers.csv", "--signed", "signed", "--json")
+    assert result.code == 0
+    assert {row["scope"] for row in result.json["evidence"]} == {"pooled", *(f"leaf {leaf}" for leaf in range(4))}
+    assert all(row["matches"] == row["n"] for row in result.json["evidence"])
+
+
+def test_a_signed_tickets_metadata_names_its_registration(tg, world):
+    assert tg(*SIGN, "--owner", "Lab").code == 0
+    metadata = read_tensors(world / "new" / "ticket.safetensors").metadata["ticketguard"]
+    assert len(metadata["provenance"]["signed"]["registration"]) == 64

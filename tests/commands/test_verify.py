@@ -1,0 +1,142 @@
+"""`verify`: exit codes, both numbers, every form of output, scans."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ticketguard.evidence import Verdict
+
+MATCHES = ["half", "pruned", "filled", "mask", "permuted"]
+
+
+@pytest.mark.parametrize("name", MATCHES)
+def test_match_is_exit_code_0(tg, name):
+    result = tg("verify", f"suspects/{name}.safetensors", "--signed", "signed")
+    assert result.code == 0, result.err
+    assert result.out.startswith("MATCH")
+    assert result.err == ""
+
+
+@pytest.mark.parametrize(("name", "decision"), [("unrelated", "NO MATCH"), ("nothing", "INCONCLUSIVE")])
+def test_no_match_and_inconclusive_are_exit_code_1(tg, name, decision):
+    result = tg("verify", f"suspects/{name}.safetensors", "--signed", "signed")
+    assert result.code == 1
+    assert result.out.startswith(decision)
+
+
+def test_text_shows_both_numbers_the_bar_every_test_and_the_caveat(tg):
+    out = " ".join(
+        tg("verify", "suspects/pruned.safetensors", "--signed", "signed", "--supplied-by", "the accuser").out.split()
+    )
+    for words in (
+        "against chance",
+        "against a claimant who searched",
+        "126.0 bits 40 + 80 for a search (g) + 6.0 for M = 64 tests",
+        "supplied by the accuser",
+        "support pooled stored",
+        "magnitude leaf 3 stored",
+        "not independent of the registered secret",
+        "lawful or unwitting access is not excluded",
+    ):
+        assert words in out
+    assert "stolen" not in out
+
+
+def test_json_can_be_recomputed(tg):
+    result = tg("verify", "suspects/pruned.safetensors", "--signed", "signed", "--json")
+    document = dict(result.json)
+    assert document.pop("suspect") == "suspects/pruned.safetensors"
+    verdict = Verdict.from_json(document)
+    assert verdict.decision == document["decision"] == "MATCH"
+    assert verdict.best.bits == max(row["bits"] for row in document["evidence"])
+
+
+def test_alignment_can_be_forbidden_and_forced(tg):
+    permuted = ("verify", "suspects/permuted.safetensors", "--signed", "signed")
+    assert tg(*permuted, "--align", "never").code == 1
+    forced = tg("verify", "suspects/half.safetensors", "--signed", "signed", "--align", "always", "--json")
+    assert any(note.startswith("alignment") for note in forced.json["notes"])
+
+
+def test_predictions_of_every_kind(tg, world):
+    rows = (world / "suspects" / "answers.csv").read_text().split()[1:]
+    labels = [int(row.split(",")[1]) for row in rows]
+    np.save(world / "a.npy", np.array(labels))
+    np.save(world / "b.npy", np.eye(10)[labels])
+    (world / "c.json").write_text(json.dumps([str(label) for label in labels]))
+    (world / "d.json").write_text(json.dumps([None, *labels[1:]]))
+    bits = [
+        tg("verify", "--predictions", name, "--signed", "signed", "--json").json["evidence"][0]["bits"]
+        for name in ("suspects/answers.csv", "a.npy", "b.npy", "c.json", "d.json")
+    ]
+    assert bits[0] == bits[1] == bits[2] == bits[3]
+    assert bits[4] != bits[0]
+
+
+def test_guesses_are_no_match(tg):
+    assert tg("verify", "--predictions", "suspects/guesses.csv", "--signed", "signed").code == 1
+
+
+def test_a_label_map_translates_and_costs(tg, world):
+    text = (world / "suspects" / "answers.csv").read_text()
+    header, *rows = text.split()
+    (world / "named.csv").write_text("\n".join([header, *(row.replace(",", ",class ") for row in rows)]))
+    (world / "map.json").write_text(json.dumps({f"class {digit}": str(digit) for digit in range(10)}))
+    plain = tg("verify", "--predictions", "suspects/answers.csv", "--signed", "signed", "--json").json
+    mapped = tg("verify", "--predictions", "named.csv", "--label-map", "map.json", "--signed", "signed", "--json").json
+    # log2 of 10! for a map chosen afterwards.
+    assert plain["evidence"][0]["bits"] - mapped["evidence"][0]["bits"] == pytest.approx(21.79, abs=0.01)
+
+
+def test_weights_and_predictions_together(tg):
+    result = tg(
+        "verify",
+        "suspects/unrelated.safetensors",
+        "--predictions",
+        "suspects/answers.csv",
+        "--signed",
+        "signed",
+        "--json",
+    )
+    assert result.code == 0
+    assert {row["test"] for row in result.json["evidence"]} == {"support", "magnitude", "triggers"}
+
+
+def test_a_scan_finds_the_one_and_pays_for_all(tg, world):
+    (world / "suspects" / "broken.safetensors").write_bytes(b"nothing")
+    result = tg("verify", "suspects/*.safetensors", "--signed", "signed", "--json")
+    assert result.code == 0
+    rows = {row["suspect"].split("/")[-1]: row for row in result.json["suspects"]}
+    assert rows["half.safetensors"]["decision"] == "MATCH"
+    assert rows["unrelated.safetensors"]["decision"] == "NO MATCH"
+    assert "error" in rows["broken.safetensors"]
+    assert rows["half.safetensors"]["rule"]["suspects"] == len(rows) == 8
+
+
+def test_a_scan_as_text_lists_the_strongest_first(tg):
+    result = tg("verify", "suspects/unrelated.safetensors", "suspects/half.safetensors", "--signed", "signed")
+    assert result.code == 0
+    assert result.out.index("half") < result.out.index("unrelated")
+
+
+def test_a_scan_without_a_match_is_exit_code_1(tg):
+    names = ("suspects/unrelated.safetensors", "suspects/nothing.safetensors")
+    assert tg("verify", *names, "--signed", "signed").code == 1
+
+
+def test_a_file_named_twice_is_one_suspect(tg):
+    name = "suspects/half.safetensors"
+    assert tg("verify", name, name, "--signed", "signed", "--json").json["rule"]["suspects"] == 1
+
+
+def test_a_folder_with_a_model_is_a_suspect(tg):
+    assert tg("verify", "signed", "--signed", "signed").code == 0
+
+
+def test_html_report_is_written_and_self_contained(tg, world):
+    name = "suspects/half.safetensors"
+    assert tg("verify", name, "--signed", "signed", "--html", "report.html").code == 0
+    page = (world / "report.html").read_text()
+    assert "MATCH" in page
+    assert "http://" not in page.replace("http://www.w3.org", "")
