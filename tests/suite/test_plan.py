@@ -15,7 +15,7 @@ from ticketguard.suite.presets import PRESETS
 TOML = """
 epochs = 2
 images = 500
-seeds = [0, 1]
+seeds = 2
 attacks = ["rename", {name = "prune-magnitude", strengths = [0.1, 0.3]}, {name = "finetune", seeds = [7], epochs = 5}]
 """
 
@@ -59,6 +59,7 @@ def test_files(tmp_path: Path) -> None:
         ({"attacks": ["rename"], "speed": 1}, "speed"),
         ({"attacks": ["rename"], "epochs": 1.5}, "epochs"),
         ({"attacks": ["rename"], "seeds": []}, "seeds"),
+        ({"attacks": ["rename"], "seeds": [-1]}, "seeds"),
         ({"attacks": [{"name": "prune-magnitude", "strengths": ["much"]}]}, "much"),
     ],
 )

@@ -92,7 +92,10 @@ def preset(name: str) -> Plan:
 
 
 def read_plan(path: Path) -> Plan:
-    """A plan from a .toml or .json file with the fields of `Plan`; each of its `attacks` is a name or a table of `Entry`."""
+    """A plan from a .toml or .json file with the fields of `Plan`; each of its `attacks` is a name or a table of `Entry`.
+
+    `seeds` may be a number of seeds instead of a list of them.
+    """
     data = read_bytes(path, limit=PLAN_LIMIT)
     if path.suffix == ".toml":
         try:
@@ -117,7 +120,7 @@ def plan_of(document: Mapping[str, Any], *, where: str) -> Plan:
     return Plan(
         name=str(document["name"]),
         entries=tuple(_entry(row, where) for row in rows),
-        seeds=tuple(_numbers(document.get("seeds", [0]), int, where, "seeds")),
+        seeds=_seeds(document.get("seeds", [0]), where),
         epochs=_number(document.get("epochs", 3), int, where, "epochs"),
         images=None if document.get("images") is None else _number(document["images"], int, where, "images"),
     )
@@ -135,9 +138,19 @@ def _entry(row: object, where: str) -> Entry:
     return Entry(
         attack=row["name"],
         strengths=None if row.get("strengths") is None else _numbers(row["strengths"], float, where, "strengths"),
-        seeds=None if row.get("seeds") is None else _numbers(row["seeds"], int, where, "seeds"),
+        seeds=None if row.get("seeds") is None else _seeds(row["seeds"], where),
         epochs=None if row.get("epochs") is None else _number(row["epochs"], int, where, "epochs"),
     )
+
+
+def _seeds(values: object, where: str) -> tuple[int, ...]:
+    """A list of seeds, or how many: 3 stands for 0, 1 and 2."""
+    if isinstance(values, int) and not isinstance(values, bool) and 0 < values <= MOST_CELLS:
+        return tuple(range(values))
+    seeds = _numbers(values, int, where, "seeds")
+    if min(seeds) < 0:
+        raise FormatError(f"{where}: seeds count from 0")
+    return seeds
 
 
 def _numbers(values: object, kind: type[N], where: str, what: str) -> tuple[N, ...]:
