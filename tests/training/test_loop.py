@@ -26,7 +26,7 @@ from ticketguard.training import (
     train,
     weights_of,
 )
-from ticketguard.training.devices import native_bf16, resolve_device, resolve_precision
+from ticketguard.training.devices import default_threads, native_bf16, resolve_device, resolve_precision
 
 RECIPE = Recipe(epochs=4, batch_size=32, lr=0.05, schedule="cosine", weight_decay=1e-3, nesterov=True, augment=False)
 CONVNET = Architecture(name="convnet", arguments={"classes": 4})
@@ -205,3 +205,8 @@ def test_precision_follows_the_hardware():
     assert resolve_precision("fp32", cpu) == torch.float32
     assert resolve_precision("bf16", cpu) == torch.bfloat16
     assert resolve_precision("auto", cpu) == (torch.bfloat16 if native_bf16(cpu) else torch.float32)
+
+
+def test_tiny_images_train_on_one_thread():
+    assert default_threads((1, 8, 8)) == 1
+    assert default_threads((3, 32, 32)) == torch.get_num_threads()

@@ -26,7 +26,7 @@ from ticketguard.masks import Mask, keep_largest
 from ticketguard.models import build, prunable
 from ticketguard.tickets import Model, Ticket
 from ticketguard.training import EpochReport, TrainState, distributed, evaluate, fit, weights_of
-from ticketguard.training.devices import resolve_device, resolve_precision, settings
+from ticketguard.training.devices import default_threads, resolve_device, resolve_precision, settings
 from ticketguard.training.mixing import derive
 
 OnProgress = Callable[[FindProgress], None]
@@ -65,7 +65,7 @@ def _find(
     if directory is None:
         with tempfile.TemporaryDirectory(prefix="ticketguard-") as folder:
             return _find(config, dataset, Path(folder), device=device, threads=threads, on_progress=on_progress)
-    threads = threads or torch.get_num_threads()
+    threads = default_threads(dataset.shape) if threads is None else threads
     run = RunDirectory(path=directory)
     run.claim(_record(config, dataset, device, threads))
     search = _Search(config=config, dataset=dataset, run=run, device=device, threads=threads, on_progress=on_progress)

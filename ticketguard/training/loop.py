@@ -22,7 +22,7 @@ from ticketguard.masks import Mask
 from ticketguard.training import distributed
 from ticketguard.training.augment import plan_epoch
 from ticketguard.training.batches import Batches, Normalizer, pixels_on
-from ticketguard.training.devices import resolve_device, resolve_precision, settings
+from ticketguard.training.devices import default_threads, resolve_device, resolve_precision, settings
 from ticketguard.training.evaluate import labels_of
 from ticketguard.training.masking import MaskEnforcer
 from ticketguard.training.mixing import TriggerBatch, TriggerMixer, derive
@@ -67,12 +67,14 @@ def fit(
 
     Starts from `state` (its weights, momentum and epoch) or from the module's own weights at epoch 0, and runs to
     `until_epoch` or the recipe's end. With a `mask`, pruned weights are exact zeros after every step. `triggers` join every
-    batch. `on_epoch` hears of each epoch; `on_state` also gets its state, for checkpoints. The module ends on the CPU.
-    Raises `UsageError` when weights, mask, triggers or data do not fit the module, or when training diverges.
+    batch. `threads` None is `devices.default_threads`. `on_epoch` hears of each epoch; `on_state` also gets its state, for
+    checkpoints. The module ends on the CPU. Raises `UsageError` when weights, mask, triggers or data do not fit the module,
+    or when training diverges.
     """
     stop = recipe.epochs if until_epoch is None else until_epoch
     if not 0 <= stop <= recipe.epochs:
         raise UsageError(f"cannot train until epoch {stop} with a recipe of {recipe.epochs}")
+    threads = default_threads(dataset.shape) if threads is None else threads
     with settings(threads=threads, seed=derive(seed, 0, purpose=0)):
         run = _Run(module, dataset, recipe, seed=seed, mask=mask, triggers=triggers, state=state, device=device)
         started, first = time.monotonic(), run.epoch
