@@ -154,6 +154,9 @@ def log2_two_point_bound(
     """
     if len(high) == 0:
         return 0.0
+    # The logarithm of the bound is convex in the exponent and starts with slope mean - observed: nothing is to be had here.
+    if observed <= float((chance * high + (1.0 - np.asarray(chance)) * low).sum()):
+        return 0.0
     top, bottom = np.log(chance), np.log1p(-np.asarray(chance, dtype=np.float64))
     scale = float(np.abs(np.concatenate([high, low])).max()) or 1.0
 
