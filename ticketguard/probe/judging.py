@@ -13,11 +13,12 @@ from ticketguard.claims.opening import Opening
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
 from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedule, one_leaf
-from ticketguard.probe.sequential import Progress
+from ticketguard.probe.sequential import TWO_LOOKS_BITS, Progress
 from ticketguard.probe.transcript import Recorded, Transcript
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.score import label_map_bits
 
+REACHED, HOPELESS = "the bar is reached", "the bar cannot be reached any more"
 NULL = (
     "the answers are independent of the secret labels: each matches with probability 1/{classes}; likelihood-ratio "
     "martingale, valid under any stopping (Ville), one bit for the better of it and the complete test{charged}"
@@ -52,9 +53,9 @@ class Tally:
         """Why to stop: the bar is reached, or cannot be any more; None to go on."""
         bar = bar_bits + self.charge_bits
         if self.progress.passes(bar):
-            return "the bar is reached"
+            return REACHED
         if not self.progress.can_pass(bar, self.total - self.resolved):
-            return "the bar cannot be reached any more"
+            return HOPELESS
         return None
 
 
@@ -153,7 +154,7 @@ def judge(opening: Opening, schedule: Schedule, transcript: Transcript, *, suppl
     found = tally(schedule, transcript.answers, transcript.interrupted, charge_bits=charge)
     registered = opening.registration
     rule = Rule(tests=registered.tests, grinding_bits=registered.grinding_bits)
-    item = _evidence(found, schedule)
+    item = _evidence(found, schedule, rule.bar_bits)
     return decide(
         [item],
         rule,
@@ -170,8 +171,11 @@ def judge(opening: Opening, schedule: Schedule, transcript: Transcript, *, suppl
     )
 
 
-def _evidence(found: Tally, schedule: Schedule) -> Evidence:
+def _evidence(found: Tally, schedule: Schedule, bar_bits: float) -> Evidence:
     progress, classes = found.progress, len(schedule.classes)
+    # Triggers that were spared because no answer to them could change the outcome were there to be matched.
+    hopeless = found.decided(bar_bits) == HOPELESS
+    possible = progress.n + (found.total - found.resolved if hopeless else 0)
     charged = f"; {found.charge_bits:.1f} bits charged for a label map supplied afterwards" if found.charge_bits else ""
     return Evidence(
         test="triggers",
@@ -180,7 +184,7 @@ def _evidence(found: Tally, schedule: Schedule) -> Evidence:
         n=progress.n,
         matches=progress.matches,
         log2_p=found.log2_p,
-        capacity_bits=max(0.0, progress.n * log2(classes) - 1 - found.charge_bits),
+        capacity_bits=max(0.0, possible * log2(classes) - TWO_LOOKS_BITS - found.charge_bits),
         erasures=found.resolved - progress.n,
         null=NULL.format(classes=classes, charged=charged),
     )
