@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # Read one after the other in one folder: later pages go on with what earlier ones made.
-PAGES = ("README.md", "docs/owner.md", "docs/judge.md", "docs/researcher.md")
+PAGES = ("README.md", "docs/owner.md", "docs/judge.md", "docs/researcher.md", "docs/paper.md")
 BLOCK = re.compile(r"```(console|python)\n(.*?)```", re.DOTALL)
 EXPECTED_FAILURES = {
     # The page says that this prints NO MATCH: exit code 1.
