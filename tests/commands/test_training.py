@@ -1,0 +1,120 @@
+"""`find`, `train` and `demo`: what they write and print, on a handful of digits; how well they do is measured elsewhere."""
+
+import numpy as np
+import pytest
+
+from ticketguard.evidence import Evidence, Rule, decide
+from ticketguard.tickets import Model, read_ticket
+
+FEW = ("--limit", "96", "--epochs", "1")
+FIND = ("find", "--data", "digits", "--arch", "convnet", "--rounds", "1", "--out", "run", *FEW)
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A run folder that `find` wrote, made once."""
+    from ticketguard import commands
+
+    folder = tmp_path_factory.mktemp("found")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        code = commands.run([*FIND, "--json"])
+    assert code in (0, 1)
+    return folder
+
+
+def test_find_writes_a_ticket_of_the_density_asked_for(found):
+    ticket = read_ticket(found / "run" / "ticket.safetensors")
+    assert ticket.architecture.name == "convnet"
+    assert ticket.mask.kept == round(0.2 * ticket.mask.size)
+    assert ticket.provenance["classes"] == [str(digit) for digit in range(10)]
+    assert (found / "run" / "rewind.safetensors").exists()
+
+
+def test_finding_again_goes_on_where_it_was_and_tells_the_same(found, tg, world, monkeypatch):
+    monkeypatch.chdir(found)
+    before = (found / "run" / "ticket.safetensors").read_bytes()
+    text, document = tg(*FIND), tg(*FIND, "--json")
+    assert text.code == document.code == (0 if document.json["winning"] else 1)
+    assert (found / "run" / "ticket.safetensors").read_bytes() == before
+    assert f"{document.json['edges']} edges (20.0% kept)" in text.out
+    assert ("not a winning ticket" in text.out) == (not document.json["winning"])
+
+
+def test_another_search_in_the_same_folder_is_refused(found, tg, monkeypatch):
+    monkeypatch.chdir(found)
+    result = tg(*FIND, "--seed", "5")
+    assert result.code == 2
+    assert result.err.count("\n") == 1
+
+
+@pytest.fixture
+def signed_run(found, tg, world):
+    """The found ticket, signed in the working folder."""
+    done = tg(
+        "sign", found / "run" / "ticket.safetensors", "--key", "owner.key", "--owner", "Lab", "--out", "mine", "--json"
+    )
+    assert done.code == 0, done.err
+    return done
+
+
+def test_new_edges_of_a_found_ticket_start_from_its_own_rewind_weights(signed_run, found, world):
+    from ticketguard.api import read_rewind
+
+    rewind = read_rewind(found / "run" / "rewind.safetensors")
+    signed = read_ticket(world / "mine" / "ticket.safetensors")
+    for name, bits in signed.mask.items():
+        assert np.array_equal(signed.weights[name][bits], rewind[name][bits])
+
+
+def test_train_writes_a_model_with_the_tickets_zeros(signed_run, tg, world):
+    result = tg("train", "mine", "--data", "digits", *FEW, "--json")
+    assert result.code == 0
+    assert result.err == ""
+    model = read_ticket(world / "mine" / "model.safetensors")
+    assert isinstance(model, Model)
+    for name, bits in model.mask.items():
+        assert not np.asarray(model.weights[name])[~bits].any()
+    assert result.json["model"] == "mine/model.safetensors"
+    assert 0 <= result.json["accuracy"] <= 100
+    assert tg("verify", "mine/model.safetensors", "--signed", "mine").code == 0
+
+
+def test_train_elsewhere_without_triggers_needs_no_secret(signed_run, tg, world, monkeypatch):
+    monkeypatch.delenv("TICKETGUARD_PASSPHRASE")
+    result = tg("train", "mine", "--data", "digits", *FEW, "--no-triggers", "--out", "plain.safetensors")
+    assert result.code == 0
+    assert "accuracy" in result.out
+    assert "triggers" not in result.out
+    assert (world / "plain.safetensors").exists()
+
+
+def test_demo_prints_its_table_and_the_same_rows_as_json(tg, world, monkeypatch):
+    from ticketguard import demo
+
+    evidence = Evidence(
+        test="support",
+        scope="pooled",
+        view="stored",
+        n=200,
+        matches=200,
+        log2_p=-200.0,
+        capacity_bits=200.0,
+        erasures=0,
+        null="",
+    )
+    rows = [
+        demo.Row(suspect="dense model", accuracy=99.12, verdict=None),
+        demo.Row(suspect="owner's model", accuracy=98.5, verdict=decide([evidence], Rule(), readable=True)),
+    ]
+    monkeypatch.setattr(demo, "demo", lambda folder, passphrase, *, seed, say: say(f"find in {folder}") or rows)
+    shown = tg("demo", "--out", "story")
+    assert shown.code == 0
+    for words in ("find in story", "99.12 %", "MATCH", "200.0", "lawful access is not excluded", "story"):
+        assert words in shown.out
+    result = tg("demo", "--out", "story", "--json")
+    assert result.json["rows"] == [
+        {"suspect": "dense model", "accuracy": 99.12, "verdict": None, "bits": None},
+        {"suspect": "owner's model", "accuracy": 98.5, "verdict": "MATCH", "bits": 200.0},
+    ]
+    assert "find in story" in result.err
