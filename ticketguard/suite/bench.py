@@ -23,6 +23,7 @@ from ticketguard.storage.atomic import read_bytes
 from ticketguard.suite.plan import Cell
 from ticketguard.tickets import Model, Ticket, read_ticket
 from ticketguard.training import RECIPES, Recipe, evaluate
+from ticketguard.training.devices import resolve_device
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import Triggers, render
 from ticketguard.verify.verifier import Examiner
@@ -90,7 +91,7 @@ class Bench:
     @cached_property
     def accuracy(self) -> float:
         """Test accuracy of the released model in percent: what the attacker starts from."""
-        module = network(self.model.architecture, self.model.weights)
+        module = network(self.model.architecture, self.model.weights).to(resolve_device(self.device))
         data = self.dataset
         return round(evaluate(module, data.test_images, data.test_labels, data), 4)
 

@@ -17,7 +17,7 @@ from ticketguard.suite.bench import Bench
 from ticketguard.suite.plan import Cell
 from ticketguard.suite.results import NOT_RUN, Result, Timing
 from ticketguard.training import predict
-from ticketguard.training.devices import settings
+from ticketguard.training.devices import resolve_device, settings
 
 
 def run_cell(bench: Bench, cell: Cell) -> tuple[Result, Timing]:
@@ -61,7 +61,7 @@ def measure(bench: Bench, result: Result, attacked: Attacked) -> Result:
 
 def service(bench: Bench, attacked: Attacked) -> Predict:
     """The attacked copy as a caller meets it: its network behind its front."""
-    module = module_of(attacked).to("cpu")
+    module = module_of(attacked).to(resolve_device(bench.device))
 
     def plain(images: Images) -> Labels:
         return predict(module, images, bench.dataset)
