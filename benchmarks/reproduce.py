@@ -312,13 +312,10 @@ def main() -> None:
             density=round(100 * result.ticket.mask.density, 3), specification=result.specification,
             extreme=run.options.extreme,
         )  # fmt: skip
-    for variant in VARIANTS:
-        tables(run, variant, 0)
-    locks(run, 0, SHARES[:2], KEY_SCORES[:4])
-    for seed in range(1, run.options.seeds):
+    for seed in range(run.options.seeds):
         for variant in VARIANTS:
             tables(run, variant, seed)
-    for seed in range(1, run.options.seeds):
+    for seed in range(run.options.seeds):
         locks(run, seed, SHARES[:2], KEY_SCORES[:4])
     for seed in range(run.options.seeds):
         locks(run, seed, SHARES, KEY_SCORES)
