@@ -71,12 +71,14 @@ def register(
     triggers: Mapping[str, Any] | None = None,
     carriers: Sequence[str] | None = None,
     qr: Mapping[str, Any] | None = None,
+    successors: Sequence[str] = (),
     leave_out: Sequence[str] = (),
     master: bytes | None = None,
     nonce: bytes | None = None,
 ) -> Registered:
     """Plan, commit and sign a registration for `ticket`.
 
+    `successors`: ids of keys that may later sign claims, reveals and a withdrawal in place of `key`.
     `spend` is the share of edges that embedding may move; `leave_out` names layers that must carry nothing (linear maps
     without a nonlinearity between them). `master` and `nonce` (32 bytes each) are for reproducible tests; by default they
     come from the operating system. Raises `CapacityError` when the ticket is too small.
@@ -111,6 +113,7 @@ def register(
         tests=tests,
         beacon=beacon,
         qr=qr,
+        successors=tuple(successors) or None,
     )
     final = replace(draft, root=root_of(derive_leaves(draft, master)))
     payload = final.payload()

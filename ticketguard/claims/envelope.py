@@ -5,6 +5,7 @@ The envelope itself is canonical JSON with exactly one signature, so no byte of 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -72,6 +73,14 @@ def open_self_signed(envelope: bytes, *, where: str = "envelope") -> Opened:
     except FormatError as problem:
         raise FormatError(f"{where}: {problem}") from problem
     return _verified(wrapper, public, where)
+
+
+def open_by(envelope: bytes, signers: Collection[str], *, where: str = "envelope") -> Opened:
+    """As `open_self_signed`, by one of the keys whose ids are `signers`. Raises `AuthenticityError` for any other."""
+    opened = open_self_signed(envelope, where=where)
+    if opened.keyid not in signers:
+        raise AuthenticityError(f"{where}: signed by key {opened.keyid[:16]!r}, which the registration does not name")
+    return opened
 
 
 def _unwrap(envelope: bytes, where: str) -> _Wrapper:

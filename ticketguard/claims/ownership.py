@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from ticketguard.claims import canonical, envelope, statements
@@ -72,9 +73,11 @@ def parse(payload: bytes) -> OwnershipClaim:
     return claim
 
 
-def require_registration(claim: OwnershipClaim, registration_payload: bytes, key: PublicKey) -> None:
-    """Raise `AuthenticityError` unless the claim is about this registration and made by the same key."""
+def require_registration(
+    claim: OwnershipClaim, registration_payload: bytes, key: PublicKey, *, successors: Collection[str] = ()
+) -> None:
+    """Raise `AuthenticityError` unless the claim is about this registration and by its key, or by one of `successors` (ids)."""
     if claim.registration != hashlib.sha256(registration_payload).hexdigest():
         raise AuthenticityError("the claim names another registration")
-    if claim.public_key != key:
+    if claim.public_key != key and claim.public_key.keyid not in successors:
         raise AuthenticityError("the claim is signed by another key than the registration")

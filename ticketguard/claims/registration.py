@@ -27,6 +27,7 @@ THRESHOLD_BITS = 40.0
 MOST_LEAVES = 64
 MOST_PAIRS = 1 << 20
 MOST_LAYERS = 4096
+MOST_SUCCESSORS = 16
 MOST_POSITIONS = 1 << 36
 # Counts are committed as 16-bit numbers.
 MOST_CELL = 65535
@@ -49,8 +50,8 @@ class Registration:
     `owner`: free text; `public_key`: the owner's Ed25519 key; `leaves`: K; `root`: Merkle root over the leaf commitments (32
     bytes); `frame`: SHA-256 digest of the frame (hex); `table`: layers in order; `symmetry`: symmetry groups as plain JSON;
     `classes`: class names in order; `triggers`: trigger parameters and preprocessing; `carriers`: digests of the owner's own
-    trigger images; `tests`: M of the test plan; `beacon`: "none" or "rfc3161"; `qr`, `fingerprints`, `successors`: the other
-    signatures and key rotation; `nonce`: 32 bytes (hex). Law: `parse(r.payload()) == r`.
+    trigger images; `tests`: M of the test plan; `beacon`: "none" or "rfc3161"; `qr`, `fingerprints`: the other signatures;
+    `successors`: ids of keys that may sign in place of `public_key`; `nonce`: 32 bytes (hex). Law: `parse(r.payload()) == r`.
     """
 
     owner: str
@@ -73,6 +74,11 @@ class Registration:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "layers", {entry.layer.name: entry.layer for entry in self.table})
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        """Ids of the keys that may sign claims, reveals and a withdrawal: the registration's own, then its successors."""
+        return (self.public_key.keyid, *(self.successors or ()))
 
     @property
     def groups(self) -> int:
@@ -172,9 +178,7 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
         beacon=predicate["beacon"]["policy"],
         qr=predicate["qr"],
         fingerprints=predicate["fingerprints"],
-        successors=None
-        if predicate["successors"] is None
-        else tuple(_digest(item) for item in predicate["successors"]),
+        successors=None if predicate["successors"] is None else _successors(predicate["successors"]),
     )
 
 
@@ -213,6 +217,15 @@ def _classes(value: object) -> tuple[str, ...]:
     if not isinstance(value, list) or not 2 <= len(value) <= 1 << 16 or len(set(value)) != len(value):
         raise FormatError("registration: class names repeat or are fewer than two")
     return tuple(_text(name, "class name") for name in value)
+
+
+def _successors(value: object) -> tuple[str, ...]:
+    if not isinstance(value, list) or not 1 <= len(value) <= MOST_SUCCESSORS:
+        raise FormatError(f"registration: 1 to {MOST_SUCCESSORS} successor keys can be named, or null")
+    found = tuple(_digest(item) for item in value)
+    if len(set(found)) != len(found):
+        raise FormatError("registration: a successor key is named twice")
+    return found
 
 
 def frame_counts(mask: Mask, layers: Mapping[str, Layer]) -> dict[str, NDArray[np.int64]]:

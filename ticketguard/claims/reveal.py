@@ -98,7 +98,7 @@ def make(
 ) -> tuple[Reveal, bytes]:
     """Disclose leaf `index` of the owner's full `opening`: the reveal and its signed envelope."""
     registration = opening.registration
-    if key.public != registration.public_key:
+    if key.public.keyid not in registration.signers:
         raise AuthenticityError("this key did not sign the registration, so it cannot sign a reveal of it")
     commitments = [streams.commitment(opening.leaves[j], j) for j in range(registration.leaves)]
     reveal = Reveal(
@@ -168,8 +168,8 @@ def _exactly_32(text: str) -> bytes:
 
 
 def open_reveal(reveal: Reveal, registration: Registration, payload: bytes) -> Opening:
-    """The judge's opening: key, registration digest and Merkle proof checked. Raises `AuthenticityError`."""
-    if reveal.public_key != registration.public_key:
+    """The judge's opening: key (or a successor), registration digest and Merkle proof checked; else `AuthenticityError`."""
+    if reveal.public_key.keyid not in registration.signers:
         raise AuthenticityError("the reveal is signed by another key than the registration")
     if reveal.registration != hashlib.sha256(payload).hexdigest():
         raise AuthenticityError("the reveal belongs to another registration")

@@ -9,7 +9,7 @@ from pathlib import Path
 from ticketguard.claims import canonical, vault
 from ticketguard.claims.statements import is_digest
 from ticketguard.claims.streams import NO_BEACON, SECRET_BYTES
-from ticketguard.errors import AuthenticityError, FormatError
+from ticketguard.errors import AuthenticityError, FormatError, StorageError
 from ticketguard.storage.atomic import read_bytes, write_bytes
 
 FORMAT = 1
@@ -48,6 +48,10 @@ def write_secret(path: Path, secret: Secret, passphrase: str) -> None:
 
 def read_secret(path: Path, passphrase: str) -> Secret:
     """Read and decrypt a secret. Raises `AuthenticityError` for a wrong passphrase, `FormatError` for another file."""
+    if not path.exists():
+        raise StorageError(
+            f"{path}: there is no secret here; restore your backup: a lost secret is lost, and without it nothing can be proved"
+        )
     plain = vault.unseal(read_bytes(path, limit=LIMIT), passphrase, where=str(path))
     document = canonical.parse(plain, where=str(path))
     if not isinstance(document, dict) or document.get("format") != FORMAT:

@@ -54,18 +54,28 @@ class Triggers:
 
 
 def render(opening: Opening, plan: TriggerPlan, *, own_images: Images | None = None) -> Triggers:
-    """Every trigger of the revealed leaves. `own_images` are needed, all of them, when the plan registered digests.
+    """Every trigger of the revealed leaves. `own_images`, in pooled order, are needed when the plan registered digests.
 
-    Raises `UsageError` when they are missing and `DataError` when an image is not the registered one.
+    Raises `UsageError` when they are missing and `DataError` when an image of these leaves is not the registered one.
     """
     leaves = sorted(opening.leaves)
     indices = np.concatenate([np.arange(plan.total, dtype=np.int64)[plan.indices(leaf)] for leaf in leaves])
     labels = targets(opening, plan)
     if plan.source == "owner":
-        images = _checked(own_images, plan)[indices]
+        images = _checked(own_images, plan, indices)
     else:
         images = np.concatenate([draw_images(opening.stream(IMAGES_LABEL, leaf), plan) for leaf in leaves])
     return Triggers(images=images, labels=np.concatenate([labels[leaf] for leaf in leaves]), indices=indices)
+
+
+def in_order(images: Images, plan: TriggerPlan) -> Images:
+    """The owner's own images in pooled order, uint8 (total, C, H, W), found by their digests.
+
+    Black where one is not among `images`, so that a judge needs those of the revealed leaf only; `render` refuses a black one.
+    """
+    found = {image_digest(image): image for image in images}
+    absent = np.zeros(plan.shape, dtype=np.uint8)
+    return np.stack([found.get(digest, absent) for digest in plan.digests or ()])
 
 
 def targets(opening: Opening, plan: TriggerPlan) -> dict[int, Ints]:
@@ -126,12 +136,12 @@ def _shape(words: Ints, down: Ints, across: Ints) -> NDArray[np.bool_]:
     return np.asarray(np.where(words[:, 4:5] % 2 == 0, box, ellipse))
 
 
-def _checked(images: Images | None, plan: TriggerPlan) -> Images:
+def _checked(images: Images | None, plan: TriggerPlan, indices: Ints) -> Images:
     if images is None or plan.digests is None:
         raise UsageError("triggers: this registration uses the owner's own images: give them, in the registered order")
     if images.dtype != np.uint8 or images.shape != (plan.total, *plan.shape):
         raise DataError(f"triggers: expected {plan.total} uint8 images of shape {plan.shape}, found {images.shape}")
-    for number, (image, digest) in enumerate(zip(images, plan.digests, strict=True)):
-        if image_digest(image) != digest:
-            raise DataError(f"triggers: image {number} is not the one that was registered")
-    return images
+    for number in indices.tolist():
+        if image_digest(images[number]) != plan.digests[number]:
+            raise DataError(f"triggers: image {number} is missing, or not the one that was registered")
+    return images[indices]

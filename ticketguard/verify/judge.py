@@ -137,7 +137,10 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "") -> Ju
 
 def opened(case: Case) -> Opening:
     """The opening that the reveal gives, once claim, registration and reveal agree. Raises `AuthenticityError`."""
-    ownership.require_registration(case.claim, case.registration_payload, case.registration.public_key)
+    registered = case.registration
+    ownership.require_registration(
+        case.claim, case.registration_payload, registered.public_key, successors=registered.signers
+    )
     if case.claim.owner != case.registration.owner:
         raise AuthenticityError("the claim names another owner than the registration")
     if case.claim.ticket != case.ticket:
@@ -210,7 +213,7 @@ def form_checks(case: Case) -> list[Check]:
     """What held before any test was run; had it not, the judge would have refused the files."""
     registered, shown = case.registration, case.reveal
     return [
-        _held("signatures", f"registration, claim and reveal verify under key {registered.public_key.keyid[:16]}"),
+        _held("signatures", f"registration, claim and reveal verify under key {_keys_of(case)}"),
         _held("registration", f"claim and reveal name {hashlib.sha256(case.registration_payload).hexdigest()[:16]}"),
         _held("frame", f"the released ticket has the committed frame {registered.frame[:16]}"),
         _held("leaf", f"leaf {shown.index} of {registered.leaves} is under the registered Merkle root"),
@@ -232,6 +235,13 @@ def claim_checks(original: Verdict, controls: Mapping[str, Verdict]) -> list[Che
 
 def _held(name: str, detail: str) -> Check:
     return Check(name=name, passed=True, detail=detail)
+
+
+def _keys_of(case: Case) -> str:
+    """The registration's key, and the successors that signed in its place."""
+    own = case.registration.public_key.keyid
+    others = sorted({case.claim.public_key.keyid, case.reveal.public_key.keyid} - {own})
+    return own[:16] + "".join(f" and its successor {keyid[:16]}" for keyid in others)
 
 
 def _outcome(checks: Sequence[Check], verdict: Verdict) -> tuple[Outcome, str]:
