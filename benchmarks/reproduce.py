@@ -121,7 +121,7 @@ class Reproduction:
     def about(self) -> dict[str, Any]:
         """What the page says about how its numbers came to be."""
         return {
-            "command": "python " + " ".join(sys.argv),
+            "command": "python " + " ".join(part for part in sys.argv if part != "--page-only"),
             "machine": f"{_processor()}, {self.options.threads} thread(s) of {os.cpu_count()}, torch {torch.__version__}",
             "date": time.strftime("%Y-%m-%d"),
             "find": f"{len(self.data.train_images):,} training images, {self.recipe.epochs} epochs a round, "
@@ -319,6 +319,7 @@ def main() -> None:
         locks(run, seed, SHARES[:2], KEY_SCORES[:4])
     for seed in range(run.options.seeds):
         locks(run, seed, SHARES, KEY_SCORES)
+    write_page(run.options.page, list(run.done.values()), run.about())
 
 
 def locks(run: Reproduction, seed: int, shares: tuple[float, ...], names: tuple[str, ...]) -> None:

@@ -249,7 +249,8 @@ def _v1(steps: Sequence[Step]) -> str:
     ]
     note = (
         "Retrained accuracy of the locked ticket, by what chose the key mask and its share of the edges. "
-        "No row is left out. Whether the ticket is extreme is said under Table 1; one that is not has edges to spare."
+        "No row is left out. This ticket is not extreme unless Table 1 says so, and then it has edges to spare; "
+        "locks.md has the curves of every score on an extreme ticket."
     )
     return f"## V1: key masks\n\n{note}\n\n" + _rows(header, rows)
 
