@@ -75,7 +75,8 @@ def judge(bench: Bench, attacked: Attacked, answer: Predict) -> Verdict:
     triggers = bench.triggers
     predictions = None if triggers is None else answer(triggers.images)
     weights = None if attacked.hidden else attacked.weights
-    return bench.examiner.verify(weights, predictions=predictions, supplied_by="the suite")
+    # Aligned in any case: a partly permuted copy may pass as stored and would show less evidence than it holds.
+    return bench.examiner.verify(weights, predictions=predictions, align="always", supplied_by="the suite")
 
 
 def strongest(verdict: Verdict) -> dict[str, float]:
