@@ -161,12 +161,13 @@ def train(
     on_epoch: Callable[[EpochReport], Any] | None = None,
     device: str = "auto",
     threads: int | None = None,
+    own_images: NDArray[np.uint8] | None = None,
 ) -> Model:
-    """Train a ticket; with an `opening`, its triggers join every batch."""
+    """Train a ticket; with an `opening`, its triggers join every batch (`own_images` when those are registered)."""
     from ticketguard.training import TriggerBatch
     from ticketguard.training import train as run
 
-    found = None if opening is None else triggers_of(opening)
+    found = None if opening is None else triggers_of(opening, own_images=own_images)
     batch: TriggerBatch | None = None if found is None else TriggerBatch(images=found.images, labels=found.labels)
     return run(ticket, dataset, recipe, seed=seed, triggers=batch, on_epoch=on_epoch, device=device, threads=threads)
 

@@ -6,6 +6,9 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ticketguard.claims import envelope, manifest, ownership, registration
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.license import License, open_license
@@ -13,11 +16,14 @@ from ticketguard.claims.opening import Opening, open_all
 from ticketguard.claims.ownership import OwnershipClaim
 from ticketguard.claims.registration import Counts, Registration, frame_counts
 from ticketguard.claims.secret import read_secret, require_same_registration, write_secret
+from ticketguard.claims.withdrawal import open_withdrawal
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.signing import Registered
 from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
 from ticketguard.storage.tensors import read_tensors
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
+from ticketguard.triggers.pictures import read_folder
+from ticketguard.triggers.plan import plan_of
 
 ENVELOPE_LIMIT = 4 << 20
 
@@ -54,6 +60,21 @@ class Bundle:
         return self.folder / "claim.dsse.json"
 
     @property
+    def withdrawal(self) -> Path:
+        """The withdrawal's DSSE envelope, when the registration was withdrawn: public."""
+        return self.folder / "withdrawal.dsse.json"
+
+    @property
+    def trigger_images(self) -> Path:
+        """Folder with the owner's own trigger images, when those are registered: as secret as `secret`."""
+        return self.folder / "trigger-images"
+
+    def own_images(self, registered: Registration) -> NDArray[np.uint8] | None:
+        """The owner's own trigger images, uint8 in pooled order; None when triggers are rendered, or there are none."""
+        plan = plan_of(registered)
+        return read_folder(self.trigger_images, plan.shape) if plan is not None and plan.source == "owner" else None
+
+    @property
     def licenses(self) -> Path:
         """Folder with the envelope of every licence that was issued."""
         return self.folder / "licenses"
@@ -74,9 +95,20 @@ class Bundle:
     def open(self, passphrase: str) -> Opening:
         """The owner's opening: registration and secret, checked against each other."""
         registered, payload = self.read_registration()
+        self.require_standing(registered, payload)
         secret = read_secret(self.secret, passphrase)
         require_same_registration(secret, hashlib.sha256(payload).hexdigest())
         return open_all(registered, payload, secret.master, secret.beacon)
+
+    def require_standing(self, registered: Registration, payload: bytes, *, given: Path | None = None) -> None:
+        """Raise `AuthenticityError` when the registration was withdrawn: by a statement in the folder, or `given`."""
+        paths = ([self.withdrawal] if self.withdrawal.exists() else []) + ([] if given is None else [given])
+        for path in paths:
+            data = read_bytes(path, limit=ENVELOPE_LIMIT)
+            found = open_withdrawal(data, registered, payload, where=str(path))
+            raise AuthenticityError(
+                f"{self.registration}: withdrawn by key {found.public_key.keyid[:16]} ({found.reason}); it proves nothing"
+            )
 
     def read_ticket(self) -> Ticket:
         """The signed ticket."""
@@ -92,10 +124,11 @@ class Bundle:
         Raises `AuthenticityError` when the key is not the registration's.
         """
         registered, payload = self.read_registration()
-        if key.public != registered.public_key:
+        if key.public.keyid not in registered.signers:
             raise AuthenticityError(
                 f"this is not the key of {self.registration}, which is signed by {registered.public_key.keyid[:16]}"
             )
+        self.require_standing(registered, payload)
         model = manifest.digest(manifest.manifest(read_tensors(model_path or self.model)))
         ticket = manifest.digest(manifest.manifest(read_tensors(self.ticket)))
         claim, signed = ownership.make(payload, owner=registered.owner, key=key, ticket=ticket, model=model)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ticketguard.errors import UsageError
-from ticketguard.triggers.export import export, png_bytes
+from ticketguard.errors import DataError, UsageError
+from ticketguard.triggers.export import export
+from ticketguard.triggers.pictures import png_bytes, read_folder, write_folder
 from ticketguard.triggers.plan import image_digest, make_plan
 from ticketguard.triggers.render import render
 
@@ -46,3 +47,24 @@ def test_other_channel_counts_are_arrays(tmp_path: Path, opening: Open) -> None:
     np.testing.assert_array_equal(np.load(files[0], allow_pickle=False), triggers.images[0])
     with pytest.raises(UsageError, match="1 or 3 channels"):
         png_bytes(triggers.images[0])
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (3, 9, 5), (2, 4, 4)])
+def test_folders_of_pictures_survive_the_disk(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (12, *shape), dtype=np.uint8)
+    write_folder(tmp_path / "images", images)
+    np.testing.assert_array_equal(read_folder(tmp_path / "images", shape), images)
+
+
+def test_folders_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
+    write_folder(tmp_path / "small", np.zeros((1, 1, 4, 4), dtype=np.uint8))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "garbage").mkdir()
+    (tmp_path / "garbage" / "a.png").write_bytes(b"\x89PNG broken")
+    (tmp_path / "objects").mkdir()
+    np.save(tmp_path / "objects" / "a.npy", np.array([{}], dtype=object), allow_pickle=True)
+    (tmp_path / "floats").mkdir()
+    np.save(tmp_path / "floats" / "a.npy", np.zeros((1, 8, 8)))
+    for name in ("small", "empty", "garbage", "objects", "floats", "missing"):
+        with pytest.raises(DataError, match=name):
+            read_folder(tmp_path / name, (1, 8, 8))

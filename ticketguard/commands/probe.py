@@ -27,7 +27,8 @@ def command(endpoint: str, signed: Path, out: Path, as_json: bool, **options: ob
     \b Example:  ticketguard probe https://host/v2/models/digits --signed signed/ --out transcript.jsonl --budget 400
     """  # noqa: D301 - click wants the character itself
     request = Request(endpoint=endpoint, transcript=out, options=options)
-    transcript = run(Bundle(signed).open(passphrase()), request, quiet=as_json)
+    bundle = Bundle(signed)
+    transcript = run(bundle, bundle.open(passphrase()), request, quiet=as_json)
     answered = sum(item.label is not None for item in transcript.answers.values())
     if as_json:
         print_json(

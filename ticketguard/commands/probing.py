@@ -16,6 +16,10 @@ from ticketguard.commands.common import PATH, passphrase
 from ticketguard.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ticketguard.bundle import Bundle
     from ticketguard.evidence import Verdict
     from ticketguard.probe.predictor import Predictor
     from ticketguard.probe.session import OnState, State
@@ -44,7 +48,6 @@ OPTIONS = (
     click.option("--leaf", type=int, help="Use the triggers of one leaf, and spare the others."),
     click.option("--decoys", type=float, default=0.5, show_default=True, help="Decoy images for each trigger."),
     click.option("--decoy-images", type=PATH, help="Folder of your own decoys, in place of drawn ones."),
-    click.option("--trigger-images", type=PATH, help="Folder of the owner's own triggers, when those are registered."),
     click.option("--repeats", type=int, default=1, show_default=True, help="Times that every image is asked."),
     click.option("--all-queries", is_flag=True, help="Ask everything, even when the outcome is settled."),
     click.option("--key", type=PATH, help="Secret key that signs the transcript."),
@@ -68,41 +71,29 @@ def probe_options(function: Function) -> Function:
 
 
 def judged(
-    opening: Opening, endpoint: str | None, transcript: Path, *, options: Mapping[str, Any], quiet: bool
+    bundle: Bundle, endpoint: str | None, transcript: Path, *, options: Mapping[str, Any], quiet: bool
 ) -> Verdict:
     """The verdict of `verify --endpoint` (probe now, into `transcript`) or `verify --transcript` (replay only)."""
-    from ticketguard.probe.images import read_folder
     from ticketguard.probe.run import replay
-    from ticketguard.triggers.plan import plan_of
 
+    opening = bundle.open(passphrase())
     if endpoint is not None:
-        run(opening, Request(endpoint=endpoint, transcript=transcript, options=options), quiet=quiet)
-    plan = plan_of(opening.registration)
-    folders = {name: options[name] for name in ("trigger_images", "decoy_images")}
-    images = {
-        name: None if folder is None or plan is None else read_folder(folder, plan.shape)
-        for name, folder in folders.items()
-    }
+        run(bundle, opening, Request(endpoint=endpoint, transcript=transcript, options=options), quiet=quiet)
     return replay(
         opening,
         transcript,
-        own_images=images["trigger_images"],
-        own_decoys=images["decoy_images"],
+        own_images=bundle.own_images(opening.registration),
+        own_decoys=_decoys(opening, options["decoy_images"]),
         supplied_by=options["recorded_by"],
     )
 
 
-def run(opening: Opening, request: Request, *, quiet: bool) -> Transcript:
+def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> Transcript:
     """Probe the endpoint as asked for, with a progress line unless `quiet`, and return the transcript."""
-    from ticketguard.probe.images import read_folder
     from ticketguard.probe.run import probe
     from ticketguard.probe.session import Manners
-    from ticketguard.triggers.plan import plan_of
 
     options = request.options
-    plan = plan_of(opening.registration)
-    if plan is None:
-        raise UsageError("this registration has no triggers: only weights can be tested against it")
     manners = Manners(
         budget=options["budget"],
         workers=options["workers"],
@@ -110,10 +101,9 @@ def run(opening: Opening, request: Request, *, quiet: bool) -> Transcript:
         attempts=options["retries"] + 1,
         early=not options["all_queries"],
     )
-    folders = {name: options[name] for name in ("trigger_images", "decoy_images")}
-    images = {name: None if folder is None else read_folder(folder, plan.shape) for name, folder in folders.items()}
+    decoys = _decoys(opening, options["decoy_images"])
     key = _key(options["key"])
-    predictor = predictor_of(request, plan)
+    predictor = predictor_of(request, _plan(opening))
     try:
         with _progress(quiet) as on_state:
             return probe(
@@ -125,14 +115,29 @@ def run(opening: Opening, request: Request, *, quiet: bool) -> Transcript:
                 decoys=options["decoys"],
                 repeats=options["repeats"],
                 label_map=_json(options["label_map"]),
-                own_images=images["trigger_images"],
-                own_decoys=images["decoy_images"],
+                own_images=bundle.own_images(opening.registration),
+                own_decoys=decoys,
                 declared={"input": _input_of(predictor), "recordedBy": options["recorded_by"]},
                 key=key,
                 on_state=on_state,
             )
     finally:
         predictor.close()
+
+
+def _plan(opening: Opening) -> TriggerPlan:
+    from ticketguard.triggers.plan import plan_of
+
+    plan = plan_of(opening.registration)
+    if plan is None:
+        raise UsageError("this registration has no triggers: only weights can be tested against it")
+    return plan
+
+
+def _decoys(opening: Opening, folder: Path | None) -> NDArray[np.uint8] | None:
+    from ticketguard.triggers.pictures import read_folder
+
+    return None if folder is None else read_folder(folder, _plan(opening).shape)
 
 
 def predictor_of(request: Request, plan: TriggerPlan) -> Predictor:

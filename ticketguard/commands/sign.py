@@ -7,16 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.bundle import Bundle, write_registered
 from ticketguard.claims import keys
+from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.commands.training_options import load_data
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
-from ticketguard.tickets import Architecture, Ticket, ticket_from_tensors, write_ticket
+from ticketguard.tickets import Architecture, Ticket, task_of, ticket_from_tensors, write_ticket
+from ticketguard.triggers.pictures import read_folder, write_folder
+from ticketguard.triggers.plan import plan_of
 
 REWIND = "rewind.safetensors"
 
@@ -45,6 +49,9 @@ QR_NOTE = (
 )
 @click.option("--data", help="Data set whose classes and input the triggers take, for a ticket that does not say.")
 @click.option("--data-dir", type=PATH, help="Folder that holds the data set.")
+@click.option(
+    "--trigger-images", type=PATH, help="Folder of your own trigger images, natural-looking say; drawn without it."
+)
 @click.option("--no-triggers", is_flag=True, help="Register no triggers: only weights can be tested later.")
 @click.option(
     "--beacon", type=click.Choice(["none", "rfc3161"]), default="none", show_default=True, help="Time-stamp policy."
@@ -58,6 +65,13 @@ QR_NOTE = (
     help="qr: also write a QR code into the topology, as a label (needs ticketguard[qr]). The edge code is always there.",
 )
 @click.option("--qr-text", help="Text of the QR code; by default the first 12 digits of the key id.")
+@click.option(
+    "--successor",
+    "successor_paths",
+    type=PATH,
+    multiple=True,
+    help="Public key (PEM) that may sign in place of this one later, or withdraw the registration; repeatable.",
+)
 @click.option("--register-only", is_flag=True, help="Stop after the registration, so that it can be time-stamped.")
 @click.option(
     "--registration", "registered_path", type=PATH, help="Embed for this registration, made by --register-only."
@@ -73,17 +87,19 @@ def command(
     data: str | None,
     data_dir: Path | None,
     no_triggers: bool,
+    trigger_images: Path | None,
     register_only: bool,
     registered_path: Path | None,
     codes: tuple[str, ...],
     qr_text: str | None,
+    successor_paths: tuple[Path, ...],
     as_json: bool,
     **options: Any,
 ) -> None:
     """Register a ticket and embed the owner's signature in its topology.
 
-    Every parameter, and the frame of the ticket, is committed and signed before a single bit of the signature exists. Then
-    edges move inside their cells: no row, column or kernel changes its count.
+    Every parameter, and the frame of the ticket, is committed and signed before a single bit of the signature exists.
+    Then edges move inside their cells: no row, column or kernel changes its count.
 
     Example:  ticketguard sign run/ticket.safetensors --key owner.key --owner "Example Lab" --out signed/
     """
@@ -113,14 +129,34 @@ def command(
         return
     if not owner:
         raise UsageError("--owner is missing: say who signs, as it should read in the registration")
+    options["successors"] = [keys.load_public(path).keyid for path in successor_paths]
+    if trigger_images is not None:
+        options["own_images"] = own_images(ticket, trigger_images, no_triggers)
     if register_only:
         registered, notes = api.register(ticket, key, owner=owner, triggers=not no_triggers, **options)
         write_registered(bundle, registered, word)
+        keep_images(bundle, registered.registration, options.get("own_images"))
         _report(bundle, owner, key.public.keyid, None, registered.plan, (*notes, *extra), as_json)
         return
     signed = api.sign(ticket, key, owner=owner, rewind=rewind, triggers=not no_triggers, **options)
     signed.write(out, word)
+    keep_images(bundle, signed.registered.registration, options.get("own_images"))
     _report(bundle, owner, key.public.keyid, signed.embedded, signed.registered.plan, (*signed.notes, *extra), as_json)
+
+
+def own_images(ticket: Ticket, folder: Path, no_triggers: bool) -> NDArray[np.uint8]:
+    """The owner's own trigger images, of the shape that the ticket's task has."""
+    task = task_of(ticket)
+    if no_triggers or task is None or not task.classes:
+        raise UsageError("--trigger-images needs a ticket with a task of known classes, and triggers: see --data")
+    return read_folder(folder, task.shape)
+
+
+def keep_images(bundle: Bundle, registered: Registration, images: NDArray[np.uint8] | None) -> None:
+    """Keep the registered ones of the owner's images in the signed folder: training and probing need them."""
+    plan = plan_of(registered)
+    if images is not None and plan is not None:
+        write_folder(bundle.trigger_images, images[: plan.total])
 
 
 def read_unsigned(path: Path, arch: str | None) -> Ticket:
@@ -149,7 +185,9 @@ def labelled(ticket: Ticket, text: str, keyid: str, rewind: dict[str, NDArray[An
 
 
 def rewind_weights(ticket_path: Path, given: Path | None) -> dict[str, NDArray[Any]] | None:
-    """Dense rewind weights by parameter name, from a state dict or from the file that `find` leaves beside its ticket."""
+    """Dense rewind weights by parameter name, from a state dict or from the file that `find` leaves beside its
+    ticket.
+    """
     from ticketguard import api
 
     path = given or ticket_path.with_name(REWIND)

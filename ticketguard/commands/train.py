@@ -49,6 +49,7 @@ def command(
             dataset,
             recipe=chosen,
             opening=opening,
+            own_images=None if opening is None else bundle.own_images(opening.registration),
             seed=seed,
             on_epoch=on_epoch,
         )

@@ -34,12 +34,14 @@ def export(signed: Path, out: Path, with_labels: bool, as_json: bool) -> None:
     from ticketguard.triggers.plan import plan_of
     from ticketguard.triggers.render import render
 
-    opening = Bundle(signed).open(passphrase())
+    bundle = Bundle(signed)
+    opening = bundle.open(passphrase())
     plan = plan_of(opening.registration)
     if plan is None:
         raise UsageError(f"{signed}: this registration has no triggers")
-    files = write(out, render(opening, plan), classes=plan.classes if with_labels else None)
-    images = sum(path.suffix == ".png" for path in files)
+    triggers = render(opening, plan, own_images=bundle.own_images(opening.registration))
+    files = write(out, triggers, classes=plan.classes if with_labels else None)
+    images = len(files) - 1
     if as_json:
         print_json({"folder": str(out), "images": images, "classes": list(plan.classes)})
     else:

@@ -64,7 +64,9 @@ def command(
     if endpoint is not None or transcript is not None:
         if paths or predictions is not None:
             raise UsageError("--endpoint and --transcript stand alone, without suspects and --predictions")
-        verdict = _probed(Bundle(signed), endpoint, transcript, {**options, "recorded_by": supplied_by}, as_json)
+        path = transcript or Path("transcript.jsonl")
+        chosen = {**options, "recorded_by": supplied_by}
+        verdict = judged(Bundle(signed), endpoint, path, options=chosen, quiet=as_json)
         return _report({str(endpoint or transcript): verdict}, Bundle(signed), [], html_path, as_json)
     if not paths and predictions is None:
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
@@ -88,14 +90,6 @@ def _report(
     if all(isinstance(result, TicketguardError) for result in results.values()):
         return 2
     return 0 if any(isinstance(result, Verdict) and result.decision == "MATCH" for result in results.values()) else 1
-
-
-def _probed(
-    bundle: Bundle, endpoint: str | None, transcript: Path | None, options: Mapping[str, Any], quiet: bool
-) -> Verdict:
-    """The verdict on a service, or on a recorded probe of one."""
-    path = transcript or Path("transcript.jsonl")
-    return judged(bundle.open(passphrase()), endpoint, path, options=options, quiet=quiet)
 
 
 def expand(patterns: Sequence[str]) -> list[Path]:

@@ -18,7 +18,7 @@ from ticketguard.probe.adapters import Input, pixels_for, prepare
 from ticketguard.probe.client import Client, failure, shown
 from ticketguard.probe.predictor import Image, Reply, Take, reply_of
 from ticketguard.storage.documents import parse_json
-from ticketguard.triggers.export import png_bytes
+from ticketguard.triggers.pictures import png_bytes
 from ticketguard.triggers.plan import TriggerPlan
 
 KINDS = ("png", "jpeg", "list", "multipart")

@@ -1,4 +1,4 @@
-"""Pictures from a folder: an owner's own triggers, or a caller's own decoys."""
+"""Pictures in a folder: an owner's own triggers, or a caller's own decoys."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.errors import DataError
-from ticketguard.storage.atomic import read_bytes
+from ticketguard.errors import DataError, UsageError
+from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
 
 SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".npy")
 FILE_LIMIT = 16 << 20
+PICTURE_CHANNELS = (1, 3)
 
 
 def read_folder(folder: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -26,6 +27,38 @@ def read_folder(folder: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     if not files:
         raise DataError(f"{folder}: no pictures in it ({', '.join(SUFFIXES)})")
     return np.stack([_read(path, shape) for path in files])
+
+
+def write_folder(folder: Path, images: NDArray[np.uint8]) -> None:
+    """Write uint8 images (n, C, H, W) so that `read_folder` gives them back in order."""
+    make_folder(folder)
+    for number, image in enumerate(images):
+        content, suffix = file_bytes(image)
+        write_bytes(folder / f"{number:05d}{suffix}", content)
+
+
+def file_bytes(image: NDArray[np.uint8]) -> tuple[bytes, str]:
+    """One image (C, H, W) as the content of a file and its suffix: a PNG when it is grey or RGB, else a NumPy
+    array.
+    """
+    if image.shape[0] in PICTURE_CHANNELS:
+        return png_bytes(image), ".png"
+    buffer = io.BytesIO()
+    np.save(buffer, image, allow_pickle=False)
+    return buffer.getvalue(), ".npy"
+
+
+def png_bytes(image: NDArray[np.uint8]) -> bytes:
+    """One uint8 image (C, H, W) with one channel (grey) or three (RGB) as a PNG file; lossless."""
+    # Imported here: judging predictions needs no picture library.
+    from PIL import Image
+
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[0] not in PICTURE_CHANNELS:
+        raise UsageError(f"PNG files hold uint8 images with 1 or 3 channels, not {image.dtype} {image.shape}")
+    pixels = np.ascontiguousarray(image[0] if image.shape[0] == 1 else image.transpose(1, 2, 0))
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG")
+    return buffer.getvalue()
 
 
 def _read(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
