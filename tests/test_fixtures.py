@@ -156,8 +156,8 @@ def test_making_the_fixtures_again_gives_the_same_bytes(maker, tmp_path):
             assert (tmp_path / path).read_bytes() == (FIXTURES / path).read_bytes(), path
 
 
-def test_fixtures_stay_small():
-    assert sum(path.stat().st_size for path in FIXTURES.rglob("*") if path.is_file()) < 350_000
+def test_bundle_stays_small():
+    assert sum(path.stat().st_size for path in BUNDLE.folder.rglob("*") if path.is_file()) < 300_000
 
 
 def test_model_keeps_the_masks_of_its_ticket():
