@@ -1,5 +1,6 @@
 """Parties of the protocol tests: owners with tiny synthetic tickets, their public files, and what a thief can do with them."""
 
+import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from types import SimpleNamespace
@@ -8,13 +9,14 @@ import numpy as np
 import pytest
 
 from ticketguard import signing
-from ticketguard.claims import ownership, registration, reveal
+from ticketguard.claims import keys, ownership, registration, reveal, vault
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening
+from ticketguard.claims.secret import write_secret
 from ticketguard.graph.cells import layer_of
 from ticketguard.masks import Mask
-from ticketguard.storage.tensors import in_memory
-from ticketguard.tickets import Architecture, Model
+from ticketguard.storage.tensors import in_memory, write_tensors
+from ticketguard.tickets import Architecture, Model, write_ticket
 from ticketguard.triggers.plan import make_plan
 from ticketguard.verify.judge import Case, digest_of
 
@@ -166,6 +168,27 @@ def make_party(number, base, *, beacon_bytes=None, triggers=True, original=None,
         model=digest_of(tensors_of(shown)),
     )
     return Party(key, registered, opening, shown, counts, claim, claim_envelope), signed
+
+
+@pytest.fixture
+def passphrase(monkeypatch):
+    """A passphrase, and a key derivation that takes no time: the real one is tested with the vault."""
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "correct horse")
+    monkeypatch.setitem(vault.KDFS, "argon2id", (1, lambda word, salt: hashlib.sha256(word + salt).digest()))
+
+
+def save_party(folder, party):
+    """The signed folder of a party as `sign`, `train` and `claim` leave it, and the public copy of it."""
+    signed, public = folder / "signed", folder / "public"
+    for place in (signed, public):
+        place.mkdir(parents=True)
+        (place / "registration.dsse.json").write_bytes(party.registered.envelope)
+        (place / "claim.dsse.json").write_bytes(party.claim_envelope)
+        write_ticket(place / "ticket.safetensors", party.model)
+        write_tensors(place / "model.safetensors", dict(party.model.weights), {})
+    write_secret(signed / "secret.tgs", party.registered.secret, "correct horse")
+    keys.save_secret(folder / "owner.key", party.key, "correct horse")
+    return signed
 
 
 @pytest.fixture(scope="session")

@@ -8,43 +8,21 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from ticketguard.claims import canonical, envelope, keys, reveal, vault
+from ticketguard.claims import canonical, envelope, reveal
 from ticketguard.claims.secret import read_secret
 from ticketguard.commands import cli, run
 from ticketguard.storage.documents import read_csv, write_csv
 from ticketguard.storage.tensors import write_tensors
-from ticketguard.tickets import write_ticket
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import render
 from ticketguard.verify.judge import digest_of
 
-
-@pytest.fixture(autouse=True)
-def passphrase(monkeypatch):
-    """A passphrase, and a key derivation that takes no time: the real one is tested with the vault."""
-    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "correct horse")
-    monkeypatch.setitem(vault.KDFS, "argon2id", (1, lambda word, salt: hashlib.sha256(word + salt).digest()))
-
-
-def save_party(folder, party):
-    """The signed folder of a party as `sign`, `train` and `claim` leave it, and the public copy of it."""
-    from ticketguard.claims.secret import write_secret
-
-    signed, public = folder / "signed", folder / "public"
-    for place in (signed, public):
-        place.mkdir(parents=True)
-        (place / "registration.dsse.json").write_bytes(party.registered.envelope)
-        (place / "claim.dsse.json").write_bytes(party.claim_envelope)
-        write_ticket(place / "ticket.safetensors", party.model)
-        write_tensors(place / "model.safetensors", dict(party.model.weights), {})
-    write_secret(signed / "secret.tgs", party.registered.secret, "correct horse")
-    keys.save_secret(folder / "owner.key", party.key, "correct horse")
-    return signed
+pytestmark = pytest.mark.usefixtures("passphrase")
 
 
 @pytest.fixture
 def place(tmp_path, owner, world, monkeypatch):
-    save_party(tmp_path, owner)
+    world.save_party(tmp_path, owner)
     write_tensors(tmp_path / "suspect.safetensors", world.pruned(owner.model, 0.3), {})
     write_tensors(tmp_path / "other.safetensors", dict(world.random_model(99).weights), {})
     monkeypatch.chdir(tmp_path)
@@ -153,7 +131,7 @@ def test_recorded_answers_end_to_end(place, world, owner):
 def test_dispute_from_files(place, world, owner):
     thief = world.make_party(7, owner.model)[0]
     (place / "b").mkdir()
-    save_party(place / "b", thief)
+    world.save_party(place / "b", thief)
     write_tensors(place / "suspect.safetensors", dict(thief.model.weights), {})
     good("keygen", "--out", place / "judge.key")
     make_reveal(place, world)

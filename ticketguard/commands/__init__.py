@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "judge": ("judge", "Judge a claim from public files, and sign a verdict."),
     "dispute": ("dispute", "Decide who was first when two claims match."),
     "audit": ("audit", "Check a claim against yourself."),
+    "withdraw": ("withdraw", "Withdraw a registration by a signed statement."),
     "lock": ("lock", "Split a ticket into a locked ticket and a small key mask."),
     "unlock": ("unlock", "Merge a key mask into its locked ticket."),
     "verify-lock": ("verify_lock", "Retrain locked, forged and unlocked: is the lock worth anything?"),

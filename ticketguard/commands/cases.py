@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
 from ticketguard.claims import envelope, hpke, ownership, reveal, timestamps
-from ticketguard.claims.keys import PublicKey, SecretKey
+from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.storage.atomic import read_bytes
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import read_tensors
+from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.render import Images, in_order
 from ticketguard.verify import transcript as transcripts
 from ticketguard.verify.judge import Case, Check, digest_of
 
@@ -32,17 +35,22 @@ def read_case(
     controls: Sequence[Path] = (),
     roots: Path | None = None,
     key: SecretKey | None = None,
+    withdrawal: Path | None = None,
+    trigger_images: Path | None = None,
 ) -> Case:
     """The case of the folder `public` (registration, claim, released ticket and model), every signature verified.
 
-    `key` decrypts a reveal that was encrypted to this judge; `roots` pins the authorities of time stamps.
+    `key` decrypts a reveal that was encrypted to this judge; `roots` pins the authorities of time stamps; `withdrawal`: a
+    statement that withdraws the registration, besides one in the folder: either ends the case. `trigger_images`: folder of the
+    owner's own trigger images, when their digests are registered.
     """
     bundle = Bundle(public)
     registered, payload = bundle.read_registration()
-    signed_claim = envelope.open(
-        read_bytes(bundle.claim, limit=ENVELOPE_LIMIT), registered.public_key, where=str(bundle.claim)
+    bundle.require_standing(registered, payload, given=withdrawal)
+    signed_claim = envelope.open_by(
+        read_bytes(bundle.claim, limit=ENVELOPE_LIMIT), registered.signers, where=str(bundle.claim)
     )
-    shown, shown_payload = read_reveal(reveal_path, registered.public_key, key)
+    shown, shown_payload = read_reveal(reveal_path, registered.signers, key)
     return Case(
         registration=registered,
         registration_payload=payload,
@@ -57,21 +65,34 @@ def read_case(
         transcript=None if transcript is None else read_transcript(transcript),
         controls=tuple(read_any(path) for path in controls),
         stamp=read_stamp(public / REGISTRATION_STAMP, payload, roots),
+        own_images=own_images(registered, trigger_images),
     )
 
 
-def read_reveal(path: Path, public: PublicKey, key: SecretKey | None) -> tuple[Reveal, bytes]:
-    """A reveal signed by `public`, decrypted with `key` when it is sealed, and its exact payload."""
+def read_reveal(path: Path, signers: Collection[str], key: SecretKey | None) -> tuple[Reveal, bytes]:
+    """A reveal signed by one of the keys `signers` (ids), decrypted with `key` when it is sealed, and its exact payload."""
     data = read_bytes(path, limit=ENVELOPE_LIMIT)
     if hpke.is_sealed(data):
         if key is None:
             raise UsageError(f"{path}: encrypted to a judge; give that judge's secret key with --key")
         data = hpke.unseal(data, key, purpose="reveal", where=str(path))
-    opened = envelope.open(data, public, where=str(path))
+    opened = envelope.open_by(data, signers, where=str(path))
     shown = reveal.parse(opened.payload)
     if key is not None and shown.recipient not in (None, hpke.recipient_id(hpke.public_key(key))):
         raise AuthenticityError(f"{path}: made for another judge than the holder of this key")
     return shown, opened.payload
+
+
+def own_images(registered: Registration, folder: Path | None) -> Images | None:
+    """The owner's own trigger images in a folder, in the registered order; None without a folder."""
+    if folder is None:
+        return None
+    from ticketguard.triggers.pictures import read_folder
+
+    plan = plan_of(registered)
+    if plan is None or plan.source != "owner":
+        raise UsageError(f"{folder}: this registration has no trigger images of the owner's own")
+    return in_order(read_folder(folder, plan.shape), plan)
 
 
 def read_transcript(path: Path) -> transcripts.Transcript:

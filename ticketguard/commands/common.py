@@ -44,6 +44,12 @@ def passphrase(*, confirm: bool = False) -> str:
     return typed
 
 
+def trigger_images_option(function: Function) -> Function:
+    """The `--trigger-images` option: pictures of the owner's own, registered by their digests."""
+    text = "Folder of the owner's own trigger images, when those are registered."
+    return click.option("--trigger-images", type=PATH, help=text)(function)
+
+
 def json_option(function: Function) -> Function:
     """The `--json` option: one JSON document on standard output instead of text."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")(function)

@@ -11,7 +11,7 @@ import click
 from ticketguard.bundle import ENVELOPE_LIMIT
 from ticketguard.claims import keys
 from ticketguard.commands.cases import read_case, show_checks
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, trigger_images_option
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import read_bytes, write_bytes
 from ticketguard.verify import verdicts
@@ -32,6 +32,8 @@ from ticketguard.verify.judge import Case, Judgement
 @click.option("--key", "key_path", type=PATH, help="Your secret key: signs the verdict, decrypts the reveal.")
 @click.option("--out", type=PATH, help="The signed verdict to write.")
 @click.option("--check", "check_path", type=PATH, help="Recompute this signed verdict from the files instead.")
+@click.option("--withdrawal", type=PATH, help="A statement that withdraws the registration, from wherever you have it.")
+@trigger_images_option
 @json_option
 def command(
     public: Path,

@@ -58,6 +58,7 @@ def command(
     judge = None if judge_path is None else hpke.load_public(judge_path)
     bundle, word = Bundle(signed), passphrase()
     registered, payload = bundle.read_registration()
+    bundle.require_standing(registered, payload)
     key, secret = keys.load_secret(key_path, word), read_secret(bundle.secret, word)
     opening = open_all(registered, payload, secret.master, secret.beacon)
     index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
