@@ -1,9 +1,11 @@
 """RFC 3161 time stamps from a local authority (`openssl ts`): dates, beacons, and everything that must be refused."""
 
-import hashlib
+import http.server
 import json
 import shutil
 import subprocess
+import threading
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +16,9 @@ pytest.importorskip("asn1crypto")
 if shutil.which("openssl") is None:
     pytest.skip("the openssl command is missing", allow_module_level=True)
 
-from ticketguard.claims import timestamps, vault
+from ticketguard.bundle import Bundle
+from ticketguard.claims import timestamps
+from ticketguard.claims.secret import read_secret
 from ticketguard.commands import run
 from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
 from ticketguard.tickets import write_ticket
@@ -63,21 +67,8 @@ class Authority:
         (folder / "serial").write_text("01")
         key = ["rsa:2048"] if kind == "rsa" else ["ec", "-pkeyopt", "ec_paramgen_curve:P-256"]
         common = ["-nodes", "-config", "conf"]
-        self.run(
-            "req",
-            "-x509",
-            "-newkey",
-            *key,
-            "-keyout",
-            "ca.key",
-            "-out",
-            "ca.pem",
-            "-days",
-            "30",
-            "-extensions",
-            "ca",
-            *common,
-        )
+        root = ["-keyout", "ca.key", "-out", "ca.pem", "-days", "30", "-extensions", "ca"]
+        self.run("req", "-x509", "-newkey", *key, *root, *common)
         self.run(
             "req", "-newkey", *key, "-keyout", "tsa.key", "-out", "tsa.csr", "-subj", f"/CN={name} stamps", *common
         )
@@ -93,6 +84,18 @@ class Authority:
         signer = ["-signer", "tsa.pem", "-inkey", "tsa.key"]
         self.run("ts", "-reply", "-config", "conf", "-section", "tsa1", "-queryfile", "query", *signer, "-out", "reply")
         return (self.folder / "reply").read_bytes()
+
+
+SIGN = ("sign", "base.safetensors", "--key", "owner.key", "--out", "signed", "--no-triggers")
+
+
+def done(*arguments):
+    code = run([str(item) for item in arguments])
+    assert code == 0, arguments
+
+
+def payload_of(signed):
+    return Bundle(signed).read_registration()[1]
 
 
 @pytest.fixture(scope="module")
@@ -215,30 +218,98 @@ def test_roots_must_be_certificates(tmp_path):
         timestamps.load_roots(tmp_path / "roots.pem")
 
 
-def test_authority_is_asked_over_http(authority, tmp_path):
-    import http.server
-    import threading
+@contextmanager
+def served(answer):
+    """A server at a free port of this machine; `answer(query)` gives the raw bytes of its HTTP response."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
             query = self.rfile.read(int(self.headers["Content-Length"]))
             assert self.headers["Content-Type"] == "application/timestamp-query"
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(authority.stamp(query))
+            self.wfile.write(answer(query))
 
         def log_message(self, *arguments):
             pass
 
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.handle_request, daemon=True).start()
-        token = timestamps.obtain(b"payload", f"http://127.0.0.1:{server.server_port}/")
-        timestamps.verify(token, b"payload", authority.roots)
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+        thread.join()
+
+
+def ok(body):
+    return b"HTTP/1.0 200 OK\r\nContent-Type: application/timestamp-reply\r\n\r\n" + body
+
+
+def test_authority_is_asked_over_http(authority):
+    with served(lambda query: ok(authority.stamp(query))) as url:
+        timestamps.verify(timestamps.obtain(b"payload", url), b"payload", authority.roots)
     with pytest.raises(StorageError, match="no answer"):
-        timestamps.obtain(b"payload", f"http://127.0.0.1:{server.server_port}/")
-    for url in ("file:///etc/passwd", "ftp://x", ""):
+        timestamps.obtain(b"payload", url)
+    for bad in ("file:///etc/passwd", "ftp://x", ""):
         with pytest.raises(UsageError, match="http"):
-            timestamps.obtain(b"payload", url)
+            timestamps.obtain(b"payload", bad)
+
+
+@pytest.fixture
+def registered(world, tmp_path, monkeypatch, passphrase):
+    """A registration that waits for its stamp, in `signed`."""
+    monkeypatch.chdir(tmp_path)
+    write_ticket(tmp_path / "base.safetensors", world.random_model(60))
+    done("keygen", "--out", "owner.key")
+    done(*SIGN, "--owner", "Lab", "--beacon", "rfc3161", "--register-only")
+    return tmp_path / "signed"
+
+
+def test_timestamp_asks_an_authority_by_its_address(authority, registered, capsys):
+    with served(lambda query: ok(authority.stamp(query))) as url:
+        arguments = ("timestamp", "signed", "--url", url, "--root", authority.folder / "ca.pem")
+        done(*arguments)
+        assert "taken into the secret" in capsys.readouterr().out
+        stamp = timestamps.verify(
+            (registered / "registration.tsr").read_bytes(), payload_of(registered), authority.roots
+        )
+        assert read_secret(registered / "secret.tgs", "correct horse").beacon == stamp.beacon
+        assert run([str(item) for item in arguments]) == 2
+        done(*SIGN, "--registration", "signed/registration.dsse.json")
+        shutil.copy("signed/ticket.safetensors", "signed/model.safetensors")
+        done("claim", "signed", "--key", "owner.key")
+        capsys.readouterr()
+        done(*arguments, "--claim", "--json")
+    assert json.loads(capsys.readouterr().out)["beacon"] is False
+    assert (registered / "claim.tsr").exists()
+
+
+ANSWERS = {
+    "an error page": lambda query, authority: b"HTTP/1.0 500 No\r\n\r\nno",
+    "no HTTP": lambda query, authority: b"\x00\xff junk\r\n\r\n",
+    "nothing": lambda query, authority: b"",
+    "less than announced": lambda query, authority: b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\n0",
+    "a page": lambda query, authority: ok(b"<html>"),
+    "megabytes": lambda query, authority: ok(bytes(3 << 20)),
+    "a loop": lambda query, authority: b"HTTP/1.0 302 Found\r\nLocation: /again\r\n\r\n",
+    "a file": lambda query, authority: b"HTTP/1.0 302 Found\r\nLocation: file:///etc/passwd\r\n\r\n",
+    "another payload's stamp": lambda query, authority: ok(authority.stamp(timestamps.request(b"another payload"))),
+}
+
+
+@pytest.mark.parametrize("kind", list(ANSWERS))
+def test_what_an_authority_should_not_answer_is_one_line(authority, registered, capsys, kind):
+    before = {path: path.read_bytes() for path in registered.iterdir()}
+    with served(lambda query: ANSWERS[kind](query, authority)) as url:
+        capsys.readouterr()
+        assert run(["timestamp", "signed", "--url", url, "--root", str(authority.folder / "ca.pem")]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+    assert {path: path.read_bytes() for path in registered.iterdir()} == before
+
+
+@pytest.mark.parametrize("url", ["http://[::", "http://", "http://127.0.0.1:99999/", "http://a b/", "http://\u0000/"])
+def test_addresses_that_are_none_are_one_line(authority, registered, capsys, url):
+    capsys.readouterr()
+    assert run(["timestamp", "signed", "--url", url, "--root", str(authority.folder / "ca.pem")]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
 # What a stamp does to a judgement
@@ -290,20 +361,8 @@ def test_stamp_added_later_dates_but_never_lowers_the_bar(world, authority, owne
 # From the command line: register, stamp, embed, claim, reveal, judge
 
 
-def done(*arguments):
-    code = run([str(item) for item in arguments])
-    assert code == 0, arguments
-
-
-def test_register_stamp_embed_judge(world, authority, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "correct horse")
-    monkeypatch.setitem(vault.KDFS, "argon2id", (1, lambda word, salt: hashlib.sha256(word + salt).digest()))
-    monkeypatch.chdir(tmp_path)
-    write_ticket(tmp_path / "base.safetensors", world.random_model(60))
-    for name in ("owner.key", "judge.key"):
-        done("keygen", "--out", name)
-    sign = ("sign", "base.safetensors", "--key", "owner.key", "--out", "signed", "--no-triggers")
-    done(*sign, "--owner", "Lab", "--beacon", "rfc3161", "--register-only")
+def test_register_stamp_embed_judge(world, authority, registered, tmp_path, capsys):
+    done("keygen", "--out", "judge.key")
     done("timestamp", "signed", "--request", "query.tsq")
     (tmp_path / "reply.tsr").write_bytes(authority.stamp((tmp_path / "query.tsq").read_bytes()))
     root = ("--root", authority.folder / "ca.pem")
@@ -311,7 +370,7 @@ def test_register_stamp_embed_judge(world, authority, tmp_path, monkeypatch, cap
     assert "taken into the secret" in capsys.readouterr().out
     assert run(["timestamp", "signed", "--response", "reply.tsr", *map(str, root)]) == 2
     assert "never overwritten" in capsys.readouterr().err
-    done(*sign, "--registration", "signed/registration.dsse.json")
+    done(*SIGN, "--registration", "signed/registration.dsse.json")
     shutil.copy("signed/ticket.safetensors", "signed/model.safetensors")
     done("claim", "signed", "--key", "owner.key")
     done("timestamp", "signed", "--claim", "--request", "claim.tsq")

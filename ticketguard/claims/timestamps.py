@@ -7,7 +7,7 @@ its owner cannot vary. Needs the extra `timestamp` (rfc3161-client, asn1crypto),
 from __future__ import annotations
 
 import hashlib
-import urllib.error
+import http.client
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -60,11 +60,12 @@ def obtain(payload: bytes, url: str) -> bytes:
     """Ask the authority at `url` (http or https) for a time stamp of `payload`; the DER response, not verified yet."""
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url[:80]!r} is not the http or https address of a time-stamp authority")
-    query = urllib.request.Request(url, data=request(payload), headers={"Content-Type": QUERY_TYPE})  # noqa: S310
     try:
+        query = urllib.request.Request(url, data=request(payload), headers={"Content-Type": QUERY_TYPE})  # noqa: S310
         with urllib.request.urlopen(query, timeout=TIMEOUT_S) as answer:  # noqa: S310 - the scheme was checked
             token: bytes = answer.read(TOKEN_LIMIT + 1)
-    except (urllib.error.URLError, OSError) as problem:
+    except (OSError, http.client.HTTPException, ValueError) as problem:
+        # URLError is an OSError; the others are answers that are not HTTP, and addresses that are none.
         raise StorageError(f"{url}: no answer from the time-stamp authority ({problem})") from problem
     return token
 
