@@ -14,7 +14,7 @@ from ticketguard.errors import UsageError
 
 MOST_TRIALS = 1 << 40
 # lgamma, log and the products below are each good to a few units in the last place.
-_UNITS = 8 * np.finfo(np.float64).eps
+_UNITS = 8.0 * float(np.finfo(np.float64).eps)
 _STEPS_PER_BIT = 1_000_000
 _NEWTON_STEPS = 60
 _LARGEST_X = 1e300
