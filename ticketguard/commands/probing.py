@@ -206,15 +206,22 @@ def _progress(quiet: bool) -> Iterator[OnState | None]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
+    console = Console(stderr=True)
     columns = (TextColumn("probing"), BarColumn(), TextColumn("{task.fields[words]}"))
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("probing", total=1, words="")
+    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+    task = progress.add_task("probing", total=1, words="")
 
-        def show(state: State) -> None:
-            words = (
-                f"{state.resolved}/{state.triggers} triggers, {state.requests} requests, {state.bits:.0f} of "
-                f"{state.bar_bits:.0f} bits, at most {state.seconds_left:.0f} s left"
-            )
-            progress.update(task, completed=state.resolved, total=state.triggers, words=words)
+    def show(state: State) -> None:
+        # Started by the first answer: an error before it is the only line on standard error.
+        progress.start()
+        words = (
+            f"{state.resolved}/{state.triggers} triggers, {state.requests} requests, {state.bits:.0f} of "
+            f"{state.bar_bits:.0f} bits, at most {state.seconds_left:.0f} s left"
+        )
+        progress.update(task, completed=state.resolved, total=state.triggers, words=words)
 
+    try:
         yield show
+    finally:
+        if progress.live.is_started:
+            progress.stop()

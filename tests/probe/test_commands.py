@@ -1,0 +1,149 @@
+"""`probe`, `verify --endpoint` and `verify --transcript` as typed, against a service on loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.probe.faulty import FaultyService, serving
+from tests.probe.test_session import answers_of
+from ticketguard import commands
+from ticketguard.claims import vault
+from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.opening import Opening
+from ticketguard.triggers.pictures import write_folder
+
+pytest.importorskip("httpx", reason="the extra probe is not installed")
+WORD = "a passphrase"
+# The same salt and passphrase give the same key: once is enough.
+KDFS = {name: (number, cache(derive)) for name, (number, derive) in vault.KDFS.items()}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, opening: Opening) -> Path:
+    """The signed folder and the owner's key, written once: passphrases are slow on purpose."""
+    folder = tmp_path_factory.mktemp("made")
+    bundle = Bundle(folder / "signed")
+    bundle.folder.mkdir()
+    key = SecretKey.from_seed(SEED)
+    bundle.registration.write_bytes(envelope.sign(opening.payload, key))
+    secret = Secret(master=MASTER, registration=hashlib.sha256(opening.payload).hexdigest())
+    write_secret(bundle.secret, secret, WORD)
+    save_secret(folder / "owner.key", key, WORD)
+    return folder
+
+
+@pytest.fixture
+def signed(tmp_path: Path, made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A signed folder with a registration and its secret, all that a probe needs."""
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", WORD)
+    monkeypatch.setattr(vault, "KDFS", KDFS)
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    return tmp_path / "signed"
+
+
+def run(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = commands.run([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_probe_then_judge_elsewhere(
+    tmp_path: Path, signed: Path, opening: Opening, owner: SecretKey, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with serving(FaultyService(answers_of(opening, 0.95))) as url:
+        code, out, _ = run(
+            capsys, "probe", f"{url}/v2/models/m", "--signed", signed, "--out", "t.jsonl", "--key", "owner.key",
+            "--rate", "0", "--leaf", "0", "--json",
+        )  # fmt: skip
+    assert code == 0
+    assert json.loads(out)["signedBy"] == owner.public.keyid
+    code, out, _ = run(capsys, "verify", "--transcript", "t.jsonl", "--signed", signed, "--json")
+    verdict = json.loads(out)
+    assert (code, verdict["decision"]) == (0, "MATCH")
+    assert verdict["context"]["service"] == f"{url}/v2/models/m"
+    code, out, _ = run(capsys, "verify", "--transcript", "t.jsonl", "--signed", signed)
+    assert code == 0
+    assert "MATCH" in out
+    assert "lawful or unwitting access is not excluded" in " ".join(out.split())
+
+
+def test_verify_endpoint_with_a_mapping_a_token_and_own_decoys(
+    tmp_path: Path, signed: Path, opening: Opening, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SERVICE_TOKEN", "tok-123456")
+    (tmp_path / "map.json").write_text(
+        json.dumps({"image": "png", "at": "instances[0].b64", "label": "predictions[0].label"})
+    )
+    write_folder(tmp_path / "decoys", np.random.default_rng(0).integers(0, 256, (20, 1, 8, 8), dtype=np.uint8))
+    service = FaultyService(answers_of(opening, 0.0))
+    with serving(service) as url:
+        arguments = (
+            "verify", "--endpoint", f"{url}/predict", "--mapping", "map.json", "--signed", signed, "--transcript",
+            "t.jsonl", "--token-env", "SERVICE_TOKEN", "--rate", "0", "--leaf", "3", "--decoy-images", "decoys",
+        )  # fmt: skip
+        code, out, err = run(capsys, *arguments)
+    assert (code, "NO MATCH" in out) == (1, True)
+    assert service.headers[0]["Authorization"] == "Bearer tok-123456"
+    assert "tok-123456" not in out + err + (tmp_path / "t.jsonl").read_text()
+    code, out, _ = run(
+        capsys, "verify", "--transcript", "t.jsonl", "--signed", signed, "--decoy-images", "decoys", "--json"
+    )
+    assert json.loads(out)["decision"] == "NO MATCH"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("probe", "http://127.0.0.1:9/x", "--out", "t"), "/v2/models/"),
+        (("probe", "ftp://host/v2/models/m", "--out", "t"), "http or https"),
+        (("probe", "http://a:b@host/v2/models/m", "--out", "t"), "user name or password"),
+        (("probe", "http://127.0.0.1:9/v2/models/m", "--out", "t", "--retries", "0"), "no answer"),
+        (("probe", "http://127.0.0.1:9/v2/models/m", "--out", "t", "--token-env", "NO_SUCH"), "NO_SUCH"),
+        (("probe", "http://127.0.0.1:9/v2/models/m", "--out", "t", "--header-env", "X"), "NAME=VAR"),
+        (("probe", "http://127.0.0.1:9/v2/models/m", "--out", "t", "--budget", "0"), "budget"),
+        (("probe", "http://127.0.0.1:9/v2/models/m", "--out", "t", "--rate", "-1"), "rate"),
+        (("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "bad.json"), "mapping"),
+        (("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "list.json"), "JSON object"),
+        (("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--leaf", "9"), "leaf 9"),
+        (("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--decoys", "99"), "decoys"),
+        (("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--repeats", "0"), "repeats"),
+        (
+            ("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--service-input", "bad.json"),
+            "input",
+        ),
+        (
+            ("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--label-map", "bad.json"),
+            "exactly once",
+        ),
+        (
+            ("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--decoy-images", "none"),
+            "no such folder",
+        ),
+        (("probe", "http://127.0.0.1:9/x", "--out", "bad.json", "--mapping", "map.json"), "transcript"),
+        (("probe", "missing.onnx", "--out", "t"), "missing.onnx"),
+        (("verify", "--transcript", "missing.jsonl"), "missing.jsonl"),
+        (("verify", "--transcript", "bad.json"), "transcript"),
+        (("verify", "x.safetensors", "--endpoint", "http://host/"), "stand alone"),
+    ],
+)
+def test_bad_requests_are_one_line_and_write_nothing(
+    tmp_path: Path, signed: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], says: str
+) -> None:
+    (tmp_path / "bad.json").write_text('{"colour": 1}\n')
+    (tmp_path / "list.json").write_text("[]")
+    (tmp_path / "map.json").write_text('{"image": "png", "at": "a", "label": "b"}')
+    before = sorted(path for path in tmp_path.rglob("*"))
+    code, out, err = run(capsys, *arguments, "--signed", signed)
+    assert code == 2
+    assert out == ""
+    assert says in err
+    assert err.count("\n") == 1
+    assert sorted(path for path in tmp_path.rglob("*")) == before
