@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from functools import cache
@@ -10,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.probe.conftest import MASTER, SEED
 from tests.probe.faulty import FaultyService, serving
 from tests.probe.test_session import answers_of
 from ticketguard import commands
-from ticketguard.claims import vault
-from ticketguard.claims.keys import SecretKey
+from ticketguard.bundle import Bundle
+from ticketguard.claims import envelope, vault
+from ticketguard.claims.keys import SecretKey, save_secret
 from ticketguard.claims.opening import Opening
+from ticketguard.claims.secret import Secret, write_secret
 from ticketguard.triggers.pictures import write_folder
 
 pytest.importorskip("httpx", reason="the extra probe is not installed")
