@@ -12,6 +12,7 @@ from ticketguard.commands import run
 from ticketguard.errors import AuthenticityError, FormatError
 from ticketguard.signing import register
 from ticketguard.storage.tensors import write_tensors
+from ticketguard.tickets import write_ticket
 from ticketguard.verify.dispute import settle
 from ticketguard.verify.judge import digest_of, judge
 
@@ -166,3 +167,18 @@ def test_a_withdrawn_registration_is_refused_everywhere(place, world, capsys):
 def test_a_lost_secret_is_said_to_be_lost(place, world, capsys):
     (place / "signed" / "secret.tgs").unlink()
     assert "a lost secret is lost" in line(capsys, "verify", "suspect.safetensors", "--signed", "signed")
+
+
+def test_sign_names_successors_by_their_public_keys(tmp_path, world, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_ticket(tmp_path / "base.safetensors", world.random_model(62))
+    for name in ("owner.key", "heir.key", "second.key"):
+        assert run(["keygen", "--out", name]) == 0
+    sign = ["sign", "base.safetensors", "--key", "owner.key", "--owner", "Lab", "--no-triggers"]
+    assert run([*sign, "--out", "signed", "--successor", "heir.pub", "--successor", "second.pub"]) == 0
+    registered, _ = Bundle(tmp_path / "signed").read_registration()
+    named = [keys.load_public(tmp_path / name).keyid for name in ("owner.pub", "heir.pub", "second.pub")]
+    assert registered.signers == tuple(named)
+    assert "twice" in line(capsys, *sign, "--out", "x", "--successor", "heir.pub", "--successor", "heir.pub")
+    assert "heir.key" in line(capsys, *sign, "--out", "x", "--successor", "heir.key")
+    assert not (tmp_path / "x").exists()
