@@ -71,9 +71,10 @@ class Bench:
 
     @cached_property
     def triggers(self) -> Triggers | None:
-        """Trigger images and labels, when the registration has any and they can be rendered."""
-        plan = plan_of(self.opening.registration)
-        return None if plan is None or plan.source != "rendered" else render(self.opening, plan)
+        """Trigger images and labels, rendered or the owner's own; None when the registration has none."""
+        registered = self.opening.registration
+        plan = plan_of(registered)
+        return None if plan is None else render(self.opening, plan, own_images=Bundle(self.folder).own_images(registered))
 
     @cached_property
     def examiner(self) -> Examiner:
