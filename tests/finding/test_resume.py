@@ -53,7 +53,7 @@ def test_dying_at_any_write_changes_nothing(tiny, tmp_path, monkeypatch, after, 
     writes = (1 << 30) - counter.left
     assert writes > 20
     expected = results(whole)
-    for moment in random.Random(3).sample(range(1, writes + 1), 9):
+    for moment in random.Random(3).sample(range(1, writes + 1), 6):
         broken = tmp_path / f"{moment}"
         monkeypatch.setattr(os, "replace", DiesAt(moment, after=after))
         with pytest.raises(Killed):
@@ -72,13 +72,11 @@ def test_sigkill_at_random_moments(tiny, tmp_path):
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
-    whole = start(tmp_path / "whole")
-    whole.communicate(timeout=200)
-    assert whole.returncode == 0
+    find(tiny.config(rounds=20, rate=0.2), tiny.dataset(), tmp_path / "whole", threads=1)
     moments, kills = random.Random(1), 0
     while True:
         search = start(tmp_path / "killed")
-        if kills < 3:
+        if kills < 2:
             for _ in range(moments.randint(1, 4)):
                 search.stdout.readline()
             time.sleep(moments.uniform(0, 0.02))
@@ -88,5 +86,5 @@ def test_sigkill_at_random_moments(tiny, tmp_path):
             break
         assert search.returncode == -signal.SIGKILL
         kills += 1
-    assert kills >= 2
+    assert kills == 2
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
