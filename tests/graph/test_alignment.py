@@ -102,10 +102,13 @@ def test_every_channel_of_a_permuted_network_is_found(name: str, density: float)
     assert "permuted in" in found.undone[0]
 
 
-@pytest.mark.parametrize(("density", "least"), [(0.19, 1.0), (0.012, 0.86)])
-def test_found_after_half_of_the_edges_were_pruned_at_random(density: float, least: float) -> None:
+@pytest.mark.parametrize(
+    ("name", "density", "least"),
+    [("resnet20", 0.19, 1.0), ("resnet20", 0.012, 0.86), ("convnet", 0.19, 1.0)],
+)
+def test_found_after_half_of_the_edges_were_pruned_at_random(name: str, density: float, least: float) -> None:
     rng = np.random.default_rng(2)
-    case = ticket("resnet20", density, rng)
+    case = ticket(name, density, rng)
     suspect, back = case.permuted(prune_random(case.weights, 0.5, rng), rng)
     found = case.align(suspect)
     assert right(found, back) >= least
@@ -226,6 +229,16 @@ def test_lineage_is_one_for_a_copy_and_small_for_a_stranger() -> None:
     assert lineage(one, other) < 0.1
     assert lineage(one, {}) == 0.0
     assert lineage(one, {"a": np.ones((32, 32), dtype=np.int64)}) == 0.0
+
+
+@pytest.mark.slow
+def test_a_depthwise_separable_network_is_aligned() -> None:
+    rng = np.random.default_rng(14)
+    case = ticket("mobilenet", 0.19, rng)
+    suspect, back = case.permuted(case.weights, rng)
+    found = case.align(suspect)
+    assert found.overlap == 1.0
+    assert right(found, back) > 0.99
 
 
 @pytest.mark.slow

@@ -26,7 +26,7 @@ from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.tickets import Architecture
 from ticketguard.tracing import symmetry_of
 
-PAIRS = 60
+PAIRS = 90
 Weights = dict[str, NDArray[np.float64]]
 
 
@@ -47,7 +47,7 @@ class Ticket:
 def shapes() -> tuple[Symmetry, list[Layer]]:
     arguments = {"classes": 10, "in_channels": 1, "image_size": 8}
     module = build(Architecture(name="convnet", arguments=arguments))
-    layers = [layer_of(key, tuple(value.shape)) for key, value in module.state_dict().items() if value.ndim == 4]
+    layers = [layer_of(key, tuple(value.shape)) for key, value in module.state_dict().items() if value.ndim == 4][:2]
     return symmetry_of(module, torch.zeros(1, 1, 8, 8)), layers
 
 

@@ -14,17 +14,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError
-from ticketguard.graph.assignment import Problem, descend, start, start_forward
+from ticketguard.graph.assignment import Problem, descend, start
 from ticketguard.graph.cells import Layer, cell_counts
 from ticketguard.graph.dummies import Merge, Reduced, apply_merges, reduce_dummies
 from ticketguard.graph.groups import Axis, Indices, Symmetry, length
 from ticketguard.graph.layout import Weights, gather, take
 from ticketguard.graph.matching import Counts, Matched, match, rematch
+from ticketguard.graph.soft import start_soft
 from ticketguard.graph.support import cleared, edges
 from ticketguard.graph.views import as_layer, axes_of, suspect_axes, suspect_sizes, view_of
 
 # Overlap of the channels as stored from which it is worth descending from there too: an attacker may permute a part.
 PARTLY_IN_PLACE = 0.1
+# Overlap after the quick first order above which the thorough one is not worth its time.
+CLEAR = 0.62
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,25 +188,28 @@ def _align_matched(
 
 
 def _best_order(problem: Problem, names: Sequence[str]) -> tuple[dict[int, Indices], int]:
-    """The best of: channels as stored, a descent from there when they seem partly in place, descents from two first orders."""
+    """The best of: channels as stored, a descent from there when they seem partly in place, and from two first orders."""
     stored = problem.identity()
     best, best_score, sweeps = stored, problem.score(stored), 0
     perfect = problem.perfect()
     if best_score == perfect or not problem.touching:
         return best, sweeps
-    as_stored = dict(zip(names, (view.aligned(stored) for view in problem.views), strict=True))
-    reference = dict(zip(names, (view.reference for view in problem.views), strict=True))
-    starts: list[Callable[[Problem], dict[int, Indices]]] = [start, start_forward]
-    if lineage(reference, as_stored) > PARTLY_IN_PLACE:
+    starts: list[Callable[[Problem], dict[int, Indices]]] = [start, start_soft]
+    if _overlap(problem, stored, names) > PARTLY_IN_PLACE:
         starts.insert(0, Problem.identity)
     for first in starts:
         found, score, used = descend(problem, first(problem))
         sweeps += used
         if score > best_score:
             best, best_score = found, score
-        if best_score == perfect:
+        if best_score == perfect or (first is start and _overlap(problem, best, names) > CLEAR):
             break
     return best, sweeps
+
+
+def _overlap(problem: Problem, choice: Mapping[int, Indices], names: Sequence[str]) -> float:
+    reference = dict(zip(names, (view.reference for view in problem.views), strict=True))
+    return lineage(reference, dict(zip(names, (view.aligned(choice) for view in problem.views), strict=True)))
 
 
 def _wider(symmetry: Symmetry, sizes: Sequence[int]) -> bool:

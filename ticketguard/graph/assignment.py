@@ -52,6 +52,11 @@ class LayerView:
         """Groups on the input axis."""
         return frozenset(s.group for s in self.columns if s.group is not None)
 
+    @property
+    def groups(self) -> frozenset[int]:
+        """Groups on either axis."""
+        return self.row_groups | self.column_groups
+
     def in_row_order(self, choice: Choice) -> NDArray[np.int64]:
         """The suspect with its rows in reference order."""
         return take(self.suspect, 0, gather(self.rows, self.suspect_rows, choice))
@@ -125,38 +130,24 @@ def start(problem: Problem) -> dict[int, Indices]:
     )
     for group, numbers in sorted(local.touching.items()):
         gain = sum((_feature_gain(local.views[number], group) for number in numbers), np.zeros((1, 1)))
-        choice[group] = _assign(gain, choice[group])
+        choice[group] = assign(gain, choice[group])
     choice, _, _ = descend(local, choice)
-    settled, waiting = set(local.touching), sorted(set(problem.touching) - set(local.touching))
+    return outwards(problem, choice, set(local.touching))
+
+
+def outwards(problem: Problem, choice: dict[int, Indices], settled: set[int]) -> dict[int, Indices]:
+    """Order the groups that are not settled yet, each from the layers whose other axis is settled by then."""
+    choice, settled = dict(choice), set(settled)
+    waiting = sorted(set(problem.touching) - settled)
     while waiting:
         group = next((g for g in waiting if _settled_views(problem, g, settled)), waiting[0])
         views = _settled_views(problem, group, settled)
         gains = [_gain(view, group, choice) for view in views] or [
             _feature_gain(problem.views[number], group) for number in problem.touching[group]
         ]
-        choice[group] = _assign(sum(gains, np.zeros((1, 1))), choice[group])
+        choice[group] = assign(sum(gains, np.zeros((1, 1))), choice[group])
         settled.add(group)
         waiting.remove(group)
-    return choice
-
-
-def start_forward(problem: Problem) -> dict[int, Indices]:
-    """A first order from the input on: each group from the layers that meet only groups already ordered.
-
-    Layers that stand alone help with their degree features until then. Serves networks whose layers tell little by
-    themselves (depthwise separable ones).
-    """
-    choice = problem.identity()
-    settled: set[int] = set()
-    for group, numbers in sorted(problem.touching.items()):
-        gains = []
-        for view in (problem.views[number] for number in numbers):
-            if _groups_of(view) - {group} <= settled and not _both_sides(view, group):
-                gains.append(_gain(view, group, choice))
-            elif _stands_alone(view):
-                gains.append(_feature_gain(view, group))
-        choice[group] = _assign(sum(gains, np.zeros((1, 1))), choice[group]) if gains else choice[group]
-        settled.add(group)
     return choice
 
 
@@ -172,7 +163,7 @@ def _both_sides(view: LayerView, group: int) -> bool:
 def _settled_views(problem: Problem, group: int, settled: set[int]) -> list[LayerView]:
     """Layers in which `group` meets settled groups only."""
     views = [problem.views[number] for number in problem.touching[group]]
-    return [view for view in views if (_groups_of(view) - {group}) <= settled and not _both_sides(view, group)]
+    return [view for view in views if (view.groups - {group}) <= settled and not _both_sides(view, group)]
 
 
 def descend(problem: Problem, choice: Choice) -> tuple[dict[int, Indices], int, int]:
@@ -192,7 +183,7 @@ def descend(problem: Problem, choice: Choice) -> tuple[dict[int, Indices], int, 
             stale.discard(group)
             changed = _improve(problem, group, current, scores, free=free)
             if changed:
-                stale |= {other for number in changed for other in _groups_of(problem.views[number])} - {group}
+                stale |= {other for number in changed for other in problem.views[number].groups} - {group}
         if sum(scores) > best_total:
             best, best_total = dict(current), sum(scores)
     return best, best_total, sweeps
@@ -202,7 +193,7 @@ def _improve(problem: Problem, group: int, current: dict[int, Indices], scores: 
     """Give one group its best assignment; returns the layers it touches when that changed something."""
     numbers = problem.touching[group]
     gain = sum((_gain(problem.views[number], group, current) for number in numbers), np.zeros((1, 1)))
-    proposal = _assign(gain, current[group])
+    proposal = assign(gain, current[group])
     if np.array_equal(proposal, current[group]):
         return []
     trial = {**current, group: proposal}
@@ -213,10 +204,6 @@ def _improve(problem: Problem, group: int, current: dict[int, Indices], scores: 
     for number, score in after.items():
         scores[number] = score
     return numbers
-
-
-def _groups_of(view: LayerView) -> frozenset[int]:
-    return view.row_groups | view.column_groups
 
 
 def _gain(view: LayerView, group: int, choice: Choice) -> Matrix:
@@ -299,7 +286,7 @@ def _profile_gain(reference: NDArray[np.int64], suspect: NDArray[np.int64], scal
     return np.asarray(_overlap(one * fine, two * (fine * wanted) // max(given, 1)) // (fine * fine))
 
 
-def _assign(gain: Matrix, current: Indices) -> Indices:
+def assign(gain: Matrix, current: Indices) -> Indices:
     """Suspect channel for every reference channel that maximises the total gain, near `current` among equals; -1 if none."""
     # Imported here because only aligning needs it, and reading a suspect as stored is most of verification.
     from scipy.optimize import linear_sum_assignment
