@@ -80,6 +80,15 @@ def test_one_leaf_is_enough_and_spares_the_others(tmp_path: Path, opening: Openi
     assert not {image_digest(image) for image in spared} & set(service.asked)
 
 
+def test_a_search_among_many_services_raises_the_bar(tmp_path: Path, opening: Opening) -> None:
+    service = Service(answers_of(opening, 1.0))
+    probe(opening, service, tmp_path / "t.jsonl", manners=ALONE)
+    assert replay(opening, tmp_path / "t.jsonl").decision == "MATCH"
+    assert replay(opening, tmp_path / "t.jsonl", suspects=1 << 30).decision == "INCONCLUSIVE"
+    probe(opening, service, tmp_path / "u.jsonl", manners=ALONE, suspects=1 << 30)
+    assert replay(opening, tmp_path / "u.jsonl", suspects=1 << 30).decision == "MATCH"
+
+
 def test_decoys_are_mixed_in_and_the_order_is_the_sessions_own(tmp_path: Path, opening: Opening) -> None:
     triggers = {image_digest(image) for image in render(opening, plan_of(opening.registration)).images}
     orders = []

@@ -50,6 +50,9 @@ OPTIONS = (
     click.option("--decoy-images", type=PATH, help="Folder of your own decoys, in place of drawn ones."),
     click.option("--repeats", type=int, default=1, show_default=True, help="Times that every image is asked."),
     click.option("--all-queries", is_flag=True, help="Ask everything, even when the outcome is settled."),
+    click.option(
+        "--suspects", "searched", type=int, default=1, show_default=True, help="Services probed in this search, in all."
+    ),
     click.option("--key", type=PATH, help="Secret key that signs the transcript."),
 )
 
@@ -85,6 +88,7 @@ def judged(
         own_images=bundle.own_images(opening.registration),
         own_decoys=_decoys(opening, options["decoy_images"]),
         supplied_by=options["recorded_by"],
+        suspects=options["searched"],
     )
 
 
@@ -118,6 +122,7 @@ def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> T
                 own_images=bundle.own_images(opening.registration),
                 own_decoys=decoys,
                 declared={"input": _input_of(predictor), "recordedBy": options["recorded_by"]},
+                suspects=options["searched"],
                 key=key,
                 on_state=on_state,
             )

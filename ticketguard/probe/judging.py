@@ -147,13 +147,20 @@ def schedule_of(
     return narrowed, schedule
 
 
-def judge(opening: Opening, schedule: Schedule, transcript: Transcript, *, supplied_by: str = "") -> Verdict:
-    """The verdict on a recorded probe: one test, judged by the registered rule."""
+def rule_of(opening: Opening, suspects: int = 1) -> Rule:
+    """The registered decision rule, for a search among `suspects`."""
+    registered = opening.registration
+    return Rule(tests=registered.tests, suspects=suspects, grinding_bits=registered.grinding_bits)
+
+
+def judge(
+    opening: Opening, schedule: Schedule, transcript: Transcript, *, supplied_by: str = "", suspects: int = 1
+) -> Verdict:
+    """The verdict on a recorded probe: one test, judged by the registered rule, one of `suspects` probed."""
     charge = charge_of(transcript)
     # Once a probe has ended, or its writer is gone, what has no answer is lost.
     found = tally(schedule, transcript.answers, transcript.interrupted, charge_bits=charge)
-    registered = opening.registration
-    rule = Rule(tests=registered.tests, grinding_bits=registered.grinding_bits)
+    rule = rule_of(opening, suspects)
     item = _evidence(found, schedule, rule.bar_bits)
     return decide(
         [item],

@@ -10,8 +10,8 @@ from typing import Any
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import UsageError
-from ticketguard.evidence import Rule, Verdict
-from ticketguard.probe.judging import begin_fields, judge, schedule_of
+from ticketguard.evidence import Verdict
+from ticketguard.probe.judging import begin_fields, judge, rule_of, schedule_of
 from ticketguard.probe.predictor import Predictor
 from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedule, one_leaf
 from ticketguard.probe.session import Manners, OnState, Session
@@ -35,6 +35,7 @@ def probe(
     own_images: Images | None = None,
     own_decoys: Images | None = None,
     declared: Mapping[str, Any] | None = None,
+    suspects: int = 1,
     key: SecretKey | None = None,
     on_state: OnState | None = None,
 ) -> Transcript:
@@ -42,8 +43,9 @@ def probe(
 
     When `path` holds an interrupted transcript, it is continued: nothing is asked twice, and its own leaf, decoys and
     repeats hold. `decoys` is their number for each trigger; with `own_decoys` all of those are used. `declared` is
-    plain JSON for the first line (how images are prepared, who records). `key` signs the end. Raises `UsageError`
-    when the request makes no sense, or when the transcript belongs to another service or label map.
+    plain JSON for the first line (how images are prepared, who records). `suspects`: how many are probed in this
+    search, which raises the bar. `key` signs the end. Raises `UsageError` when the request makes no sense, or when
+    the transcript belongs to another service or label map.
     """
     fixed = {
         "service": predictor.description,
@@ -60,12 +62,11 @@ def probe(
         narrowed, schedule = _new_schedule(opening, leaf, decoys, repeats, own_images, own_decoys)
         Classes(names=schedule.classes, label_map=label_map)
         log, previous = Log.begin(path, begin_fields(narrowed, schedule, **fixed)), None
-    registered = opening.registration
     session = Session(
         predictor=predictor,
         schedule=schedule,
         log=log,
-        bar_bits=Rule(tests=registered.tests, grinding_bits=registered.grinding_bits).bar_bits,
+        bar_bits=rule_of(opening, suspects).bar_bits,
         manners=manners,
         previous=previous,
         label_map=label_map,
@@ -102,8 +103,12 @@ def replay(
     own_images: Images | None = None,
     own_decoys: Images | None = None,
     supplied_by: str = "",
+    suspects: int = 1,
 ) -> Verdict:
-    """The verdict that a transcript gives, without any network. Law: the one that the probe ended with."""
+    """The verdict that a transcript gives, without any network. Law: the one that the probe ended with.
+
+    `suspects`: how many were probed in the same search.
+    """
     transcript = read(path)
     _, schedule = schedule_of(opening, transcript, own_images=own_images, own_decoys=own_decoys)
-    return judge(opening, schedule, transcript, supplied_by=supplied_by)
+    return judge(opening, schedule, transcript, supplied_by=supplied_by, suspects=suspects)
