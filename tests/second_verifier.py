@@ -23,13 +23,13 @@ def sha256(data):
     return hashlib.sha256(data).digest()
 
 
-def open_envelope(data, key=None):
-    """The payload of a DSSE envelope, under `key` (SPKI) or the key that the statement names."""
+def open_envelope(data, signers=()):
+    """Payload, predicate and key (SPKI) of a DSSE envelope, verified under the key it names, one of the ids `signers`."""
     wrapper = json.loads(data)
     payload, kind = base64.b64decode(wrapper["payload"], validate=True), wrapper["payloadType"].encode()
-    key = key or base64.b64decode(json.loads(payload)["predicate"]["publicKey"], validate=True)
+    key = base64.b64decode(json.loads(payload)["predicate"]["publicKey"], validate=True)
     (signature,) = wrapper["signatures"]
-    assert signature["keyid"] == sha256(key).hex()
+    assert signature["keyid"] == sha256(key).hex() in (signers or [signature["keyid"]])
     message = b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
     Ed25519PublicKey.from_public_bytes(key[12:]).verify(base64.b64decode(signature["sig"]), message)
     return payload, json.loads(payload)["predicate"], key
@@ -67,8 +67,9 @@ def frame_digest(registration, ticket):
 
 def open_case(public, reveal):
     payload, registration, key = open_envelope((public / "registration.dsse.json").read_bytes())
-    _, claim, _ = open_envelope((public / "claim.dsse.json").read_bytes(), key)
-    _, shown, _ = open_envelope(reveal.read_bytes(), key)
+    signers = [sha256(key).hex(), *(registration["successors"] or [])]
+    claim, shown = (open_envelope(file.read_bytes(), signers)[1] for file in (public / "claim.dsse.json", reveal))
+    assert not (public / "withdrawal.dsse.json").exists()
     digest = sha256(payload).hex()
     assert digest == claim["registration"]["sha256"] == shown["registration"]["sha256"]
     ticket = read_tensors((public / "ticket.safetensors").read_bytes())

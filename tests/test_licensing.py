@@ -238,3 +238,35 @@ def test_licences_are_signed_statements(owned) -> None:
         bad: License = replace(issued, **change)
         with pytest.raises(FormatError):
             licences.sign(bad, KEY)
+
+
+def test_erasing_the_public_fingerprint_cells_costs_a_fifth_and_leaves_the_mark(owned) -> None:
+    """Which cells hold fingerprints is public: whoever places their edges anew is not named, but the mark is elsewhere."""
+    ticket, registered, dense = owned
+    opened, master, code = opening(registered), registered.secret.master, Code(bits=256)
+    copy = make_copy(ticket, opened, master, code, serial=serial(0), rewind=dense)
+    issued, _ = issue(copy, opened, KEY, licensee="L", code=code)
+    groups, generator = registered.registration.groups, np.random.default_rng(8)
+    weights, touched = {}, 0
+    for name, layer in registered.registration.layers.items():
+        rows = np.array(copy.ticket.weights[name]).reshape(-1, layer.cell)
+        own = np.arange(len(rows)) % groups == groups - 1
+        touched += int((rows[own] != 0).sum())
+        rows[own] = generator.permuted(rows[own], axis=1)
+        weights[name] = rows.reshape(layer.shape)
+    assert touched / ticket.mask.kept == pytest.approx(0.2, abs=0.01)
+    reference = frame_counts(ticket.mask, registered.registration.layers)
+    assert trace(weights, ticket.mask, opened, master, [issued], reference).named == ()
+    verdict = Examiner(opened).verify(weights)
+    assert (verdict.decision, verdict.best.matches) == ("MATCH", verdict.best.n)
+
+
+def test_the_owner_could_have_made_every_copy(owned) -> None:
+    """Symmetric fingerprints convince the owner, and nobody who doubts the owner: the page says so."""
+    ticket, registered, dense = owned
+    made = [
+        make_copy(ticket, opening(registered), registered.secret.master, Code(bits=256), serial=serial(5), rewind=dense)
+        for _ in range(2)
+    ]
+    for name, bits in made[0].ticket.mask.items():
+        assert np.array_equal(bits, made[1].ticket.mask[name])

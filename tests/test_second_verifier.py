@@ -86,8 +86,12 @@ def test_second_verifier_refuses_what_does_not_belong(second, tmp_path):
     for name in ("registration.dsse.json", "claim.dsse.json", "ticket.safetensors"):
         (tmp_path / name).write_bytes((CASE / "public" / name).read_bytes())
     second.open_case(tmp_path, CASE / "reveal.dsse.json")
+    (tmp_path / "withdrawal.dsse.json").write_text("{}")
     with pytest.raises(AssertionError):
-        second.open_envelope((CASE / "reveal.dsse.json").read_bytes(), b"\0" * 44)
+        second.open_case(tmp_path, CASE / "reveal.dsse.json")
+    (tmp_path / "withdrawal.dsse.json").unlink()
+    with pytest.raises(AssertionError):
+        second.open_envelope((CASE / "reveal.dsse.json").read_bytes(), ["00" * 32])
     text = (CASE / "reveal.dsse.json").read_text()
     wrapper = json.loads(text)
     wrapper["payload"] = wrapper["payload"][:-8] + "AAAA" + wrapper["payload"][-4:]
