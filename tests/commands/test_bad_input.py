@@ -7,13 +7,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import click
 import numpy as np
 import pytest
 
+from ticketguard import commands
 from ticketguard.bundle import Bundle
 from ticketguard.claims import canonical, envelope
 from ticketguard.claims.keys import SecretKey, save_public, save_secret
 from ticketguard.claims.statements import encode_bytes
+from ticketguard.commands.common import FilePath
 from ticketguard.storage.atomic import write_bytes
 from ticketguard.storage.tensors import read_tensors, write_tensors
 
@@ -475,3 +478,26 @@ def test_there_are_enough_cases():
 def test_a_public_key_does_not_open_anything(world, tg):
     save_public(world / "key.pub", SecretKey.from_seed(bytes(32)).public)
     assert tg("claim", "signed", "--key", "key.pub").code == 2
+
+
+def with_nothing_there():
+    """Every command with its required arguments, all files missing: whatever is new is tried too."""
+    for name in commands.COMMANDS:
+        command = commands.cli.get_command(click.Context(commands.cli), name)
+        inner = command.commands if isinstance(command, click.Group) else {}
+        for path, each in (
+            {(name, key): value for key, value in inner.items()}.items() if inner else [((name,), command)]
+        ):
+            words = []
+            for parameter in each.params:
+                if parameter.required:
+                    value = "no/such" if isinstance(parameter.type, FilePath) else "1"
+                    words += [value] if isinstance(parameter, click.Argument) else [parameter.opts[0], value]
+            if words:
+                yield (*path, *words)
+
+
+@pytest.mark.parametrize("arguments", list(with_nothing_there()), ids=lambda arguments: " ".join(arguments))
+def test_every_command_refuses_files_that_are_not_there(arguments, world, tg, snapshot):
+    before = snapshot(world)
+    assert_refused(tg(*arguments), ".", before, snapshot(world))
