@@ -43,7 +43,7 @@ def config(**changes) -> FindConfig:
 
 if __name__ == "__main__":
     find(
-        config(rounds=6),
+        config(rounds=20, rate=0.2),
         dataset(),
         Path(sys.argv[1]),
         threads=1,
