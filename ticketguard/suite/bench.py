@@ -74,7 +74,9 @@ class Bench:
         """Trigger images and labels, rendered or the owner's own; None when the registration has none."""
         registered = self.opening.registration
         plan = plan_of(registered)
-        return None if plan is None else render(self.opening, plan, own_images=Bundle(self.folder).own_images(registered))
+        return (
+            None if plan is None else render(self.opening, plan, own_images=Bundle(self.folder).own_images(registered))
+        )
 
     @cached_property
     def examiner(self) -> Examiner:
