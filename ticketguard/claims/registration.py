@@ -170,14 +170,14 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
         frame=_digest(predicate["frame"]["sha256"]),
         table=table,
         nonce=_digest(predicate["nonce"]),
-        symmetry=predicate["symmetry"],
+        symmetry=_object(predicate["symmetry"], "symmetry"),
         classes=None if predicate["classes"] is None else _classes(predicate["classes"]),
-        triggers=predicate["triggers"],
+        triggers=_object(predicate["triggers"], "triggers"),
         carriers=None if predicate["carriers"] is None else tuple(_digest(item) for item in predicate["carriers"]),
         tests=tests,
         beacon=predicate["beacon"]["policy"],
-        qr=predicate["qr"],
-        fingerprints=predicate["fingerprints"],
+        qr=_object(predicate["qr"], "qr"),
+        fingerprints=_object(predicate["fingerprints"], "fingerprints"),
         successors=None if predicate["successors"] is None else _successors(predicate["successors"]),
     )
 
@@ -204,6 +204,12 @@ def _entry(row: Mapping[str, Any]) -> TableEntry:
 def _text(value: object, what: str) -> str:
     if not isinstance(value, str) or not value or len(value) > 512 or not value.isprintable():
         raise FormatError(f"registration: {what} is not a printable text of 1 to 512 characters")
+    return value
+
+
+def _object(value: object, what: str) -> Mapping[str, Any] | None:
+    if value is not None and not isinstance(value, dict):
+        raise FormatError(f"registration: {what} is neither a JSON object nor null")
     return value
 
 
