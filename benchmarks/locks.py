@@ -117,7 +117,7 @@ def write_page(path: Path, steps: list[Any], found: Any, threads: int) -> None:
         "",
         "The forged key joins the magnitude-locked ticket; its last column is the size from which forging costs a point too.",
     ]
-    if _plot(path.with_suffix(".svg"), steps, shares, names, base):
+    if shares and _plot(path.with_suffix(".svg"), steps, shares, names, base):
         lines += ["", f"![Retrained accuracy against key-mask size]({path.with_suffix('.svg').name})"]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, ("\n".join(lines) + "\n").encode())
