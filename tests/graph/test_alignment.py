@@ -186,6 +186,17 @@ def test_a_suspect_stored_in_another_precision_or_order_is_read() -> None:
     assert set(found.apply(stored)) == set(case.weights)
 
 
+def test_layers_whose_names_were_swapped_are_put_right() -> None:
+    rng = np.random.default_rng(15)
+    case = ticket("resnet20", 0.19, rng)
+    suspect, back = case.permuted(case.weights, rng)
+    names = [layer.name for layer in case.layers if layer.shape == (32, 32, 3, 3)]
+    swapped = {**suspect, **{name: suspect[other] for name, other in zip(names, names[1:] + names[:1], strict=True)}}
+    found = case.align(swapped)
+    assert found.overlap == 1.0
+    assert right(found, back) > 0.999
+
+
 def test_without_symmetry_only_names_are_matched() -> None:
     rng = np.random.default_rng(9)
     case = ticket("convnet", 0.19, rng)

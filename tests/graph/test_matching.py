@@ -69,4 +69,17 @@ def test_rematching_sorts_reordered_layers_by_their_degrees() -> None:
         counts = reference[stored[matched.names[layer.name]]]
         suspect[layer.name] = counts[rows][:, columns[: counts.shape[1]]] if counts.shape[1] == 4 else counts[rows]
     found = rematch(matched, LAYERS, reference, suspect)
+    assert found is not None
     assert found.names == {"conv1.weight": "p2", "a.weight": "p1", "b.weight": "p0"}
+
+
+def test_swapped_names_are_noticed_and_honest_ones_kept() -> None:
+    rng = np.random.default_rng(1)
+    reference = {layer.name: rng.integers(0, 9, (layer.rows, layer.cells_per_row)) for layer in LAYERS}
+    matched = Matched(names={layer.name: layer.name for layer in LAYERS})
+    assert rematch(matched, LAYERS, reference, reference) is None
+    swapped = {**reference, "a.weight": reference["b.weight"], "b.weight": reference["a.weight"]}
+    found = rematch(matched, LAYERS, reference, swapped)
+    assert found is not None
+    assert found.names == {"conv1.weight": "conv1.weight", "a.weight": "b.weight", "b.weight": "a.weight"}
+    assert found.renamed == ("a.weight", "b.weight")

@@ -89,11 +89,11 @@ def align(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry | None,
     shapes = {name: tuple(np.shape(suspect[name])) for name in suspect}
     matched = match(layers, symmetry, shapes)
     best = _align_matched(reference, layers, symmetry, suspect, matched)
-    if matched.renamed and best.counts:
+    if best.counts and best.overlap < 1.0:
         present = [layer for layer in layers if layer.name in matched.names]
         counts = {layer.name: _raw_counts(layer, suspect[matched.names[layer.name]], reference) for layer in present}
         other = rematch(matched, layers, reference, counts)
-        if other.names != matched.names:
+        if other is not None:
             second = _align_matched(reference, layers, symmetry, suspect, other)
             best = second if second.overlap > best.overlap else best
     return best

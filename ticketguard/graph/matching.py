@@ -61,30 +61,34 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
     return Matched(names={**found, **others}, renamed=tuple(renamed))
 
 
-def rematch(matched: Matched, layers: Sequence[Layer], reference: Counts, suspect: Counts) -> Matched:
-    """Reassign the layers that were matched by shape and order alone, among equal shapes, by their sorted degrees.
+def rematch(matched: Matched, layers: Sequence[Layer], reference: Counts, suspect: Counts) -> Matched | None:
+    """Reassign layers of equal shape by their sorted degrees; None when that says nothing new.
 
     `suspect` holds counts by registered name under `matched`. Sorted row and column sums do not depend on the order of
-    channels, so a file whose layers were renamed, reordered and permuted is matched as well.
+    channels, so a file whose layers were renamed, reordered and permuted is matched as well. Layers that were found under
+    their own names change them only when the degrees then differ less than half as much: names can be swapped to mislead.
     """
     # Imported here because the verifier loads it for nothing else.
     from scipy.optimize import linear_sum_assignment
 
-    names = dict(matched.names)
-    shapes = {layer.name: layer.shape for layer in layers}
+    names = {layer.name: matched.names[layer.name] for layer in layers if layer.name in matched.names}
     classes: dict[Shape, list[str]] = {}
-    for name in matched.renamed:
-        if suspect[name].shape == reference[name].shape:
-            classes.setdefault(shapes[name], []).append(name)
+    for layer in layers:
+        if layer.name in names and suspect[layer.name].shape == reference[layer.name].shape:
+            classes.setdefault(layer.shape, []).append(layer.name)
+    moved: list[str] = []
     for members in classes.values():
-        if len(members) > 1:
-            wanted = np.stack([_degrees(reference[name]) for name in members])
-            given = np.stack([_degrees(suspect[name]) for name in members])
-            cost = np.abs(wanted[:, None, :] - given[None, :, :]).sum(axis=2)
-            rows, columns = linear_sum_assignment(cost)
+        wanted = np.stack([_degrees(reference[name]) for name in members])
+        given = np.stack([_degrees(suspect[name]) for name in members])
+        cost = np.abs(wanted[:, None, :] - given[None, :, :]).sum(axis=2)
+        rows, columns = linear_sum_assignment(cost)
+        if set(members) <= set(matched.renamed) or 2 * cost[rows, columns].sum() < np.trace(cost):
             for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
                 names[members[row]] = matched.names[members[column]]
-    return Matched(names=names, renamed=matched.renamed)
+                moved += [members[row]] if row != column else []
+    if not moved:
+        return None
+    return Matched(names=names, renamed=tuple(name for name in names if name in {*matched.renamed, *moved}))
 
 
 def _degrees(counts: NDArray[np.int64]) -> NDArray[np.int64]:
