@@ -94,12 +94,12 @@ def test_decoys_are_mixed_in_and_the_order_is_the_sessions_own(tmp_path: Path, o
     orders = []
     for name in ("a", "b"):
         service = Service({})
-        probe(opening, service, tmp_path / name, manners=Manners(workers=1, early=False), decoys=0.5)
+        probe(opening, service, tmp_path / name, manners=Manners(workers=1, early=False), decoys=0.5, leaf=0)
         orders.append(service.asked)
     first = orders[0]
-    assert len(first) == 384
-    assert len(set(first) & triggers) == 256
-    assert 40 < sum(digest in triggers for digest in first[:96]) < 88
+    assert len(first) == 96
+    assert len(set(first) & triggers) == 64
+    assert 12 < sum(digest in triggers for digest in first[:32]) < 31
     assert orders[0] != orders[1]
 
 
@@ -166,11 +166,12 @@ def test_inconsistent_answers_are_erasures(tmp_path: Path, opening: Opening) -> 
         manners=Manners(workers=1, early=False),
         repeats=2,
         decoys=0,
+        leaf=0,
     )
     verdict = replay(opening, tmp_path / "t.jsonl")
     evidence = verdict.evidence[0]
     assert verdict.decision == "MATCH"
-    assert evidence.matches == evidence.n == 256 - evidence.erasures
+    assert evidence.matches == evidence.n == 64 - evidence.erasures
     assert evidence.erasures == sum(int(digest[:2], 16) < 64 for digest in seen) > 0
     assert "different answers" in " ".join(verdict.notes)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ticketguard.errors import DataError, UsageError
+from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.triggers.export import export
 from ticketguard.triggers.pictures import png_bytes, read_folder, write_folder
 from ticketguard.triggers.plan import image_digest, make_plan
@@ -66,5 +66,5 @@ def test_folders_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
     (tmp_path / "floats").mkdir()
     np.save(tmp_path / "floats" / "a.npy", np.zeros((1, 8, 8)))
     for name in ("small", "empty", "garbage", "objects", "floats", "missing"):
-        with pytest.raises(DataError, match=name):
+        with pytest.raises(TicketguardError, match=name):
             read_folder(tmp_path / name, (1, 8, 8))

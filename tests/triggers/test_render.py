@@ -88,7 +88,7 @@ def test_own_images_get_the_streams_labels_and_are_checked(opening: Open) -> Non
     np.testing.assert_array_equal(triggers.labels, render(opening(1), plan()).labels)
     with pytest.raises(UsageError, match="own images"):
         render(opening(1), own)
-    with pytest.raises(DataError, match="image 0 is not"):
+    with pytest.raises(DataError, match="image 64 is missing, or not the one"):
         render(opening(1), own, own_images=images[::-1].copy())
     with pytest.raises(DataError, match="256 uint8 images"):
         render(opening(1), own, own_images=images[:64])

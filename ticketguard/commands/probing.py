@@ -51,7 +51,7 @@ OPTIONS = (
     click.option("--repeats", type=int, default=1, show_default=True, help="Times that every image is asked."),
     click.option("--all-queries", is_flag=True, help="Ask everything, even when the outcome is settled."),
     click.option(
-        "--suspects", "searched", type=int, default=1, show_default=True, help="Services probed in this search, in all."
+        "--suspects", "searched", type=int, default=1, show_default=True, help="Suspects tested in this search, in all."
     ),
     click.option("--key", type=PATH, help="Secret key that signs the transcript."),
 )

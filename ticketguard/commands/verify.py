@@ -72,7 +72,9 @@ def command(
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
     if len(paths) > 1 and (predictions is not None or html_path is not None):
         raise UsageError("--predictions and --html go with one suspect")
-    results = run(Bundle(signed), paths, predictions, options["label_map"], align, supplied_by)
+    if len(paths) > 1 and options["searched"] != 1:
+        raise UsageError("--suspects goes with one suspect: a scan counts its own")
+    results = run(Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"])
     return _report(results, Bundle(signed), paths, html_path, as_json)
 
 
@@ -107,7 +109,13 @@ def expand(patterns: Sequence[str]) -> list[Path]:
 
 
 def run(
-    bundle: Bundle, paths: list[Path], predictions: Path | None, label_map: Path | None, align: str, supplied_by: str
+    bundle: Bundle,
+    paths: list[Path],
+    predictions: Path | None,
+    label_map: Path | None,
+    align: str,
+    supplied_by: str,
+    suspects: int = 1,
 ) -> Mapping[str, Verdict | TicketguardError]:
     """Verdicts by name. A single unreadable suspect raises; in a scan its error stands in its row."""
     from ticketguard import api
@@ -125,6 +133,7 @@ def run(
         charge_bits=charge,
         align=align,  # type: ignore[arg-type]
         supplied_by=supplied_by,
+        suspects=suspects,
         context={"suspect": name},
     )
     return {name: verdict}

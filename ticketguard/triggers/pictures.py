@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ticketguard.errors import DataError, UsageError
 from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
+from ticketguard.storage.documents import read_npy
 
 SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".npy")
 FILE_LIMIT = 16 << 20
@@ -65,12 +66,11 @@ def _read(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
     # Imported here: most probes need no pictures but drawn ones.
     from PIL import Image, UnidentifiedImageError
 
-    data = read_bytes(path, limit=FILE_LIMIT)
     try:
         if path.suffix.lower() == ".npy":
-            array = np.load(io.BytesIO(data), allow_pickle=False)
+            array = read_npy(path, limit=FILE_LIMIT)
         else:
-            with Image.open(io.BytesIO(data)) as picture:
+            with Image.open(io.BytesIO(read_bytes(path, limit=FILE_LIMIT))) as picture:
                 if picture.size != (shape[2], shape[1]):
                     raise DataError(
                         f"{path}: {picture.size[0]} x {picture.size[1]} pixels, expected {shape[2]} x {shape[1]}"
@@ -86,6 +86,6 @@ def _read(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
         SyntaxError,
     ) as problem:
         raise DataError(f"{path}: not a picture") from problem
-    if not isinstance(array, np.ndarray) or array.dtype != np.uint8 or array.shape != shape:
+    if array.dtype != np.uint8 or array.shape != shape:
         raise DataError(f"{path}: expected a uint8 picture of shape {shape}")
     return np.ascontiguousarray(array)

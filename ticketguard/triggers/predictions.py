@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import DataError
-from ticketguard.storage.atomic import read_bytes
-from ticketguard.storage.documents import read_json
+from ticketguard.storage.documents import read_csv, read_json, read_npy
 from ticketguard.triggers.labels import Classes, best_classes
 from ticketguard.triggers.plan import TriggerPlan
 from ticketguard.triggers.score import ERASURE
@@ -36,7 +33,7 @@ def read_predictions(path: Path, plan: TriggerPlan) -> NDArray[np.int64]:
     """Labels of a predictions file in pooled trigger order, int64 of `plan.total`, -1 for an erasure.
 
     `.csv`: a header `index,label`, then one line an answer; a label is a registered class name or a class index;
-    indices that are missing and labels that are empty are erasures. `.npy`: integers or names (N,), or scores (N, C).
+    indices that are missing and labels that are empty are erasures. `.npy`: integers (N,) or scores (N, C).
     `.json`: a list of N names, indices or nulls, or of N lists of C scores. A row of scores with NaN is an erasure.
     Raises `DataError` for unknown names, labels or indices out of range, repeated indices, an empty file or a wrong
     number of answers.
@@ -45,9 +42,7 @@ def read_predictions(path: Path, plan: TriggerPlan) -> NDArray[np.int64]:
 
 
 def read_mapped(path: Path, plan: TriggerPlan, *, label_map: Mapping[str, str] | None = None) -> Predictions:
-    """`read_predictions` with an optional one-to-one map from a service's labels to the registered classes, which
-    costs.
-    """
+    """`read_predictions` with an optional, costly one-to-one map from a service's labels to the registered classes."""
     classes = Classes(names=plan.classes, label_map=label_map)
     readers = {".csv": _read_csv, ".npy": _read_npy, ".json": _read_json}
     reader = readers.get(path.suffix.lower())
@@ -57,12 +52,8 @@ def read_mapped(path: Path, plan: TriggerPlan, *, label_map: Mapping[str, str] |
 
 
 def _read_csv(path: Path, plan: TriggerPlan, classes: Classes) -> Predictions:
-    try:
-        text = read_bytes(path, limit=FILE_LIMIT).decode("utf-8-sig")
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
-    except (UnicodeDecodeError, csv.Error) as problem:
-        raise DataError(f"{path}: not a CSV file in UTF-8 ({problem})") from problem
-    if not rows or [cell.strip().lower() for cell in rows[0]] != COLUMNS:
+    rows = read_csv(path, limit=FILE_LIMIT)
+    if [cell.strip().lower() for cell in rows[0]] != COLUMNS:
         raise DataError(f"{path}: the first line must be index,label")
     if len(rows) == 1:
         raise DataError(f"{path}: no predictions in it")
@@ -70,8 +61,6 @@ def _read_csv(path: Path, plan: TriggerPlan, classes: Classes) -> Predictions:
     seen: set[int] = set()
     for row in rows[1:]:
         where = f"{path}, line of index {row[0][:20]!a}"
-        if len(row) != len(COLUMNS):
-            raise DataError(f"{where}: {len(row)} values in place of two")
         index = int(row[0]) if row[0].strip().isascii() and row[0].strip().isdigit() and len(row[0]) < 12 else -1
         if not 0 <= index < plan.total or index in seen:
             raise DataError(f"{where}: an index must be a number from 0 to {plan.total - 1}, and not occur twice")
@@ -81,17 +70,12 @@ def _read_csv(path: Path, plan: TriggerPlan, classes: Classes) -> Predictions:
 
 
 def _read_npy(path: Path, plan: TriggerPlan, classes: Classes) -> Predictions:
-    try:
-        array = np.load(io.BytesIO(read_bytes(path, limit=FILE_LIMIT)), allow_pickle=False)
-    except (ValueError, EOFError, OSError, KeyError, MemoryError) as problem:
-        raise DataError(f"{path}: not a NumPy array without pickled objects") from problem
-    if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: one array is expected, not an archive")
+    array = read_npy(path, limit=FILE_LIMIT)
     _check_length(len(array) if array.ndim else 0, plan, path)
     if array.ndim == 2:
         return Predictions(labels=best_classes(array, len(plan.classes), where=str(path)))
-    if array.ndim != 1 or array.dtype.kind not in "iuU":
-        raise DataError(f"{path}: integers or names (N,), or scores (N, C), not {array.dtype} {array.shape}")
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        raise DataError(f"{path}: integer labels (N,) or scores (N, C), not {array.dtype} {array.shape}")
     return _from_list(array.tolist(), classes, path)
 
 
