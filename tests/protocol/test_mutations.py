@@ -389,3 +389,5 @@ def test_the_program_refuses_mutated_statements_with_one_line(place, owner, worl
             # Expiry and recipient of a reveal, and what a licence says of its licensee, are the signer's own to choose.
             assert resigned
             assert name in ("reveal", "license"), changed
+        # Shown or refused, but never a crash.
+        assert run(["inspect", str(place / FILES[name])]) in (0, 2)

@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
-from ticketguard.claims import canonical, envelope, manifest
+from ticketguard.claims import canonical, envelope, manifest, ownership, registration, reveal, statements, withdrawal
+from ticketguard.claims import license as licences
 from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.errors import FormatError
 from ticketguard.storage.atomic import read_bytes
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import ticket_from_tensors
+
+# Statements that can be shown, with the strict reader of each; a verdict is as long as its case, and read by `judge --check`.
+READERS: dict[str, Callable[[bytes], object] | None] = {
+    registration.NAME: registration.parse,
+    ownership.NAME: ownership.parse,
+    reveal.NAME: reveal.parse,
+    licences.NAME: licences.parse,
+    withdrawal.NAME: withdrawal.parse,
+    "verdict": None,
+}
 
 
 @click.command()
@@ -26,7 +39,8 @@ def command(path: Path, as_json: bool) -> None:
     """
     if path.is_dir() and Bundle(path).registration.exists():
         bundle = Bundle(path)
-        files = [item for item in (bundle.registration, bundle.ticket, bundle.model, bundle.claim) if item.exists()]
+        known = (bundle.registration, bundle.withdrawal, bundle.ticket, bundle.model, bundle.claim)
+        files = [item for item in known if item.exists()]
     else:
         files = [path]
     documents = {str(file): _document(file) for file in files}
@@ -40,13 +54,7 @@ def command(path: Path, as_json: bool) -> None:
 
 def _document(path: Path) -> dict[str, Any]:
     if path.name.endswith(".json"):
-        opened = envelope.open_self_signed(read_bytes(path, limit=ENVELOPE_LIMIT), where=str(path))
-        statement = canonical.parse(opened.payload)
-        return {
-            "type": statement["predicateType"],
-            "signature": f"good, key id {opened.keyid}",
-            **_summary(statement["predicate"]),
-        }
+        return _statement(path)
     tensors = read_any(path)
     metadata = tensors.metadata.get("ticketguard") if isinstance(tensors, TensorFile) else None
     ticket = ticket_from_tensors({name: tensors[name] for name in tensors}, metadata, where=str(path))
@@ -65,6 +73,20 @@ def _document(path: Path) -> dict[str, Any]:
     if isinstance(tensors, TensorFile):
         document["sha256 of the manifest"] = manifest.digest(manifest.manifest(tensors))
     return document
+
+
+def _statement(path: Path) -> dict[str, Any]:
+    """A signed statement of a known type, its signature verified under the key that it names."""
+    opened = envelope.open_self_signed(read_bytes(path, limit=ENVELOPE_LIMIT), where=str(path))
+    statement: Any = canonical.parse(opened.payload, where=str(path))
+    kind = statement.get("predicateType")
+    name = next((name for name in READERS if kind == statements.PREDICATE_URI.format(name=name)), None)
+    if name is None:
+        raise FormatError(f"{path}: a statement of type {str(kind)[:80]!r}, which this version does not know")
+    predicate, reader = statements.predicate(statement, name), READERS[name]
+    if reader is not None:
+        reader(opened.payload)
+    return {"type": kind, "signature": f"good, key id {opened.keyid}", **_summary(predicate)}
 
 
 def _summary(predicate: dict[str, Any]) -> dict[str, Any]:
