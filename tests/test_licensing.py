@@ -173,6 +173,7 @@ def test_pairs_are_named_in_two_hundred_runs(owned, printer: Fingerprinter, kind
         pair, found = coalition(tool, owned, list(PAIRS)[run % len(PAIRS)], how, generator)
         assert found <= pair
         caught += bool(found)
+    print(f"{kind}, pruned {how}: somebody guilty named in {caught} of 200 runs, nobody innocent in any")
     assert caught >= 190
 
 
@@ -189,6 +190,7 @@ def test_single_leaks_are_named_in_two_hundred_runs(owned, printer: Fingerprinte
         found = accused(tool, owned, pruned_by(how, copy, dense, generator))
         assert found <= {run % LICENSEES}
         caught += bool(found)
+    print(f"single leaks, pruned {how}: named in {caught} of 200 runs, nobody else in any")
     assert caught >= 190
 
 
