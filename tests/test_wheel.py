@@ -36,7 +36,7 @@ def test_a_wheel_runs_the_demo_outside_the_checkout(tmp_path: Path) -> None:
     rows = {row["suspect"]: row for row in json.loads(done.stdout)["rows"]}
     assert len(rows) >= 9
     assert all(set(row) == {"suspect", "accuracy", "verdict", "bits"} for row in rows.values())
-    for name in ("owner's model", "owner's model, by its answers"):
+    for name in ("owner's model", "owner's model, asked only"):
         assert rows[name]["verdict"] == "MATCH"
     copies = [row for name, row in rows.items() if "copy" in name]
     assert len(copies) == 3

@@ -28,9 +28,9 @@ DENSITY = 0.2
 ROUNDS = 3
 # name of the copy, attack, words for the table
 ATTACKS = (
-    ("pruned.safetensors", "prune-magnitude@0.5", "copy with half of its edges pruned"),
-    ("permuted.safetensors", "permute+quantize@8", "copy with channels permuted, then int8"),
-    ("finetuned.safetensors", "finetune", "copy fine-tuned on the owner's data"),
+    ("pruned.safetensors", "prune-magnitude@0.5", "copy, half of it pruned"),
+    ("permuted.safetensors", "permute+quantize@8", "copy, permuted and int8"),
+    ("finetuned.safetensors", "finetune", "copy, fine-tuned"),
 )
 FINETUNE_EPOCHS = 4
 
@@ -124,7 +124,7 @@ def _owned(signed: api.Signed, model: Model, dataset: Dataset) -> list[Row]:
     answers = api.verify(signed=signed, predictions=lambda images: np.asarray(predict(module, images, dataset)))
     return [
         Row(suspect="owner's model", accuracy=accuracy, verdict=api.verify(model.weights, signed=signed)),
-        Row(suspect="owner's model, by its answers", accuracy=accuracy, verdict=answers),
+        Row(suspect="owner's model, asked only", accuracy=accuracy, verdict=answers),
     ]
 
 

@@ -65,8 +65,8 @@ def _table(rows: list[Row]) -> Table:
 
     from ticketguard.report.text import decision
 
-    table = Table(box=None, padding=(0, 2), header_style="dim")
-    table.add_column("suspect")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("suspect", no_wrap=True)
     table.add_column("accuracy", justify="right")
     table.add_column("verdict")
     table.add_column("bits", justify="right")
