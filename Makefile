@@ -4,6 +4,9 @@ TORCH ?= torch==2.13.0
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 
+# One process a core, one thread each: tiny networks gain nothing from a second thread. A file stays in one process.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+
 .PHONY: help demo test test-all lint bench wheel clean
 
 help:
@@ -19,10 +22,10 @@ demo: .venv/.demo
 	$(BIN)/ticketguard demo
 
 test: .venv/.dev
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-all: .venv/.all
-	$(BIN)/python -m pytest -m "" --cov=ticketguard --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(PYTEST) -m "" --cov=ticketguard --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: .venv/.dev
 	$(BIN)/ruff check .
