@@ -9,7 +9,8 @@ import subprocess
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ticketguard.claims import envelope, keys
+from ticketguard.claims import envelope, keys, withdrawal
+from ticketguard.claims import license as licences
 from ticketguard.verify import verdicts
 from ticketguard.verify.judge import digest_of
 
@@ -19,15 +20,33 @@ def envelopes(world, owner):
     suspect = world.tensors_of(owner.model)
     _, shown = owner.reveal_for(digest_of(suspect))
     _, verdict = verdicts.sign(owner.case(suspect), owner.key, nonce=world.NONCE, now=world.NOW)
+    made = owner.registered
+    _, withdrawn = withdrawal.make(made.registration, made.payload, owner.key, reason="stolen")
+    licence = licences.sign(
+        licences.License(
+            owner="Owner 1",
+            public_key=owner.key.public,
+            registration=hashlib.sha256(made.payload).hexdigest(),
+            licensee="Example Ltd",
+            serial="ab" * 16,
+            copy="cd" * 32,
+            kind="tardos",
+            bits=2048,
+            collusion=3,
+        ),
+        owner.key,
+    )
     return {
-        "registration": owner.registered.envelope,
+        "registration": made.envelope,
         "ownership-claim": owner.claim_envelope,
         "reveal": shown,
         "verdict": verdict,
+        "license": licence,
+        "withdrawal": withdrawn,
     }
 
 
-NAMES = ["registration", "ownership-claim", "reveal", "verdict"]
+NAMES = ["registration", "ownership-claim", "reveal", "verdict", "license", "withdrawal"]
 
 
 @pytest.mark.parametrize("name", NAMES)
