@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from ticketguard.graph.alignment import Alignment, align
 from ticketguard.graph.cells import Layer, cell_counts, layer_of
 from ticketguard.masks import Mask
 from ticketguard.models import build
+from ticketguard.storage.suspects import read_any
 from ticketguard.tickets import Architecture, Model
 from ticketguard.tracing import symmetry_of
 
@@ -142,6 +144,24 @@ def test_zeros_hidden_under_a_fill_are_seen_again_after_permutation(density: flo
     assert np.mean(shown) > 0.9
     assert recovered(given, filled) > 0.99
     assert "invisible weights cleared in 19 layers" in found.undone
+
+
+def test_an_onnx_export_of_a_folded_permuted_network_is_read(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    given = victim("resnet20")
+    step = succeed(given, Permute().run(given))
+    folded = FoldNorm().run(Victim(model=step.model, symmetry=given.symmetry, seed=9)).weights
+    arrays = [array.T if name == "fc.weight" else array for name, array in folded.items()]
+    names = [f"onnx::Conv_{number}" for number in range(len(arrays))]
+    initializers = [
+        onnx.numpy_helper.from_array(np.ascontiguousarray(a), n) for a, n in zip(arrays, names, strict=True)
+    ]
+    head = onnx.helper.make_node("MatMul", ["x", names[list(folded).index("fc.weight")]], ["y"])
+    graph = onnx.helper.make_graph([head], "g", [], [], initializer=initializers)
+    (tmp_path / "suspect.onnx").write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    suspect = read_any(tmp_path / "suspect.onnx")
+    attacked = Attacked(weights=suspect, architecture=given.model.architecture)
+    assert recovered(given, attacked) > 0.999
 
 
 def test_partial_permutation_and_untouched_channels_stay() -> None:

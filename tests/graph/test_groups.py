@@ -70,6 +70,7 @@ BAD = {
     "empty axis": edited(["axes", 0, "axes", 0], []),
     "no axes": edited(["axes", 0, "axes"], []),
     "huge axis": edited(["axes", 0, "axes", 0, 0, 3], 1 << 22),
+    "too many channels": {**SAMPLE.to_json(), "groups": [{"size": 1 << 21, "scalable": False}] * 3, "axes": []},
     "duplicate parameter": edited(["axes", 1, "name"], "a.weight"),
     "unprintable name": edited(["axes", 0, "name"], "a\n"),
     "empty name": edited(["axes", 0, "name"], ""),

@@ -21,6 +21,8 @@ MAX_GROUPS = 4096
 MAX_PARAMETERS = 65_536
 MAX_SEGMENTS = 65_536
 MAX_LENGTH = 1 << 22
+MAX_CHANNELS = 1 << 22
+MAX_POSITIONS = 1 << 24
 MAX_NOTES = 256
 MAX_TEXT = 512
 
@@ -94,15 +96,18 @@ class Symmetry:
     def __post_init__(self) -> None:
         if len(self.groups) > MAX_GROUPS or len(self.axes) > MAX_PARAMETERS:
             raise FormatError("symmetry: too many groups or parameters")
-        segments = 0
+        if sum(group.size for group in self.groups) > MAX_CHANNELS:
+            raise FormatError(f"symmetry: more than {MAX_CHANNELS} channels")
+        segments = positions = 0
         for name, axes in self.axes.items():
             if not 1 <= len(axes) <= 8:
                 raise FormatError(f"symmetry of {name}: {len(axes)} axes, expected 1 to 8")
             for axis in axes:
                 if axis is not None:
                     segments += len(axis)
-                    if segments > MAX_SEGMENTS:
-                        raise FormatError(f"symmetry: more than {MAX_SEGMENTS} segments")
+                    positions += sum(segment.count * segment.repeat for segment in axis)
+                    if segments > MAX_SEGMENTS or positions > MAX_POSITIONS:
+                        raise FormatError("symmetry: too many segments or positions")
                     _check_axis(name, axis, self.groups)
 
     def axis(self, name: str, dimension: int) -> Axis | None:

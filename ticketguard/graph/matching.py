@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -14,6 +15,8 @@ from ticketguard.graph.groups import Symmetry
 
 # What wrappers put in front of every parameter name: DataParallel, torch.compile, Lightning and Hugging Face modules.
 PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|_forward_module|state_dict)\.)+")
+# Unclaimed tensors that are looked at: a hostile file may hold 65,536 of them.
+MOST_UNNAMED = 4096
 
 Shape = tuple[int, ...]
 Counts = Mapping[str, NDArray[np.int64]]
@@ -41,16 +44,13 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
         if name is not None and fits(layer.shape, shapes[name]):
             found[layer.name] = name
     renamed: list[str] = []
-    for accept in (same, fits):
-        free = [name for name in shapes if name not in set(found.values())]
-        for layer in layers:
-            if layer.name in found:
-                continue
-            name = next((name for name in free if accept(layer.shape, shapes[name])), None)
-            if name is not None:
-                found[layer.name] = name
-                free = free[free.index(name) + 1 :] if accept is fits else [other for other in free if other != name]
-                renamed.append(layer.name)
+    for find in (_by_shape, _by_size):
+        missing = [layer for layer in layers if layer.name not in found]
+        taken = set(found.values())
+        free = [name for name, shape in shapes.items() if name not in taken and len(shape) >= 2]
+        chosen = find(missing, free[:MOST_UNNAMED], shapes)
+        found |= chosen
+        renamed += chosen
     others = {}
     if not renamed:
         taken = set(found.values())
@@ -58,7 +58,26 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
             key = clean.get(PREFIX.sub("", name))
             if name not in found and key is not None and key not in taken:
                 others[name] = key
-    return Matched(names={**found, **others}, renamed=tuple(renamed))
+    return Matched(names={**found, **others}, renamed=tuple(layer.name for layer in layers if layer.name in renamed))
+
+
+def _by_shape(missing: Sequence[Layer], free: Sequence[str], shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """The missing layers of one shape go to the unclaimed tensors of that shape, in order."""
+    queues: dict[Shape, deque[str]] = {}
+    for name in free:
+        queues.setdefault(trimmed(shapes[name]), deque()).append(name)
+    return {layer.name: queue.popleft() for layer in missing if (queue := queues.get(trimmed(layer.shape)))}
+
+
+def _by_size(missing: Sequence[Layer], free: Sequence[str], shapes: Mapping[str, Shape]) -> dict[str, str]:
+    """Each missing layer goes to the next unclaimed tensor that fits, neither list going back."""
+    result, start = {}, 0
+    for layer in missing:
+        for index in range(start, len(free)):
+            if fits(layer.shape, shapes[free[index]]):
+                result[layer.name], start = free[index], index + 1
+                break
+    return result
 
 
 def rematch(matched: Matched, layers: Sequence[Layer], reference: Counts, suspect: Counts) -> Matched | None:
@@ -108,8 +127,8 @@ def same(shape: Shape, other: Shape) -> bool:
 
 
 def fits(shape: Shape, other: Shape) -> bool:
-    """`other` is a version of `shape` with other channel numbers: equal rank and kernel, and no size below a quarter."""
+    """`other` is `shape` with other channel numbers: equal rank and kernel, sizes from a quarter to four times."""
     one, two = trimmed(shape), trimmed(other)
     if len(one) != len(two) or one[2:] != two[2:]:
         return False
-    return all(4 * b >= a and b <= 16 * a for a, b in zip(one[:2], two[:2], strict=True))
+    return all(4 * b >= a and b <= 4 * a for a, b in zip(one[:2], two[:2], strict=True))
