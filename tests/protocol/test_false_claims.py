@@ -9,7 +9,7 @@ from scipy.optimize import linear_sum_assignment
 from ticketguard import signing
 from ticketguard.claims import merkle, registration, streams
 from ticketguard.claims.opening import Opening
-from ticketguard.errors import DataError
+from ticketguard.errors import AuthenticityError, DataError
 from ticketguard.evidence import log2_binomial_tail
 from ticketguard.graph.groups import Group, Segment, Symmetry, fixed_axis
 from ticketguard.signatures.carriers import carriers_of
@@ -260,6 +260,14 @@ def test_audit_of_a_claim_that_marks_everything_fails(world, owner):
     noise = (triggers.labels + np.arange(plan.total)) % 10
     honest = transcripts.record(triggers.images, noise, world.CLASSES, service="public", recorded_by="me")
     assert audit(owner.case(suspect), answers=[honest]).sound
+
+
+def test_audit_refuses_another_model_than_the_claimed_one(world, owner, unrelated):
+    """Signed by the owner or not: a claim over one model is not tested on another."""
+    suspect = world.tensors_of(owner.model)
+    for change in ({"original": unrelated}, {"claim": replace(owner.claim, model="00" * 32)}):
+        with pytest.raises(AuthenticityError, match="not the one that the claim names"):
+            audit(replace(owner.case(suspect), **change))
 
 
 def test_audit_of_the_owners_own_images(world):

@@ -32,7 +32,7 @@ from ticketguard.verify.transcript import Transcript
 
 # A draw of target bits as lopsided as this happens once in a million registrations.
 LOPSIDED_BITS = 20.0
-FORM = ("signatures", "registration", "frame", "leaf")
+FORM = ("signatures", "registration", "frame", "leaf", "original")
 
 
 @dataclass(frozen=True, kw_only=True)

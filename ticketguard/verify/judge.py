@@ -112,8 +112,6 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "") -> Ju
     """
     opening = opened(case)
     reveal.require_valid(case.reveal, kind=case.kind, suspect=case.suspect_digest, nonce=nonce, now=now)
-    if digest_of(case.original) != case.claim.model:
-        raise AuthenticityError("the model given as the original is not the one that the claim names")
     examiner, rule = examiner_of(case, opening)
     original = examine(examiner, case.original, rule, supplied_by="owner")
     controls = {digest_of(file): examine(examiner, file, rule) for file in case.controls}
@@ -145,6 +143,8 @@ def opened(case: Case) -> Opening:
         raise AuthenticityError("the claim names another owner than the registration")
     if case.claim.ticket != case.ticket:
         raise AuthenticityError("the released ticket is not the one that the claim names")
+    if digest_of(case.original) != case.claim.model:
+        raise AuthenticityError("the model given as the original is not the one that the claim names")
     return reveal.open_reveal(case.reveal, case.registration, case.registration_payload)
 
 
