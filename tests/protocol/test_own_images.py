@@ -7,12 +7,13 @@ import pytest
 
 from ticketguard.commands import run
 from ticketguard.errors import DataError, UsageError
-from ticketguard.triggers.plan import make_plan
+from ticketguard.storage.documents import read_csv
+from ticketguard.triggers.plan import image_digest, make_plan
 from ticketguard.triggers.render import in_order, render
 from ticketguard.verify import transcript as transcripts
 
 pytest.importorskip("PIL")
-from ticketguard.triggers.pictures import png_bytes
+from ticketguard.triggers.pictures import png_bytes, write_folder
 
 pytestmark = pytest.mark.usefixtures("passphrase")
 
@@ -76,6 +77,21 @@ def test_judge_and_audit_take_the_owners_images(place, world, plan, capsys):
     capsys.readouterr()
     assert run(["audit", *case]) == 2
     assert "own images" in capsys.readouterr().err
+
+
+def test_queries_mix_the_owners_images_with_decoys_like_them(place, images, plan, capsys):
+    write_folder(place / "signed" / "trigger-images", images)
+    decoys = np.random.default_rng(81).integers(0, 256, size=(20, 1, 8, 8)).astype(np.uint8)
+    write_folder(place / "decoys", decoys)
+    queries = ["transcript", "queries", "signed", "--leaf", "1", "--out", "q"]
+    for bad in ([], ["--decoys", "21", "--decoy-images", "decoys"]):
+        capsys.readouterr()
+        assert run([*queries, *bad]) == 2
+        assert "decoys" in capsys.readouterr().err
+        assert not (place / "q").exists()
+    assert run([*queries, "--decoys", "20", "--decoy-images", "decoys"]) == 0
+    asked = {row[2] for row in read_csv(place / "q" / "index.csv")[1:]}
+    assert asked == {image_digest(image) for image in [*images[plan.indices(1)], *decoys]}
 
 
 @pytest.mark.parametrize("spoilt", ["missing", "changed", "another size", "no pictures", "no folder"])

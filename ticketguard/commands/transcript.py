@@ -24,22 +24,27 @@ def command() -> None:
 @click.option(
     "--decoys", type=click.IntRange(0), default=200, show_default=True, help="Pictures mixed in that are no triggers."
 )
+@click.option("--decoy-images", type=PATH, help="Folder of your own decoys, for triggers that are your own pictures.")
 @click.option("--out", type=PATH, required=True, help="Folder for the pictures and index.csv.")
 @json_option
-def queries(signed: Path, leaf: int, decoys: int, out: Path, as_json: bool) -> None:
+def queries(signed: Path, leaf: int, decoys: int, decoy_images: Path | None, out: Path, as_json: bool) -> None:
     """Write one leaf's triggers among decoys, for somebody trusted to send to the suspect service.
 
     Example:  ticketguard transcript queries signed/ --leaf 0 --decoys 200 --out queries/
     """
     from ticketguard.triggers.export import export
+    from ticketguard.triggers.pictures import read_folder
     from ticketguard.triggers.plan import plan_of
     from ticketguard.triggers.queries import query_set
 
-    opening = Bundle(signed).open(passphrase())
+    bundle = Bundle(signed)
+    opening = bundle.open(passphrase())
     plan = plan_of(opening.registration)
     if plan is None:
         raise UsageError(f"{signed}: this registration has no triggers")
-    files = export(out, query_set(opening, plan, leaf, decoy_count=decoys))
+    own = bundle.own_images(opening.registration)
+    mixed_in = None if decoy_images is None else read_folder(decoy_images, plan.shape)
+    files = export(out, query_set(opening, plan, leaf, decoy_count=decoys, own_images=own, own_decoys=mixed_in))
     if as_json:
         print_json({"folder": str(out), "queries": len(files) - 1})
     else:

@@ -22,20 +22,30 @@ def decoys(plan: TriggerPlan, count: int) -> Images:
     return np.concatenate([np.empty((0, *plan.shape), dtype=np.uint8), *batches])[:count]
 
 
-def query_set(opening: Opening, plan: TriggerPlan, leaf: int, *, decoy_count: int) -> Triggers:
+def query_set(
+    opening: Opening,
+    plan: TriggerPlan,
+    leaf: int,
+    *,
+    decoy_count: int,
+    own_images: Images | None = None,
+    own_decoys: Images | None = None,
+) -> Triggers:
     """Leaf `leaf`'s triggers and `decoy_count` decoys, ordered by image digest; labels are all -1, indices 0, 1, ...
 
-    Whoever answers the queries must not be able to single out the triggers, so their labels stay out.
+    Whoever answers the queries must not be able to single out the triggers, so their labels stay out. Triggers of the owner's
+    own (`own_images`) need decoys like them (`own_decoys`, at least `decoy_count`): drawn ones would stand out.
     """
-    if plan.source != "rendered":
-        raise UsageError(
-            "queries: decoys look like rendered triggers, these are the owner's own images; mix them by hand"
-        )
+    if plan.source == "owner" and decoy_count and own_decoys is None:
+        raise UsageError("queries: drawn decoys would stand out among the owner's own images; give decoys like them")
+    if own_decoys is not None and (own_decoys.shape[1:] != plan.shape or len(own_decoys) < decoy_count):
+        raise UsageError(f"queries: {decoy_count} decoys of shape {plan.shape} are needed, found {own_decoys.shape}")
     if leaf not in opening.leaves or decoy_count < 0:
         raise UsageError(f"queries: no leaf {leaf}, or {decoy_count} decoys")
-    triggers = render(opening, plan)
+    triggers = render(opening, plan, own_images=own_images)
     chosen = np.isin(triggers.indices, np.arange(plan.total)[plan.indices(leaf)])
-    images = np.concatenate([triggers.images[chosen], decoys(plan, decoy_count)])
+    mixed_in = decoys(plan, decoy_count) if own_decoys is None else own_decoys[:decoy_count]
+    images = np.concatenate([triggers.images[chosen], mixed_in])
     order = sorted(range(len(images)), key=lambda number: image_digest(images[number]))
     return Triggers(
         images=images[order],
