@@ -45,9 +45,9 @@ def test_every_named_option_exists() -> None:
         command = cli.get_command(None, name)  # type: ignore[arg-type]
         for child in [command, *getattr(command, "commands", {}).values()]:
             known |= {option for parameter in child.params for option in [*parameter.opts, *parameter.secondary_opts]}
-    for page in PAGES:
-        for line in re.findall(r"ticketguard [^\n`]*", (ROOT / page).read_text(encoding="utf-8")):
-            assert set(re.findall(r"(?<![\w-])--[a-z-]+", line)) <= known, line
+    for page in [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]:
+        for line in re.findall(r"ticketguard [^\n`]*", page.read_text(encoding="utf-8")):
+            assert set(re.findall(r"(?<![\w-])--[a-z-]+", line)) <= known, f"{page.name}: {line}"
 
 
 @pytest.mark.slow
