@@ -82,6 +82,7 @@ def test_some_keys_stay_far_under_the_bar(base, victim):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_twenty_thousand_keys_stay_under_25_bits(base, victim):
     best = grind(base, victim, 20_000)
     print(f"the best of 20,000 keys reaches {best:.1f} bits")
