@@ -164,6 +164,15 @@ def test_a_withdrawn_registration_is_refused_everywhere(place, world, capsys):
     assert "withdrawal.dsse.json" in line(capsys, *AUDIT)
 
 
+def test_a_successors_claim_gets_its_card_and_its_time_stamp_query(place, capsys):
+    capsys.readouterr()
+    assert run(["claim", "public", "--card", "--json"]) == 0
+    assert "Owner 60" in capsys.readouterr().out
+    pytest.importorskip("rfc3161_client")
+    assert run(["timestamp", "public", "--claim", "--request", "claim.tsq"]) == 0
+    assert (place / "claim.tsq").exists()
+
+
 def test_a_lost_secret_is_said_to_be_lost(place, world, capsys):
     (place / "signed" / "secret.tgs").unlink()
     assert "a lost secret is lost" in line(capsys, "verify", "suspect.safetensors", "--signed", "signed")

@@ -41,7 +41,7 @@ def command(
     elif card:
         registered, _ = bundle.read_registration()
         data = read_bytes(bundle.claim, limit=ENVELOPE_LIMIT)
-        claim = ownership.parse(envelope.open(data, registered.public_key, where=str(bundle.claim)).payload)
+        claim = ownership.parse(envelope.open_by(data, registered.signers, where=str(bundle.claim)).payload)
     else:
         raise UsageError("--key is missing: a claim is signed with the key of the registration")
     if card:

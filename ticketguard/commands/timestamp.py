@@ -48,7 +48,7 @@ def command(
     registered, payload = bundle.read_registration()
     if stamp_claim:
         data = read_bytes(bundle.claim, limit=ENVELOPE_LIMIT)
-        payload = envelope.open(data, registered.public_key, where=str(bundle.claim)).payload
+        payload = envelope.open_by(data, registered.signers, where=str(bundle.claim)).payload
     if request_path is not None:
         write_bytes(request_path, timestamps.request(payload))
         click.echo(f"query  {request_path}  (send as application/timestamp-query, then --response)")
