@@ -73,7 +73,7 @@ def test_honest_services(tmp_path: Path, opening: Opening, kind: str, rate: floa
 
 def noise(seed: int) -> Callable[[int], str | None]:
     """20 % flips, 20 % refusals, and bursts of everything else."""
-    kinds = ["too many", "unavailable", "drop", "garbage", "nonsense", "nan", "redirect"]
+    kinds = ["too many", "unavailable", "drop", "garbage", "nonsense", "nan", "redirect", "stall"]
     generator = np.random.default_rng(seed)
     draws = generator.random(5000)
     bursts = generator.choice(kinds, 5000 // 8)

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import contextlib
+import hashlib
+import itertools
 import json
 import os
 import signal
@@ -12,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening
@@ -255,6 +260,65 @@ def test_transcripts_of_another_secret_or_service_are_refused(tmp_path: Path, op
         replay(replace(opening, payload=b"another"), path)
     with pytest.raises(UsageError, match="has ended"):
         probe(opening, Service({}), path, manners=ALONE)
+
+
+JUNK = [None, True, -1, 7, 1e300, "", "x", [], [1], {}, {"a": 1}, "\u0000", 1 << 70]
+
+
+def rechained(lines: list[dict[str, Any]]) -> bytes:
+    """The lines as a transcript whose chain is right, whatever they say."""
+    data, previous = b"", "0" * 64
+    for line in lines:
+        text = json.dumps({**line, "previous": previous}, separators=(",", ":")).encode()
+        data, previous = data + text + b"\n", hashlib.sha256(text).hexdigest()
+    return data
+
+
+def test_hostile_transcripts_raise_nothing_but_our_errors(tmp_path: Path, opening: Opening) -> None:
+    """Every field of every kind of line replaced by junk, with the chain put right again."""
+    path = tmp_path / "t.jsonl"
+    probe(opening, Service({}), path, manners=Manners(budget=3, workers=1), leaf=0)
+    lines = [json.loads(line) for line in path.read_bytes().splitlines()]
+    refused, accepted = 0, set()
+    for number, line in enumerate(lines):
+        fields = [(name,) for name in line if name != "previous"] + [
+            ("schedule", name) for name in line.get("schedule", {})
+        ]
+        for field, junk in itertools.product(fields, [*JUNK, "gone"]):
+            changed = json.loads(json.dumps(lines))
+            target = changed[number] if len(field) == 1 else changed[number][field[0]]
+            if junk == "gone":
+                del target[field[-1]]
+            else:
+                target[field[-1]] = junk
+            path.write_bytes(rechained(changed))
+            try:
+                replay(opening, path)
+            except TicketguardError as problem:
+                refused += "\n" not in str(problem)
+            else:
+                accepted.add(field[-1])
+    # Free text, times, and numbers that are only shown may say anything; nothing that the verdict follows from may.
+    assert not {"format", "kind", "registration", "scope", "classes", "salt", "decoys", "repeats", "sha256"} & accepted
+    assert refused > 300
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.integers(0, 10_000), length=st.integers(0, 60), junk=st.binary(max_size=20))
+def test_damaged_transcripts_raise_nothing_but_our_errors(
+    tmp_path: Path, opening: Opening, place: int, length: int, junk: bytes
+) -> None:
+    whole = tmp_path / "whole.jsonl"
+    if not whole.exists():
+        probe(opening, Service({}), whole, manners=Manners(budget=5, workers=1), leaf=0)
+    data = whole.read_bytes()
+    place %= len(data)
+    damaged = data[:place] + junk + data[place + length :]
+    (tmp_path / "t.jsonl").write_bytes(damaged)
+    with contextlib.suppress(TicketguardError):
+        # Only what a crash does too, a cut at the end, leaves something to judge.
+        replay(opening, tmp_path / "t.jsonl")
+        assert data.startswith(damaged[: damaged.rfind(b"\n") + 1])
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"kind":"begin","format":1'])

@@ -186,7 +186,7 @@ class _Reader:
     def line(self, line: bytes, before: bytes, where: str) -> None:
         """Take one line; `before` holds the bytes of all earlier ones."""
         value: Any = parse_json(line, where=where)
-        if not isinstance(value, dict) or value.get("kind") not in HANDLERS:
+        if not isinstance(value, dict) or str(value.get("kind")) not in HANDLERS:
             raise FormatError(f"{where}: not an event of a transcript")
         if value.get("previous") != self.head:
             raise AuthenticityError(f"{where}: does not follow from the line before: this transcript was changed")
@@ -201,9 +201,14 @@ class _Reader:
 
     def _begin(self, value: dict[str, Any], before: bytes, where: str) -> None:
         del before
-        if value["format"] != FORMAT:
+        if type(value["format"]) is not int or value["format"] != FORMAT:
             raise FormatError(f"{where}: transcript format {value['format']!r} is not known to this version")
-        self.classes = {name: index for index, name in enumerate(value["classes"])}
+        classes, label_map = value["classes"], value.get("labelMap")
+        texts = [value["registration"], value["scope"], value["service"], *classes, *(label_map or {}).values()]
+        fitting = isinstance(classes, list) and isinstance(label_map, dict | None) and len(classes) >= 2
+        if not fitting or not all(isinstance(text, str) for text in texts) or not isinstance(value["schedule"], dict):
+            raise FormatError(f"{where}: what is declared has fields of other types")
+        self.classes = {name: index for index, name in enumerate(classes)}
         self.begin = value
 
     def _ask(self, value: dict[str, Any], before: bytes, where: str) -> None:
@@ -220,6 +225,9 @@ class _Reader:
             raise FormatError(f"{where}: an answer to nothing, or a second one")
         if type(attempts) is not int or attempts < 0 or (label is not None) != (value["status"] == "answered"):
             raise FormatError(f"{where}: label, status and attempts do not fit")
+        unknown = value["unknown"]
+        if unknown is not None and not isinstance(unknown, str):
+            raise FormatError(f"{where}: the digest of an unknown label is a text")
         if label is not None and label not in self.classes:
             raise FormatError(f"{where}: the label is none of the class names")
         self.answers[number] = Recorded(
@@ -227,7 +235,7 @@ class _Reader:
             label=None if label is None else self.classes[label],
             status=value["status"],
             attempts=attempts,
-            unknown=value["unknown"],
+            unknown=unknown,
         )
 
     def _end(self, value: dict[str, Any], before: bytes, where: str) -> None:
