@@ -316,9 +316,10 @@ def test_damaged_transcripts_raise_nothing_but_our_errors(
     damaged = data[:place] + junk + data[place + length :]
     (tmp_path / "t.jsonl").write_bytes(damaged)
     with contextlib.suppress(TicketguardError):
-        # Only what a crash does too, a cut at the end, leaves something to judge.
+        # The last line of an unsigned transcript can still be changed; all lines before it are what they were.
         replay(opening, tmp_path / "t.jsonl")
-        assert data.startswith(damaged[: damaged.rfind(b"\n") + 1])
+        kept = damaged.split(b"\n")[:-2]
+        assert data.split(b"\n")[: len(kept)] == kept
 
 
 @pytest.mark.parametrize("torn", [b"", b'{"kind":"begin","format":1'])
