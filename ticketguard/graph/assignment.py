@@ -14,7 +14,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.groups import Axis, Indices
+from ticketguard.graph.groups import Axis, Indices, expand
 from ticketguard.graph.layout import Choice, gather, slots, take
 
 MAX_SWEEPS = 24
@@ -52,6 +52,31 @@ class LayerView:
         """Groups on the input axis."""
         return frozenset(s.group for s in self.columns if s.group is not None)
 
+    @cached_property
+    def row_places(self) -> dict[int, tuple[Indices, Indices]]:
+        """Where each group's channels sit on the output axis, of the reference and of the suspect; fixed positions as -1."""
+        return _places(self.rows, self.suspect_rows)
+
+    @cached_property
+    def column_places(self) -> dict[int, tuple[Indices, Indices]]:
+        """The same on the input axis."""
+        return _places(self.columns, self.suspect_columns)
+
+    @cached_property
+    def reference_floats(self) -> Matrix:
+        """`reference` for products."""
+        return self.reference.astype(np.float64)
+
+    @cached_property
+    def suspect_floats(self) -> Matrix:
+        """`suspect` for products."""
+        return self.suspect.astype(np.float64)
+
+    @cached_property
+    def moments(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Mean and variance of the reference's counts, and of the suspect's."""
+        return _moments(self.reference), _moments(self.suspect)
+
     @property
     def groups(self) -> frozenset[int]:
         """Groups on either axis."""
@@ -81,6 +106,21 @@ class LayerView:
         """2 <R, A> - <A, A>."""
         found = self.aligned(choice)
         return int(np.sum(found * (2 * self.reference - found)))
+
+
+def _places(axis: Axis, source: Axis) -> dict[int, tuple[Indices, Indices]]:
+    owners, given = expand(axis)[0], expand(source)[0]
+    found = {group: (slots(axis, group), slots(source, group)) for group in np.unique(owners[owners >= 0]).tolist()}
+    fixed = np.flatnonzero(owners < 0), np.flatnonzero(given < 0)
+    return {-1: fixed, **found} if fixed[0].size else found
+
+
+def _moments(counts: NDArray[np.int64]) -> tuple[float, float]:
+    """Mean and variance of all entries, from exact sums."""
+    size = max(1, counts.size)
+    total, squares = int(counts.sum()), int((counts * counts).sum())
+    mean = total / size
+    return mean, (squares * size - total * total) / (size * size)
 
 
 @dataclass(frozen=True, kw_only=True)

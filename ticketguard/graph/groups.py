@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TypeAlias, TypeVar
 
 import numpy as np
@@ -25,6 +26,8 @@ MAX_CHANNELS = 1 << 22
 MAX_POSITIONS = 1 << 24
 MAX_NOTES = 256
 MAX_TEXT = 512
+# Positions of the longest axis whose layout is kept from one call to the next.
+MOST_REMEMBERED = 1 << 13
 
 Indices = NDArray[np.int64]
 T = TypeVar("T")
@@ -162,7 +165,12 @@ def length(axis: Axis) -> int:
 
 
 def expand(axis: Axis) -> tuple[Indices, Indices]:
-    """Group and channel of every position of an axis: two int64 arrays; group -1 and channel 0 on fixed positions."""
+    """Group (-1 on fixed positions) and channel (0 there) of every position of an axis: two read-only int64 arrays."""
+    # A descent asks for the same few axes thousands of times; long ones are not worth their memory.
+    return _expand_once(axis) if length(axis) <= MOST_REMEMBERED else _expand(axis)
+
+
+def _expand(axis: Axis) -> tuple[Indices, Indices]:
     if not axis:
         return np.empty(0, dtype=np.int64), np.empty(0, dtype=np.int64)
     groups = [np.full(s.length, -1 if s.group is None else s.group, dtype=np.int64) for s in axis]
@@ -173,6 +181,13 @@ def expand(axis: Axis) -> tuple[Indices, Indices]:
         for s in axis
     ]
     return np.concatenate(groups), np.concatenate(channels)
+
+
+@lru_cache(maxsize=256)
+def _expand_once(axis: Axis) -> tuple[Indices, Indices]:
+    owners, channels = _expand(axis)
+    owners.flags.writeable = channels.flags.writeable = False
+    return owners, channels
 
 
 def fixed_axis(positions: int) -> Axis:

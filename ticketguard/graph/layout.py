@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.groups import Axis, Group, Indices, Symmetry, expand
+from ticketguard.graph.groups import MOST_REMEMBERED, Axis, Group, Indices, Symmetry, expand, length
 
 Weights = Mapping[str, NDArray[Any]]
 Choice = Mapping[int, Indices]
@@ -30,7 +31,18 @@ def widen(axis: Axis, groups: Sequence[Group], sizes: Sequence[int]) -> Axis:
 
 
 def slots(axis: Axis, group: int) -> Indices:
-    """Positions of a group's channels: int64 of shape (channels, occurrences); row c lists where channel c sits, in order."""
+    """Positions of a group's channels: int64 (channels, occurrences), read-only; row c lists where channel c sits, in order."""
+    return _slots_once(axis, group) if length(axis) <= MOST_REMEMBERED else _slots(axis, group)
+
+
+@lru_cache(maxsize=512)
+def _slots_once(axis: Axis, group: int) -> Indices:
+    found = _slots(axis, group)
+    found.flags.writeable = False
+    return found
+
+
+def _slots(axis: Axis, group: int) -> Indices:
     owners, channels = expand(axis)
     positions = np.flatnonzero(owners == group)
     if positions.size == 0:

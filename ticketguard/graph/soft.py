@@ -14,11 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketguard.graph.assignment import LayerView, Matrix, Problem, assign, outwards
-from ticketguard.graph.groups import Indices, expand
-from ticketguard.graph.layout import slots
+from ticketguard.graph.groups import Indices, length
 
 CORRELATION = 0.6
 SWEEPS = 30
@@ -31,7 +29,6 @@ MOST_CHANNELS = 300
 LOG2_E = 1.4426950408889634
 
 Beliefs = dict[int, Matrix]
-Integers = NDArray[np.int64]
 
 
 def start_soft(problem: Problem) -> dict[int, Indices]:
@@ -70,52 +67,50 @@ def _certain(belief: Matrix) -> bool:
 def _evidence(view: LayerView, group: int, beliefs: Mapping[int, Matrix]) -> Matrix:
     """Log-likelihood ratio, base 2, that suspect channel s is reference channel c, from one layer."""
     total: Matrix = np.zeros((1, 1))
-    mean, variance = _moments(view.suspect)
+    known_moments, (mean, variance) = view.moments
     if group in view.row_groups:
         width = max(1, view.block)
-        expected = _expected(view.suspect, view, beliefs, columns=True)
-        here, there = slots(view.rows, group), slots(view.suspect_rows, group)
+        expected = _expected(view, beliefs, columns=True)
+        here, there = view.row_places[group]
         for k in range(here.shape[1]):
-            known, seen = view.reference[here[:, k]], expected[there[:, k]]
-            total = total + _ratio(known, seen, _moments(view.reference), (width * mean, width * variance), CORRELATION)
+            known, seen = view.reference_floats[here[:, k]], expected[there[:, k]]
+            total = total + _ratio(known, seen, known_moments, (width * mean, width * variance), CORRELATION)
     if group in view.column_groups:
-        expected = _expected(view.suspect.T, view, beliefs, columns=False)
-        here, there = slots(view.columns, group), slots(view.suspect_columns, group)
+        expected = _expected(view, beliefs, columns=False)
+        here, there = view.column_places[group]
         correlation = CORRELATION / float(np.sqrt(max(1, view.block)))
         for k in range(here.shape[1]):
             cells = here[:, k] // view.block if view.block else here[:, k]
-            known, seen = view.reference.T[cells], expected[there[:, k]]
-            total = total + _ratio(known, seen, _moments(view.reference), (mean, variance), correlation)
+            known, seen = view.reference_floats.T[cells], expected[there[:, k]]
+            total = total + _ratio(known, seen, known_moments, (mean, variance), correlation)
     return total
 
 
-def _expected(suspect: Integers, view: LayerView, beliefs: Mapping[int, Matrix], *, columns: bool) -> Matrix:
+def _expected(view: LayerView, beliefs: Mapping[int, Matrix], *, columns: bool) -> Matrix:
     """The suspect's counts with one axis in reference order as far as believed, in units of 1 / COARSE.
 
-    `suspect` has the axis that is brought in order last: (rows, columns), or transposed for the rows.
+    That axis is the last one: (rows, columns), or transposed for the rows.
     """
-    axis, source = (view.columns, view.suspect_columns) if columns else (view.rows, view.suspect_rows)
-    owners, given = expand(axis)[0], expand(source)[0]
-    result = np.zeros((len(suspect), len(owners)))
-    result[:, owners < 0] = suspect[:, given < 0] * COARSE
-    for group in np.unique(owners[owners >= 0]).tolist():
-        belief = np.floor(beliefs[group] / (ONE / COARSE))
-        here, there = slots(axis, group), slots(source, group)
+    suspect = view.suspect_floats if columns else view.suspect_floats.T
+    places = view.column_places if columns else view.row_places
+    result = np.zeros((len(suspect), length(view.columns if columns else view.rows)))
+    for group, (here, there) in places.items():
+        if group < 0:
+            result[:, here] = suspect[:, there] * COARSE
+            continue
+        belief = np.floor(beliefs[group] / (ONE / COARSE)).T
         for k in range(here.shape[1]):
-            result[:, here[:, k]] = suspect[:, there[:, k]].astype(np.float64) @ belief.T
+            result[:, here[:, k]] = suspect[:, there[:, k]] @ belief
     if columns and view.block:
         return np.add.reduceat(result, np.arange(0, result.shape[1], view.block), axis=1)
     return result
 
 
-def _ratio(
-    known: Integers, seen: Matrix, first: tuple[float, float], second: tuple[float, float], correlation: float
-) -> Matrix:
-    """Sum over entries of log2 N2(r, s; correlation) / N(r) N(s), for standardised counts r of rows `known`, s of `seen`."""
+def _ratio(r: Matrix, s: Matrix, first: tuple[float, float], second: tuple[float, float], correlation: float) -> Matrix:
+    """Sum over entries of log2 N2(r, s; correlation) / N(r) N(s), for standardised counts."""
     (mean_r, var_r), (mean_s, var_s) = first, second
     if var_r <= 0 or var_s <= 0:
         return np.zeros((1, 1))
-    r, s = known.astype(np.float64), seen
     entries = r.shape[1]
     product = (r @ s.T) / COARSE
     r_sum, s_sum = r.sum(axis=1), s.sum(axis=1) / COARSE
@@ -127,14 +122,6 @@ def _ratio(
     linear = cross * (correlation / float(np.sqrt(var_r * var_s)))
     squares = (r_square[:, None] + s_square[None, :]) * (correlation * correlation / 2)
     return np.asarray((linear - squares) * (LOG2_E / rest))
-
-
-def _moments(counts: Integers) -> tuple[float, float]:
-    """Mean and variance of all entries, from exact sums."""
-    size = max(1, counts.size)
-    total, squares = int(counts.sum()), int((counts * counts).sum())
-    mean = total / size
-    return mean, (squares * size - total * total) / (size * size)
 
 
 def _belief(ratio: Matrix) -> Matrix:
