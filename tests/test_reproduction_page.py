@@ -46,7 +46,7 @@ def test_means_spread_and_costs_are_those_of_the_steps(page, tmp_path):
     steps = [clean("unsigned", 0, 80.0), clean("unsigned", 1, 82.0), clean("edge", 0, 79.5, bits=500.0)]
     text = written(page, tmp_path, steps)
     assert "| unsigned | 81.00 ± 1.41 (2) | 0 | - | - |" in text
-    assert "| edge | 79.50 (1) | +1.50 | - | 500 (1) |" in text
+    assert "| edge | 79.50 (1) | +0.50 | - | 500 (1) |" in text
     assert "| qr | not run | not run | 0.29 | - |" in text
     assert "## Table 5" not in text
 
