@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -202,26 +203,19 @@ def examiner_of(signed: Path | str | Bundle | Signed, passphrase: str | None = N
     if isinstance(signed, Signed):
         from ticketguard.claims.registration import frame_counts
 
-        registered, ticket = signed.registered.registration, signed.ticket
-        return Examiner(signed.opening, reference=lambda: frame_counts(ticket.mask, registered.layers))
+        layers = dict(signed.registered.registration.layers)
+        return Examiner(signed.opening, reference=partial(frame_counts, signed.ticket.mask, layers))
     bundle = signed if isinstance(signed, Bundle) else Bundle(Path(signed))
     if passphrase is None:
         raise UsageError(f"{bundle.folder}: a passphrase is needed to open the secret")
     opening = bundle.open(passphrase)
-    return Examiner(opening, reference=lambda: bundle.reference(opening.registration))
+    return Examiner(opening, reference=partial(bundle.reference, opening.registration))
 
 
 def scan(
-    examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto"
+    examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto", jobs: int = 1
 ) -> dict[Path, Verdict | TicketguardError]:
-    """Verify many suspects against one signature; the number of tests paid for counts all of them.
+    """Verify many suspects against one signature, in `jobs` processes: see `verify.scan.scan`."""
+    from ticketguard.verify.scan import scan as run
 
-    A file that cannot be read gives its error in place of a verdict, so that one bad file does not stop a scan.
-    """
-    results: dict[Path, Verdict | TicketguardError] = {}
-    for path in suspects:
-        try:
-            results[path] = examiner.verify(read_any(path), suspects=len(suspects), align=align)
-        except TicketguardError as problem:
-            results[path] = problem
-    return results
+    return run(examiner, suspects, align=align, jobs=jobs)

@@ -125,6 +125,11 @@ def test_a_scan_without_a_match_is_exit_code_1(tg):
     assert tg("verify", *names, "--signed", "signed").code == 1
 
 
+def test_a_scan_by_two_processes_prints_the_same(tg):
+    scan = ("verify", "suspects/*.safetensors", "--signed", "signed", "--json")
+    assert tg(*scan, "--jobs", "2").json == tg(*scan).json
+
+
 def test_a_file_named_twice_is_one_suspect(tg):
     name = "suspects/half.safetensors"
     assert tg("verify", name, name, "--signed", "signed", "--json").json["rule"]["suspects"] == 1

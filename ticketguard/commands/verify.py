@@ -36,6 +36,7 @@ from ticketguard.evidence import Verdict
 )
 @click.option("--supplied-by", default="", help="Who supplied the suspect or the predictions; printed in the report.")
 @click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of one verdict.")
+@click.option("--jobs", type=int, default=1, show_default=True, help="Processes that share a scan of many suspects.")
 @probe_options
 @json_option
 def command(
@@ -47,6 +48,7 @@ def command(
     align: str,
     supplied_by: str,
     html_path: Path | None,
+    jobs: int,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -57,7 +59,7 @@ def command(
     \b
     Examples:  ticketguard verify suspect.safetensors --signed signed/
                ticketguard verify --predictions answers.csv --signed signed/
-               ticketguard verify 'hub/**/*.safetensors' --signed signed/
+               ticketguard verify 'hub/**/*.safetensors' --signed signed/ --jobs 4
                ticketguard verify --endpoint https://host/v2/models/digits --signed signed/ --budget 400
     """  # noqa: D301 - click wants the character itself
     paths = expand(suspects)
@@ -74,7 +76,10 @@ def command(
         raise UsageError("--predictions and --html go with one suspect")
     if len(paths) > 1 and options["searched"] != 1:
         raise UsageError("--suspects goes with one suspect: a scan counts its own")
-    results = run(Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"])
+    if len(paths) > 1:
+        results = scanned(Bundle(signed), paths, align, jobs)
+    else:
+        results = run(Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"])
     return _report(results, Bundle(signed), paths, html_path, as_json)
 
 
@@ -108,6 +113,14 @@ def expand(patterns: Sequence[str]) -> list[Path]:
     return list(paths)
 
 
+def scanned(bundle: Bundle, paths: list[Path], align: str, jobs: int) -> Mapping[str, Verdict | TicketguardError]:
+    """Verdicts by name; the error of an unreadable suspect stands in its row."""
+    from ticketguard import api
+
+    examiner = api.examiner_of(bundle, passphrase())
+    return {str(path): found for path, found in api.scan(examiner, paths, align=align, jobs=jobs).items()}  # type: ignore[arg-type]
+
+
 def run(
     bundle: Bundle,
     paths: list[Path],
@@ -117,13 +130,11 @@ def run(
     supplied_by: str,
     suspects: int = 1,
 ) -> Mapping[str, Verdict | TicketguardError]:
-    """Verdicts by name. A single unreadable suspect raises; in a scan its error stands in its row."""
+    """The verdict on one suspect, by name; an unreadable one raises."""
     from ticketguard import api
     from ticketguard.storage.suspects import read_any
 
     examiner = api.examiner_of(bundle, passphrase())
-    if len(paths) > 1:
-        return {str(path): result for path, result in api.scan(examiner, paths, align=align).items()}  # type: ignore[arg-type]
     answers, charge = _answers(examiner.opening.registration, predictions, label_map)
     weights = read_any(paths[0]) if paths else None
     name = str(paths[0] if paths else predictions)

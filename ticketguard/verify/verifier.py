@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -37,6 +37,10 @@ class Examiner:
         self.opening = opening
         self._reference = reference
         self._board = Board(all_carriers(opening))
+
+    def __reduce__(self) -> tuple[Callable[..., Examiner], tuple[Opening]]:
+        """What another process needs; the carriers are drawn anew there."""
+        return partial(Examiner, reference=self._reference), (self.opening,)
 
     @cached_property
     def reference(self) -> Counts | None:

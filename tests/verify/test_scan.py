@@ -1,0 +1,60 @@
+"""Scans: several processes give the same verdicts in the same order, and no file stays open."""
+
+from pathlib import Path
+
+import pytest
+
+from ticketguard.errors import StorageError, TicketguardError, UsageError
+from ticketguard.evidence import Verdict
+from ticketguard.verify.scan import scan
+
+SUSPECTS = Path(__file__).parents[2] / "fixtures" / "bundle-v1" / "suspects"
+
+
+@pytest.fixture
+def paths(tmp_path):
+    (tmp_path / "bad.safetensors").write_bytes(b"nothing")
+    good = [SUSPECTS / f"{name}.safetensors" for name in ("unrelated", "half", "permuted", "pruned")]
+    return [good[0], tmp_path / "bad.safetensors", tmp_path / "missing.safetensors", *good[1:]]
+
+
+def plain(results):
+    return [
+        (path, found.to_json() if isinstance(found, Verdict) else (type(found), str(found)))
+        for path, found in results.items()
+    ]
+
+
+def test_processes_give_what_one_gives_in_the_same_order(signed, paths):
+    alone = scan(signed.examiner, paths)
+    assert [type(found) for found in alone.values()] == [
+        Verdict,
+        *[type(alone[paths[1]]), StorageError],
+        *[Verdict] * 3,
+    ]
+    assert all(found.rule.suspects == 6 for found in alone.values() if isinstance(found, Verdict))
+    assert plain(scan(signed.examiner, paths, jobs=2)) == plain(alone)
+
+
+def test_an_error_keeps_no_file_mapped(signed, tmp_path):
+    data = (SUSPECTS / "half.safetensors").read_bytes()
+    short = tmp_path / "short.safetensors"
+    short.write_bytes(data[:-1])
+    found = scan(signed.examiner, [short, SUSPECTS / "half.safetensors"])
+    assert isinstance(found[short], TicketguardError)
+    assert found[short].__traceback__ is None
+    assert found[short].__context__ is None
+    maps = Path("/proc/self/maps")
+    if maps.exists():
+        assert str(tmp_path) not in maps.read_text()
+        assert str(SUSPECTS) not in maps.read_text()
+
+
+@pytest.mark.parametrize("jobs", [0, -1, 257])
+def test_an_impossible_number_of_processes_is_refused(signed, paths, jobs):
+    with pytest.raises(UsageError, match="processes"):
+        scan(signed.examiner, paths, jobs=jobs)
+
+
+def test_no_suspects_no_results(signed):
+    assert scan(signed.examiner, [], jobs=2) == {}

@@ -1,0 +1,64 @@
+"""Many suspects against one signature, one after the other or in several processes: same verdicts, same order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from pathlib import Path
+
+from ticketguard.errors import StorageError, TicketguardError, UsageError
+from ticketguard.evidence import Verdict
+from ticketguard.storage.suspects import read_any
+from ticketguard.verify.verifier import Align, Examiner
+
+Result = Verdict | TicketguardError
+
+MOST_JOBS = 256
+# Suspects handed to a process at a time: few enough that all processes end together.
+MOST_AT_ONCE = 16
+
+# In a process of a scan: its examiner.
+_mine: list[Examiner] = []
+
+
+def scan(examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto", jobs: int = 1) -> dict[Path, Result]:
+    """Verify many suspects; the number of tests paid for counts all of them.
+
+    A file that cannot be read gives its error in place of a verdict, so that one bad file does not stop a scan. With `jobs`
+    over 1 that many fresh processes share the work, and `examiner` (so its `reference`) must be picklable; a script that asks
+    for them needs the usual `if __name__ == "__main__"`. Raises `StorageError` when a process dies.
+    """
+    if not 1 <= jobs <= MOST_JOBS:
+        raise UsageError(f"a scan takes 1 to {MOST_JOBS} processes, found {jobs}")
+    paths, count = list(dict.fromkeys(suspects)), len(suspects)
+    jobs = min(jobs, len(paths))
+    if jobs <= 1:
+        return {path: _examine(examiner, path, align, count) for path in paths}
+    share = max(1, min(MOST_AT_ONCE, len(paths) // (4 * jobs)))
+    # Fresh processes: a fork of one that has threads (as numpy's libraries start) may hang.
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=(examiner,)) as pool:
+        try:
+            found = list(pool.map(_work, paths, [align] * len(paths), [count] * len(paths), chunksize=share))
+        except BrokenProcessPool as problem:
+            raise StorageError("a process of the scan died, for want of memory perhaps: use fewer --jobs") from problem
+    return dict(zip(paths, found, strict=True))
+
+
+def _begin(examiner: Examiner) -> None:
+    _mine[:] = [examiner]
+
+
+def _work(path: Path, align: Align, count: int) -> Result:
+    return _examine(_mine[0], path, align, count)
+
+
+def _examine(examiner: Examiner, path: Path, align: Align, count: int) -> Result:
+    """One suspect; its file is closed when this returns."""
+    try:
+        return examiner.verify(read_any(path), suspects=count, align=align)
+    except TicketguardError as problem:
+        # A traceback would keep the frames, and with them the mapped file, for as long as the error.
+        problem.__cause__ = problem.__context__ = None
+        return problem.with_traceback(None)
