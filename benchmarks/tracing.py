@@ -123,16 +123,12 @@ def owned(shapes: dict[str, tuple[int, ...]], code: Code) -> Owned:
     key = SecretKey.from_seed(bytes(range(32)))
     registered, embedded = signing.sign(ticket, key, owner="O", rewind=dense, master=bytes(range(32)), nonce=bytes(32))
     opening = signing.opening_of(registered.registration, registered.payload, registered.secret)
-    return Owned(
-        base=embedded.ticket.mask, dense=dense, printer=fingerprinter(opening, registered.secret.master, code)
-    )
+    return Owned(base=embedded.ticket.mask, dense=dense, printer=fingerprinter(opening, registered.secret.master, code))
 
 
 def evidence(side: Owned, suspect: Mask) -> dict[int, float]:
     """Bits against each licensee, net of the number of licences."""
-    weights = {
-        name: InPlace(np.where(bits, side.dense[name], 0).astype(np.float32)) for name, bits in suspect.items()
-    }
+    weights = {name: InPlace(np.where(bits, side.dense[name], 0).astype(np.float32)) for name, bits in suspect.items()}
     word = side.printer.received(side.base, readings_of(side.printer, weights))
     found = side.printer.accuse(word, [f"{i:032x}" for i in range(LICENSEES)])
     return {int(serial, 16): bits for serial, bits in found.items()}
@@ -156,7 +152,9 @@ def row(side: Owned, size: int, attack: str, pruning: str, runs: int) -> Row:
         members = rng.choice(LICENSEES, size=size, replace=False).tolist()
         copies = [side.printer.embed(side.base, f"{member:032x}")[0] for member in members]
         made = {
-            name: ATTACKS[attack]([copy[name] for copy in copies], side.base[name], rng) if size > 1 else copies[0][name]
+            name: ATTACKS[attack]([copy[name] for copy in copies], side.base[name], rng)
+            if size > 1
+            else copies[0][name]
             for name in side.base
         }
         found = evidence(side, prune(side, Mask(made), pruning, rng))
@@ -164,7 +162,9 @@ def row(side: Owned, size: int, attack: str, pruning: str, runs: int) -> Row:
         innocent.append(max(bits for number, bits in found.items() if number not in members))
     code = side.printer.code
     words = f"{code.kind} {code.bits}" + (f", c = {code.collusion}" if code.kind == "tardos" else "")
-    return Row(words=words, attack=f"{size}: {attack}" if size > 1 else "1", pruning=pruning, guilty=guilty, innocent=innocent)
+    return Row(
+        words=words, attack=f"{size}: {attack}" if size > 1 else "1", pruning=pruning, guilty=guilty, innocent=innocent
+    )
 
 
 def settings() -> Iterator[tuple[dict[str, tuple[int, ...]], Code, int, list[str]]]:
@@ -193,9 +193,11 @@ def strangers(runs: int) -> None:
 def main() -> None:
     """Print the table, then the simulated threshold beside the bound."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--runs", type=int, default=10, help="runs of each row")
+    parser.add_argument("--runs", type=int, default=5, help="runs of each row")
     runs = parser.parse_args().runs
-    print("| code | coalition | pruned 30 % | guilty named | innocents named | bits, guilty | bits, strongest innocent |")
+    print(
+        "| code | coalition | pruned 30 % | guilty named | innocents named | bits, guilty | bits, strongest innocent |"
+    )
     print("|---|---|---|---:|---:|---:|---:|")
     strongest: list[float] = []
     for shapes, code, size, attacks in settings():

@@ -1,5 +1,6 @@
 """Parties of the protocol tests: owners with tiny synthetic tickets, their public files, and what a thief can do with them."""
 
+import copy
 import hashlib
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -13,6 +14,7 @@ from ticketguard.claims import keys, ownership, registration, reveal, vault
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening
 from ticketguard.claims.secret import write_secret
+from ticketguard.errors import TicketguardError
 from ticketguard.graph.cells import layer_of
 from ticketguard.masks import Mask
 from ticketguard.storage.tensors import in_memory, write_tensors
@@ -205,6 +207,62 @@ def public_envelopes(party, suspect_digest):
     """The three envelopes a judge reads, by name."""
     _, shown = party.reveal_for(suspect_digest)
     return {"registration": party.registered.envelope, "claim": party.claim_envelope, "reveal": shown}
+
+
+# Values that parsers like to stumble over.
+ODD = [
+    None, True, False, 0, -1, 1, 2**53 - 1, 1.5, -0.0, 1e300, "", "0", "00" * 32, "ab" * 32, "A" * 600, "\u0000", "é", "AAAA",
+    [], {}, [[]], [None], {"": None}, {"sha256": "00" * 32}, [1] * 70, "2026-06-01T00:00:00Z", "none", "rfc3161",
+]  # fmt: skip
+
+
+def places(value, path=()):
+    """Paths to every value inside a JSON document."""
+    yield path
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield from places(value[key], (*path, key))
+
+
+def mutate(document, generator):
+    """One structural change: a value replaced, deleted, added, doubled, renamed or reordered."""
+    changed = copy.deepcopy(document)
+    path = generator.choice([path for path in places(changed) if path])
+    parent = changed
+    for key in path[:-1]:
+        parent = parent[key]
+    last = path[-1]
+    kind = generator.choice(["replace", "delete", "add", "swap", "text"])
+    if kind == "replace":
+        parent[last] = copy.deepcopy(generator.choice(ODD))
+    elif kind == "delete":
+        del parent[last]
+    elif kind == "add" and isinstance(parent, dict):
+        parent["extra"] = copy.deepcopy(generator.choice(ODD))
+    elif kind == "add":
+        parent.insert(last, copy.deepcopy(parent[last]))
+    elif kind == "swap":
+        other = generator.choice([path for path in places(document) if path])
+        source = document
+        for key in other:
+            source = source[key]
+        parent[last] = copy.deepcopy(source)
+    elif isinstance(parent[last], str) and parent[last]:
+        text = parent[last]
+        at = generator.randrange(len(text))
+        parent[last] = text[:at] + generator.choice("0123456789abcdefXYZ+/=") + text[at + 1 :]
+    elif isinstance(parent[last], int):
+        parent[last] = parent[last] + generator.choice([-1, 1])
+    return changed
+
+
+def refusal(call):
+    """The message of the project's own error that `call` raises, or None; anything else escapes."""
+    try:
+        call()
+    except TicketguardError as problem:
+        return str(problem)
+    return None
 
 
 @pytest.fixture(scope="session")
