@@ -2,14 +2,14 @@
 
     python benchmarks/tracing.py --runs 200
 
-A signed random ticket, 100 licences, a coalition drawn anew in every run. What a coalition makes of its copies (cell by cell):
-mix (one member's cell at random), majority (of each position; a tie by coin), minority (whatever fewer members have), union,
-remove (everything that differs), revert (the owner's own edges where copies differ, as if they had the original). Pruned by 30 %
-at random (magnitudes after a training that has nothing to do with the rewind weights) or by the rewind weights' own magnitude,
-which takes the moved edges first.
+A signed random ticket, 100 licences, a coalition drawn anew in every run. What a coalition makes of its copies: mix (each cell
+from a member at random), majority (of each position; a tie by coin), minority (whatever fewer members have), union, remove
+(everything that differs), revert (the owner's own edges where copies differ, as if they had the original). Pruned by 30 %
+at random (magnitudes after a training that has nothing to do with the rewind weights) or by the rewind weights' own
+magnitude, which takes the moved edges first.
 
-A licensee is named from 20 bits on, net of the number of licences and of one bit for the two readings of `trace`: a bound, not a
-simulated threshold. The last lines compare the two.
+A licensee is named from 20 bits on, net of the number of licences and of one bit for the two readings of `trace`: a bound,
+not a simulated threshold. The last lines compare the two.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ ATTACKS: dict[str, Attack] = {
     "mix": mix,
     "majority": majority,
     "minority": minority,
-    "union": lambda copies, base, rng: np.logical_or.reduce(copies),
-    "remove": lambda copies, base, rng: np.logical_and.reduce(copies),
+    "union": lambda copies, _base, _rng: np.logical_or.reduce(copies),
+    "remove": lambda copies, _base, _rng: np.logical_and.reduce(copies),
     "revert": revert,
 }
 PRUNINGS = ("none", "random", "magnitude")
@@ -186,7 +186,8 @@ def strangers(runs: int) -> None:
     best = [max(evidence(side, mask).values()) for mask in masks]
     named = sum(bits >= ERROR_BITS + VIEWS_BITS for bits in best)
     print(
-        f"\nOriginal and unrelated tickets: {named} named in {runs * LICENSEES:,} tries, the strongest reaches {max(best):.1f} bits."
+        f"\nOriginal and unrelated tickets: {named} named in {runs * LICENSEES:,} tries; "
+        f"the strongest reaches {max(best):.1f} bits."
     )
 
 
