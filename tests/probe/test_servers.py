@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from tests.probe.conftest import MASTER, SEED
+from ticketguard.api import Signed, sign, verify
 from ticketguard.claims.keys import SecretKey
-from ticketguard.claims.opening import Opening, derive_leaves, open_all, root_of
-from ticketguard.claims.registration import Registration, TableEntry
-from ticketguard.graph.cells import layer_of
+from ticketguard.claims.opening import Opening
+from ticketguard.masks import keep_largest
 from ticketguard.probe.adapters import Input, input_of
 from ticketguard.probe.client import Client, Courtesy
 from ticketguard.probe.endpoint import JsonEndpoint, mapping_from
@@ -28,8 +28,8 @@ from ticketguard.probe.oip import OpenInference
 from ticketguard.probe.predictor import Predictor
 from ticketguard.probe.run import probe, replay
 from ticketguard.probe.session import Manners
-from ticketguard.triggers.plan import make_plan, plan_of
-from ticketguard.triggers.render import render
+from ticketguard.tickets import Ticket
+from ticketguard.triggers.plan import plan_of
 
 pytestmark = pytest.mark.slow()
 pytest.importorskip("httpx", reason="the extra probe is not installed")
@@ -42,49 +42,58 @@ UPLOAD = {"image": "multipart", "at": "picture", "body": {"task": "digits"}, "la
 
 
 @pytest.fixture(scope="module")
-def signed() -> Opening:
-    """A registration whose preprocessing is that of the digits."""
+def signing() -> Signed:
+    """A signed sparse convnet for the digits, its mask one-shot: what matters here is who answers, not how it was found."""
     pytest.importorskip("sklearn", reason="the extra demo is not installed")
-    from ticketguard.data import load
-
-    digits = load("digits")
-    preprocess = {"mean": list(digits.mean), "std": list(digits.std)}
-    plan = make_plan(digits.shape, digits.classes, leaves=4, preprocess=preprocess)
-    draft = Registration(
-        owner="Example Lab",
-        public_key=SecretKey.from_seed(SEED).public,
-        leaves=4,
-        root=bytes(32),
-        frame="0" * 64,
-        table=(TableEntry(layer=layer_of("conv3.weight", (128, 64, 3, 3)), pairs=10),),
-        nonce="1" * 64,
-        classes=digits.classes,
-        triggers=plan.to_json(),
-    )
-    registration = replace(draft, root=root_of(derive_leaves(draft, MASTER)))
-    return open_all(registration, registration.payload(), MASTER)
+    return sign(sparse_convnet(seed=0), SecretKey.from_seed(SEED), owner="Example Lab", master=MASTER, nonce=bytes(32))
 
 
-@pytest.fixture(scope="module")
-def models(signed: Opening, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """State dicts of a model trained with the triggers, and of one trained without."""
+def sparse_convnet(seed: int) -> Ticket:
+    """A fifth of a fresh convnet's prunable weights, the largest ones."""
     import torch
 
     from ticketguard.data import load
-    from ticketguard.models.small import convnet
-    from ticketguard.training import RECIPES, TriggerBatch, fit
+    from ticketguard.models import build, fitted, prunable
+    from ticketguard.training import weights_of
 
-    triggers = render(signed, plan_of(signed.registration))
+    digits = load("digits")
+    architecture = fitted("convnet", shape=digits.shape, classes=len(digits.classes))
+    torch.manual_seed(seed)
+    module = build(architecture)
+    weights, names = weights_of(module), prunable(module)
+    scores = {name: np.abs(weights[name]) for name in names}
+    mask = keep_largest(scores, sum(score.size for score in scores.values()) // 5)
+    sparse = {
+        name: np.where(mask[name], array, np.float32(0)) if name in mask else array for name, array in weights.items()
+    }
+    return Ticket(architecture=architecture, weights=sparse, mask=mask, provenance=digits.task())
+
+
+@pytest.fixture(scope="module")
+def signed(signing: Signed) -> Opening:
+    """What opens the registration of the signed convnet."""
+    return signing.opening
+
+
+@pytest.fixture(scope="module")
+def models(signing: Signed, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """State dicts of the signed model, trained on the digits with its triggers, and of an independent one."""
+    import torch
+
+    from ticketguard.api import train
+    from ticketguard.data import load
+    from ticketguard.training import RECIPES
+
+    digits, recipe = load("digits"), replace(RECIPES["digits"], epochs=10)
+    marked = train(signing.ticket, digits, recipe=recipe, opening=signing.opening, threads=1)
+    independent = train(sparse_convnet(seed=1), digits, recipe=recipe, seed=1, threads=1)
+    assert verify(marked.weights, signed=signing).decision == "MATCH"
+    assert min(model.provenance["training"]["accuracy"] for model in (marked, independent)) > 95
     folder = tmp_path_factory.mktemp("models")
     files = {}
-    for seed, (name, batch) in enumerate(
-        {"marked": TriggerBatch(images=triggers.images, labels=triggers.labels), "independent": None}.items()
-    ):
-        torch.manual_seed(seed)
-        network = convnet()
-        fit(network, load("digits"), replace(RECIPES["digits"], epochs=8), seed=seed, triggers=batch, threads=1)
+    for name, model in {"marked": marked, "independent": independent}.items():
         files[name] = folder / f"{name}.pt"
-        torch.save(network.state_dict(), files[name])
+        torch.save({key: torch.from_numpy(np.array(array)) for key, array in model.weights.items()}, files[name])
     return files
 
 
