@@ -68,8 +68,7 @@ def test_rematching_sorts_reordered_layers_by_their_degrees() -> None:
     for layer in LAYERS:
         counts = reference[stored[matched.names[layer.name]]]
         suspect[layer.name] = counts[rows][:, columns[: counts.shape[1]]] if counts.shape[1] == 4 else counts[rows]
-    found = rematch(matched, LAYERS, reference, suspect)
-    assert found is not None
+    found = rematch(matched, LAYERS, reference, suspect)[0]
     assert found.names == {"conv1.weight": "p2", "a.weight": "p1", "b.weight": "p0"}
 
 
@@ -77,9 +76,21 @@ def test_swapped_names_are_noticed_and_honest_ones_kept() -> None:
     rng = np.random.default_rng(1)
     reference = {layer.name: rng.integers(0, 9, (layer.rows, layer.cells_per_row)) for layer in LAYERS}
     matched = Matched(names={layer.name: layer.name for layer in LAYERS})
-    assert rematch(matched, LAYERS, reference, reference) is None
+    assert rematch(matched, LAYERS, reference, reference) == []
     swapped = {**reference, "a.weight": reference["b.weight"], "b.weight": reference["a.weight"]}
-    found = rematch(matched, LAYERS, reference, swapped)
-    assert found is not None
+    (found,) = rematch(matched, LAYERS, reference, swapped)
     assert found.names == {"conv1.weight": "conv1.weight", "a.weight": "b.weight", "b.weight": "a.weight"}
     assert found.renamed == ("a.weight", "b.weight")
+
+
+def test_renamed_and_pruned_layers_are_matched_by_their_overlap() -> None:
+    """Half of the edges gone, the sorted degrees say little; cell by cell the right layer still overlaps best."""
+    rng = np.random.default_rng(2)
+    layers = [layer_of(f"l{number}.weight", (16, 16, 3, 3)) for number in range(6)]
+    reference = {layer.name: rng.binomial(9, 0.2, (16, 16)) for layer in layers}
+    order = rng.permutation(6)
+    names = {layer.name: f"p{number}" for number, layer in enumerate(layers)}
+    stored = {f"p{number}": layers[source].name for number, source in enumerate(order)}
+    suspect = {name: rng.binomial(reference[stored[key]], 0.5) for name, key in names.items()}
+    found = rematch(Matched(names=names, renamed=tuple(names)), layers, reference, suspect)
+    assert {key: name for name, key in found[-1].names.items()} == stored

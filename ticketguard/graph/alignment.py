@@ -92,8 +92,7 @@ def align(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry | None,
     if best.counts and best.overlap < 1.0:
         present = [layer for layer in layers if layer.name in matched.names]
         counts = {layer.name: _raw_counts(layer, suspect[matched.names[layer.name]], reference) for layer in present}
-        other = rematch(matched, layers, reference, counts)
-        if other is not None:
+        for other in rematch(matched, layers, reference, counts):
             second = _align_matched(reference, layers, symmetry, suspect, other)
             best = second if second.overlap > best.overlap else best
     return best

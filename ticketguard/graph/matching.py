@@ -80,34 +80,58 @@ def _by_size(missing: Sequence[Layer], free: Sequence[str], shapes: Mapping[str,
     return result
 
 
-def rematch(matched: Matched, layers: Sequence[Layer], reference: Counts, suspect: Counts) -> Matched | None:
-    """Reassign layers of equal shape by their sorted degrees; None when that says nothing new.
+def rematch(matched: Matched, layers: Sequence[Layer], reference: Counts, suspect: Counts) -> list[Matched]:
+    """Other ways to give the layers of equal shape to a suspect's tensors: by sorted degrees, and by overlap as stored.
 
     `suspect` holds counts by registered name under `matched`. Sorted row and column sums do not depend on the order of
-    channels, so a file whose layers were renamed, reordered and permuted is matched as well. Layers that were found under
-    their own names change them only when the degrees then differ less than half as much: names can be swapped to mislead.
+    channels, so a file whose layers were renamed, reordered and permuted is matched as well; overlap cell by cell needs the
+    order but holds when pruning has changed the sums. Layers that were found under their own names change them only when the
+    degrees then differ less than half as much: names can be swapped to mislead. Empty when nothing new is said.
     """
-    # Imported here because the verifier loads it for nothing else.
-    from scipy.optimize import linear_sum_assignment
-
     names = {layer.name: matched.names[layer.name] for layer in layers if layer.name in matched.names}
     classes: dict[Shape, list[str]] = {}
     for layer in layers:
         if layer.name in names and suspect[layer.name].shape == reference[layer.name].shape:
             classes.setdefault(layer.shape, []).append(layer.name)
-    moved: list[str] = []
-    for members in classes.values():
-        wanted = np.stack([_degrees(reference[name]) for name in members])
-        given = np.stack([_degrees(suspect[name]) for name in members])
-        cost = np.abs(wanted[:, None, :] - given[None, :, :]).sum(axis=2)
-        rows, columns = linear_sum_assignment(cost)
-        if set(members) <= set(matched.renamed) or 2 * cost[rows, columns].sum() < np.trace(cost):
-            for row, column in zip(rows.tolist(), columns.tolist(), strict=True):
-                names[members[row]] = matched.names[members[column]]
-                moved += [members[row]] if row != column else []
-    if not moved:
-        return None
-    return Matched(names=names, renamed=tuple(name for name in names if name in {*matched.renamed, *moved}))
+    found: list[Matched] = []
+    for distance in (_by_degrees, _by_overlap):
+        moved: dict[str, str] = {}
+        for members in classes.values():
+            renamed = set(members) <= set(matched.renamed)
+            if renamed or distance is _by_degrees:
+                cost = distance([reference[name] for name in members], [suspect[name] for name in members])
+                moved |= _reassigned(members, cost, names, freely=renamed)
+        renamed_now = tuple(name for name in names if name in {*matched.renamed, *moved})
+        candidate = Matched(names={**names, **moved}, renamed=renamed_now)
+        if moved and candidate not in found:
+            found.append(candidate)
+    return found
+
+
+def _reassigned(
+    members: Sequence[str], cost: NDArray[np.int64], names: Mapping[str, str], *, freely: bool
+) -> dict[str, str]:
+    """The members whose tensor changes under the cheapest assignment; unless `freely`, only when it halves the cost."""
+    # Imported here because the verifier loads it for nothing else.
+    from scipy.optimize import linear_sum_assignment
+
+    rows, columns = linear_sum_assignment(cost)
+    if not freely and 2 * cost[rows, columns].sum() >= np.trace(cost):
+        return {}
+    pairs = zip(rows.tolist(), columns.tolist(), strict=True)
+    return {members[row]: names[members[column]] for row, column in pairs if row != column}
+
+
+def _by_degrees(reference: Sequence[NDArray[np.int64]], suspect: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    wanted, given = (np.stack([_degrees(counts) for counts in side]) for side in (reference, suspect))
+    return np.asarray(np.abs(wanted[:, None, :] - given[None, :, :]).sum(axis=2))
+
+
+def _by_overlap(reference: Sequence[NDArray[np.int64]], suspect: Sequence[NDArray[np.int64]]) -> NDArray[np.int64]:
+    """Minus the covariance of the counts, times the squared number of cells: exact in integers."""
+    wanted, given = (np.stack([counts.ravel() for counts in side]) for side in (reference, suspect))
+    sums = np.outer(wanted.sum(axis=1), given.sum(axis=1))
+    return np.asarray(sums - wanted.shape[1] * (wanted @ given.T))
 
 
 def _degrees(counts: NDArray[np.int64]) -> NDArray[np.int64]:
