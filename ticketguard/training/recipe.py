@@ -89,6 +89,6 @@ RECIPES: dict[str, Recipe] = {
     # Handwritten digits: seconds per run.
     "digits": Recipe(
         epochs=12, batch_size=64, lr=0.1, weight_decay=5e-4, nesterov=True, schedule="cosine", warmup=1.0,
-        rewind_epoch=1, triggers_per_batch=24,
+        rewind_epoch=1, triggers_per_batch=16,
     ),
 }  # fmt: skip
