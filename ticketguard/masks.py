@@ -64,6 +64,14 @@ class Mask(Mapping[str, Bits]):
         return 1.0 - self.density
 
 
+@dataclass(frozen=True)
+class StoredMask(Mask):
+    """A mask whose layers are made from a file each time they are asked for: never two of them in memory."""
+
+    def __post_init__(self) -> None:
+        """Nothing is read yet."""
+
+
 def support(weights: Mapping[str, NDArray[np.generic]], names: Mapping[str, object] | list[str]) -> Mask:
     """Mask of the non-zero positions of `weights[name]` for every name; NaN and infinity count as kept."""
     return Mask({name: np.asarray(weights[name]) != 0 for name in names})

@@ -7,7 +7,7 @@ inside cells, which leaves the frame as it was.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,12 +22,15 @@ from ticketguard.claims.secret import Secret
 from ticketguard.claims.streams import NO_BEACON
 from ticketguard.errors import AuthenticityError, CapacityError, UsageError
 from ticketguard.graph.cells import DEFAULT_BLOCK, Layer, layer_of
-from ticketguard.masks import Mask
+from ticketguard.masks import Mask, StoredMask
 from ticketguard.signatures import capacity, edge
 from ticketguard.signatures.carriers import carriers_of
+from ticketguard.storage.tensors import Computed, TensorInfo
 from ticketguard.tickets import Model, Ticket, Weights
 
 FRESH_LABEL = "fresh/"
+# Weights whose spread is taken at a time.
+SPREAD_PART = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,8 +56,12 @@ class Embedded:
 
 def carrier_layers(mask: Mask, *, block: int = DEFAULT_BLOCK) -> dict[str, Layer]:
     """The layers of a mask that can carry pairs: at least two positions in a cell, and not fully dense."""
-    layers = {name: layer_of(name, bits.shape, block=block) for name, bits in mask.items() if bits.ndim >= 2}
-    return {name: layer for name, layer in layers.items() if layer.cell >= 2 and not mask[name].all()}
+    found = {}
+    for name, bits in mask.items():
+        layer = layer_of(name, bits.shape, block=block) if bits.ndim >= 2 else None
+        if layer is not None and layer.cell >= 2 and not bits.all():
+            found[name] = layer
+    return found
 
 
 def register(
@@ -90,7 +97,7 @@ def register(
         raise CapacityError(
             "this ticket has no masked layer with two weights in a cell: there is nothing to sign in its topology"
         )
-    counts = registration.frame_counts(ticket.mask, layers)
+    counts = _Frame(ticket.mask, layers)
     grinding = registration.GRINDING_BITS.get(beacon)
     if grinding is None:
         raise UsageError(f"unknown beacon policy {beacon!r}: choose one of {', '.join(registration.GRINDING_BITS)}")
@@ -142,8 +149,7 @@ def embed(ticket: Ticket, opening: Opening, *, rewind: Weights | None = None) ->
     registered one.
     """
     layers = opening.registration.layers
-    counts = registration.frame_counts(ticket.mask, layers)
-    if registration.frame_digest(counts) != opening.registration.frame:
+    if registration.frame_digest(_Frame(ticket.mask, layers)) != opening.registration.frame:
         raise AuthenticityError(
             "the frame of this ticket is not the registered one: it was registered for another ticket"
         )
@@ -159,7 +165,7 @@ def embed(ticket: Ticket, opening: Opening, *, rewind: Weights | None = None) ->
     return Embedded(
         ticket=replace(signed, provenance={**ticket.provenance, "signed": _note(opening)}),
         moved=sum(len(move.source) for per_layer in moved.values() for move in per_layer),
-        edges=signed.mask.kept,
+        edges=ticket.mask.kept,
         informative=informative,
     )
 
@@ -172,10 +178,51 @@ def move_edges(
     rewind: Weights | None = None,
 ) -> Ticket:
     """The ticket after `moved`, by layer: masks and weights. `fresh`: the stream for values that no rewind weight gives."""
+    if isinstance(ticket.weights, Computed):
+        return _move_stored(ticket, ticket.weights, moved, fresh=fresh, rewind=rewind)
     weights = dict(ticket.weights)
     for name, moves in moved.items():
         weights[name] = _moved_weights(np.asarray(weights[name]), moves, ticket, name, rewind, fresh)
     return replace(ticket, weights=weights, mask=edge.embed(ticket.mask, moved))
+
+
+def _move_stored(
+    ticket: Ticket,
+    stored: Computed,
+    moved: Mapping[str, list[edge.Moves]],
+    *,
+    fresh: Callable[[str], edge.Words],
+    rewind: Weights | None,
+) -> Ticket:
+    """As `move_edges`, each layer when it is asked for: a large ticket is never in memory as a whole."""
+
+    def values(name: str) -> NDArray[Any]:
+        array = stored[name]
+        return _moved_weights(array, moved[name], ticket, name, rewind, fresh) if name in moved else array
+
+    def bits(name: str) -> NDArray[np.bool_]:
+        return edge.moved_bits(ticket.mask[name], moved.get(name, []))
+
+    infos = {name: stored.info(name) for name in stored}
+    masks = {name: TensorInfo(dtype="BOOL", shape=infos[name].shape) for name in ticket.mask}
+    return replace(ticket, weights=Computed(infos, values), mask=StoredMask(Computed(masks, bits)))
+
+
+@dataclass(frozen=True)
+class _Frame(Mapping[str, NDArray[np.int64]]):
+    """`registration.frame_counts`, one layer at a time."""
+
+    mask: Mask
+    layers: Mapping[str, Layer]
+
+    def __getitem__(self, name: str) -> NDArray[np.int64]:
+        return registration.frame_counts(self.mask, {name: self.layers[name]})[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
 
 
 def _moved_weights(
@@ -186,7 +233,8 @@ def _moved_weights(
     rewind: Weights | None,
     fresh: Callable[[str], edge.Words],
 ) -> NDArray[Any]:
-    flat = values.ravel().copy()
+    # A layer that was made for this call is changed in place: it may be half of what memory holds.
+    flat = values.reshape(-1) if isinstance(ticket.weights, Computed) else values.ravel().copy()
     source = np.concatenate([move.source for move in moves])
     target = np.concatenate([move.target for move in moves])
     if isinstance(ticket, Model):
@@ -198,11 +246,20 @@ def _moved_weights(
     # A position without a rewind value of its own (or an exact zero) gets one of the layer's spread: an edge is never zero.
     empty = started == 0
     if empty.any():
-        spread = float(np.std(flat[ticket.mask[name].ravel()].astype(np.float64)))
+        spread = _spread(flat, ticket.mask[name].ravel())
         started[empty] = _gaussian(fresh(name), int(empty.sum()), spread).astype(flat.dtype)
     flat[source] = 0
     flat[target] = started
     return flat.reshape(values.shape)
+
+
+def _spread(flat: NDArray[Any], kept: NDArray[np.bool_]) -> float:
+    """Standard deviation of the kept weights, some millions at a time."""
+    parts = [slice(start, start + SPREAD_PART) for start in range(0, len(flat), SPREAD_PART)]
+    count = int(kept.sum())
+    mean = sum(float(flat[part][kept[part]].astype(np.float64).sum()) for part in parts) / max(1, count)
+    squares = sum(float(((flat[part][kept[part]].astype(np.float64) - mean) ** 2).sum()) for part in parts)
+    return float(np.sqrt(squares / max(1, count)))
 
 
 def _gaussian(stream: edge.Words, count: int, spread: float) -> NDArray[np.float64]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError
-from ticketguard.masks import Mask, support
-from ticketguard.storage.tensors import read_tensors, write_tensors
+from ticketguard.masks import Mask, StoredMask, support
+from ticketguard.storage.tensors import Computed, TensorFile, TensorInfo, raw_of, read_tensors, write_tensors
 
 FORMAT = 1
 MASK_SUFFIX = "_mask"
@@ -48,6 +48,9 @@ class Ticket:
     kind: str = "ticket"
 
     def __post_init__(self) -> None:
+        if isinstance(self.mask, StoredMask):
+            # Made from a file layer by layer, where pruned positions are made zero.
+            return
         for name, bits in self.mask.items():
             if name not in self.weights:
                 raise FormatError(f"mask of {name}: no parameter of that name")
@@ -66,9 +69,13 @@ class Model(Ticket):
 
 def write_ticket(path: Path, ticket: Ticket) -> None:
     """Write a ticket or model as safetensors: parameters by name, masks as U8 under `<parameter>_mask`, JSON metadata."""
-    tensors: dict[str, NDArray[Any]] = {name: np.asarray(array) for name, array in ticket.weights.items()}
-    for name, bits in ticket.mask.items():
-        tensors[name + MASK_SUFFIX] = bits.astype(np.uint8)
+    infos = {name: _info(ticket.weights, name) for name in ticket.weights}
+    bases = {name + MASK_SUFFIX: name for name in ticket.mask}
+    infos |= {key: TensorInfo(dtype="U8", shape=infos[name].shape) for key, name in bases.items()}
+
+    def make(key: str) -> NDArray[Any]:
+        return ticket.mask[bases[key]].view(np.uint8) if key in bases else np.asarray(ticket.weights[key])
+
     metadata = {
         "format": FORMAT,
         "kind": ticket.kind,
@@ -77,7 +84,13 @@ def write_ticket(path: Path, ticket: Ticket) -> None:
         "sparsity": round(ticket.mask.sparsity, 6),
         "provenance": dict(ticket.provenance),
     }
-    write_tensors(path, tensors, {"ticketguard": metadata})
+    write_tensors(path, Computed(infos, make), {"ticketguard": metadata})
+
+
+def _info(tensors: Weights, name: str) -> TensorInfo:
+    if isinstance(tensors, Computed):
+        return tensors.info(name)
+    return raw_of(np.asarray(tensors[name])).info
 
 
 def read_ticket(path: Path) -> Ticket:
@@ -91,25 +104,33 @@ def read_ticket(path: Path) -> Ticket:
     return ticket_from_tensors(tensors, file.metadata.get("ticketguard"), where=str(path))
 
 
+def open_ticket(file: TensorFile, *, where: str) -> Ticket:
+    """As `read_ticket`, with weights and masks that are read from `file` each time they are asked for: for large tickets."""
+    return ticket_from_tensors(file, file.metadata.get("ticketguard"), where=where)
+
+
 def ticket_from_tensors(tensors: Weights, metadata: Any, *, where: str) -> Ticket:
-    """Build the value from named arrays and the parsed `ticketguard` metadata (None for a foreign file)."""
+    """Build the value from named arrays and the parsed `ticketguard` metadata (None for a foreign file).
+
+    The tensors of a `TensorFile` are read when they are asked for, each time anew.
+    """
     meta = metadata if isinstance(metadata, dict) else {}
     if meta and meta.get("format") != FORMAT:
         raise FormatError(f"{where}: ticket format {meta.get('format')!r} is not known to this version")
-    weights: dict[str, NDArray[Any]] = {}
-    masks: dict[str, NDArray[np.bool_]] = {}
-    for name, array in tensors.items():
-        base = name.removesuffix(MASK_SUFFIX)
-        if base != name and (base in tensors or base + "_orig" in tensors):
-            masks[base] = np.asarray(array) != 0
-        else:
-            weights[name.removesuffix("_orig") if name.removesuffix("_orig") + MASK_SUFFIX in tensors else name] = array
-    for name, bits in masks.items():
-        if bits.shape != np.shape(weights[name]):
+    sources, masks = _sources(tensors)
+    for name, key in masks.items():
+        if _shape(tensors, key) != _shape(tensors, sources[name]):
             raise FormatError(
-                f"{where}: mask of {name} has shape {bits.shape}, the parameter {np.shape(weights[name])}"
+                f"{where}: mask of {name} has shape {_shape(tensors, key)}, the parameter {_shape(tensors, sources[name])}"
             )
-        weights[name] = np.where(bits, weights[name], np.zeros((), dtype=weights[name].dtype))
+
+    def kept(name: str) -> NDArray[np.bool_]:
+        return np.asarray(tensors[masks[name]] != 0)
+
+    def value(name: str) -> NDArray[Any]:
+        array = np.asarray(tensors[sources[name]])
+        return np.where(kept(name), array, np.zeros((), dtype=array.dtype)) if name in masks else array
+
     order = meta.get("masked", list(masks))
     if (
         not isinstance(order, list)
@@ -119,11 +140,47 @@ def ticket_from_tensors(tensors: Weights, metadata: Any, *, where: str) -> Ticke
         raise FormatError(f"{where}: the metadata names other masks than the file holds")
     fields: dict[str, Any] = {
         "architecture": _architecture(meta.get("architecture") or {}, where),
-        "weights": weights,
-        "mask": Mask({name: masks[name] for name in order}),
+        **_contents(tensors, sources, order, value, kept),
         "provenance": _object(meta.get("provenance") or {}, "provenance", where),
     }
     return Model(**fields) if meta.get("kind") == "model" else Ticket(**fields)
+
+
+def _sources(tensors: Weights) -> tuple[dict[str, str], dict[str, str]]:
+    """Stored name of every parameter and buffer, and of every mask, by parameter name."""
+    weights, masks = {}, {}
+    for name in tensors:
+        base = name.removesuffix(MASK_SUFFIX)
+        if base != name and (base in tensors or base + "_orig" in tensors):
+            masks[base] = name
+        else:
+            plain = name.removesuffix("_orig")
+            weights[plain if plain + MASK_SUFFIX in tensors else name] = name
+    return weights, masks
+
+
+def _contents(
+    tensors: Weights,
+    sources: Mapping[str, str],
+    order: list[str],
+    value: Callable[[str], NDArray[Any]],
+    kept: Callable[[str], NDArray[np.bool_]],
+) -> dict[str, Any]:
+    """Weights and mask: read now, or each time they are asked for when they lie in a file."""
+    if not isinstance(tensors, TensorFile):
+        return {"weights": {name: value(name) for name in sources}, "mask": Mask({name: kept(name) for name in order})}
+    infos = {name: tensors.info(key) for name, key in sources.items()}
+    # Numpy lacks the small float types: such tensors are read, and so written, as float32.
+    infos = {
+        name: TensorInfo(dtype="F32", shape=info.shape) if info.dtype.startswith(("BF16", "F8_")) else info
+        for name, info in infos.items()
+    }
+    masks = {name: TensorInfo(dtype="BOOL", shape=infos[name].shape) for name in order}
+    return {"weights": Computed(infos, value), "mask": StoredMask(Computed(masks, kept))}
+
+
+def _shape(tensors: Weights, name: str) -> tuple[int, ...]:
+    return tuple(tensors.info(name).shape) if isinstance(tensors, TensorFile) else np.shape(tensors[name])
 
 
 def _architecture(described: Any, where: str) -> Architecture:
@@ -188,4 +245,15 @@ def trained(ticket: Ticket, weights: Weights, provenance: Mapping[str, Any]) -> 
     )
 
 
-__all__ = ["Architecture", "Model", "Task", "Ticket", "read_ticket", "support", "task_of", "trained", "write_ticket"]
+__all__ = [
+    "Architecture",
+    "Model",
+    "Task",
+    "Ticket",
+    "open_ticket",
+    "read_ticket",
+    "support",
+    "task_of",
+    "trained",
+    "write_ticket",
+]

@@ -163,7 +163,7 @@ def read_unsigned(path: Path, arch: str | None) -> Ticket:
     """A ticket, model or bare state dict with masks (or with zeros where it was pruned), with `arch` filled in."""
     tensors = read_any(path)
     metadata = tensors.metadata.get("ticketguard") if isinstance(tensors, TensorFile) else None
-    ticket = ticket_from_tensors({name: tensors[name] for name in tensors}, metadata, where=str(path))
+    ticket = ticket_from_tensors(tensors, metadata, where=str(path))
     if not ticket.mask:
         raise FormatError(f"{path}: no masks (<parameter>_mask tensors): this is not a ticket; find makes one")
     if arch is not None and ticket.architecture.name is None:

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ticketguard.errors import UsageError
 
 DEFAULT_BLOCK = 8
+# Positions that are counted at a time.
+PART = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,4 +78,9 @@ def cell_counts(layer: Layer, kept: NDArray[np.bool_]) -> NDArray[np.int64]:
     """Kept weights in every cell: int64 matrix of `rows` x `cells_per_row`. `kept` has the layer's shape."""
     matrix = np.asarray(kept).reshape(layer.rows, layer.fan_in)
     starts = np.arange(0, layer.fan_in, layer.cell)
-    return np.add.reduceat(matrix, starts, axis=1, dtype=np.int64)
+    counts = np.empty((layer.rows, len(starts)), dtype=np.int64)
+    # Numpy widens what it adds, so a large layer is counted some rows at a time.
+    step = max(1, PART // max(1, layer.fan_in))
+    for start in range(0, layer.rows, step):
+        counts[start : start + step] = np.add.reduceat(matrix[start : start + step], starts, axis=1, dtype=np.int64)
+    return counts

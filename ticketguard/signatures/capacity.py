@@ -53,19 +53,16 @@ def plan(
         raise UsageError(f"the share of edges to spend must lie in (0, 0.5], found {spend}")
     if not 1 <= leaves <= 64:
         raise UsageError(f"a secret has 1 to 64 leaves, found {leaves}")
-    pairs = {name: _draws(layer, counts[name], leaves, spend) for name, layer in layers.items()}
+    # One layer's counts at a time: they may be made when they are asked for.
+    found = {name: _summary(layer, counts[name]) for name, layer in layers.items()}
+    pairs = {name: _draws(layer, found[name], leaves, spend) for name, layer in layers.items()}
     total = leaves * sum(pairs.values())
     if total > DRAWS_IN_ALL:
         pairs = {name: count * DRAWS_IN_ALL // total for name, count in pairs.items()}
-    informative = sum(
-        leaves * _kept_pairs(layer, pairs[name], leaves) * _informative(layer, counts[name])
-        for name, layer in layers.items()
-    )
-    both = sum(
-        leaves * _kept_pairs(layer, pairs[name], leaves) * _both_kept(layer, counts[name])
-        for name, layer in layers.items()
-    )
-    edges = sum(int(matrix.sum()) for matrix in counts.values())
+    drawn = {name: leaves * _kept_pairs(layer, pairs[name], leaves) for name, layer in layers.items()}
+    informative = sum(drawn[name] * found[name].informative for name in layers)
+    both = sum(drawn[name] * found[name].both for name in layers)
+    edges = sum(one.edges for one in found.values())
     if informative < needed_bits:
         raise CapacityError(
             f"this ticket is too small to sign: its {edges} edges in {len(layers)} layers would carry about "
@@ -95,13 +92,12 @@ def _kept_pairs(layer: Layer, draws: int, leaves: int) -> float:
     return cells * -float(np.expm1(draws * log1p(-hit / cells))) / hit
 
 
-def _draws(layer: Layer, counts: NDArray[np.int64], leaves: int, spend: float) -> int:
+def _draws(layer: Layer, found: _Summary, leaves: int, spend: float) -> int:
     """Draws per leaf that move a share `spend` of this layer's edges, at most `DRAWS_PER_CELL` a cell."""
     cells = group_cells(layer, 0, leaves + 1)
-    rate = _informative(layer, counts)
-    if cells == 0 or rate == 0 or layer.cell < 2:
+    if cells == 0 or found.informative == 0 or layer.cell < 2:
         return 0
-    wanted = 2 * spend * float(counts.sum()) / (leaves * rate)
+    wanted = 2 * spend * float(found.edges) / (leaves * found.informative)
     ceiling = int(DRAWS_PER_CELL * cells)
     hit = 1 - _miss(layer.cell)
     share = wanted * hit / cells
@@ -110,20 +106,30 @@ def _draws(layer: Layer, counts: NDArray[np.int64], leaves: int, spend: float) -
     return min(ceiling, ceil(log(1 - share) / log1p(-hit / cells)))
 
 
-def _full(layer: Layer, counts: NDArray[np.int64]) -> NDArray[np.int64]:
-    return counts[:, : layer.fan_in // layer.cell]
+@dataclass(frozen=True, kw_only=True)
+class _Summary:
+    """What planning needs of a layer's counts: `edges`, and the probabilities that a random pair of a random full cell has
+    exactly one kept position (`informative`), or `both`.
+    """
+
+    edges: int
+    informative: float
+    both: float
 
 
-def _informative(layer: Layer, counts: NDArray[np.int64]) -> float:
-    """Probability that a random pair of a random full cell has exactly one kept position."""
-    full, m = _full(layer, counts), layer.cell
-    return float((2 * full * (m - full)).mean()) / (m * (m - 1)) if full.size and m > 1 else 0.0
-
-
-def _both_kept(layer: Layer, counts: NDArray[np.int64]) -> float:
-    """Probability that a random pair of a random full cell has both positions kept."""
-    full, m = _full(layer, counts), layer.cell
-    return float((full * (full - 1)).mean()) / (m * (m - 1)) if full.size and m > 1 else 0.0
+def _summary(layer: Layer, counts: NDArray[np.int64]) -> _Summary:
+    full, m = counts[:, : layer.fan_in // layer.cell], layer.cell
+    edges = int(counts.sum())
+    if not full.size or m < 2:
+        return _Summary(edges=edges, informative=0.0, both=0.0)
+    # Sums of c, and of c squared without another array of that size.
+    total, squares = int(full.sum()), int(np.einsum("ij,ij->", full, full))
+    pairs = m * (m - 1)
+    return _Summary(
+        edges=edges,
+        informative=2 * (m * total - squares) / full.size / pairs,
+        both=(squares - total) / full.size / pairs,
+    )
 
 
 def _bits_after(informative: float, both: float, pruned: float) -> float:

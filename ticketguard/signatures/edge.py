@@ -236,11 +236,13 @@ def moves(carriers: Carriers, kept: NDArray[np.bool_]) -> Moves:
 
 def embed(mask: Mask, moved: Mapping[str, list[Moves]]) -> Mask:
     """The mask after all moves. Cell counts, and so the frame, stay as they are."""
-    layers = {}
-    for name, bits in mask.items():
-        flat = bits.ravel().copy()
-        for move in moved.get(name, []):
-            flat[move.source] = False
-            flat[move.target] = True
-        layers[name] = flat.reshape(bits.shape)
-    return Mask(layers)
+    return Mask({name: moved_bits(bits, moved.get(name, [])) for name, bits in mask.items()})
+
+
+def moved_bits(bits: NDArray[np.bool_], moved: Sequence[Moves]) -> NDArray[np.bool_]:
+    """One layer of a mask after its moves."""
+    flat = bits.ravel().copy()
+    for move in moved:
+        flat[move.source] = False
+        flat[move.target] = True
+    return flat.reshape(bits.shape)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -100,6 +100,31 @@ class TensorFile(Mapping[str, NDArray[Any]]):
         return np.ndarray(raw.info.shape, dtype=dtype, buffer=raw.data)
 
 
+class Computed(TensorFile):
+    """Tensors that `make` computes each time they are asked for: a file is written from it with one of them in memory.
+
+    `infos`: type and shape of what `make(name)` returns.
+    """
+
+    def __init__(self, infos: Mapping[str, TensorInfo], make: Callable[[str], NDArray[Any]]) -> None:
+        super().__init__({name: Raw(info=info, data=b"") for name, info in infos.items()}, {}, Path("<computed>"))
+        self.make = make
+
+    def raw(self, name: str) -> bytes | memoryview:
+        """Little-endian C-order bytes of a tensor."""
+        return raw_of(self.make(name)).data
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        """The tensor, computed anew."""
+        if name not in self:
+            raise KeyError(name)
+        return self.make(name)
+
+    def gather(self, name: str, flat_indices: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+        """Values at C-order positions as floats; the whole tensor is computed."""
+        return to_float(np.asarray(self[name]).reshape(-1)[flat_indices])
+
+
 def read_tensors(path: Path) -> TensorFile:
     """Open a safetensors file, an index of shards (`*.safetensors.index.json`), or a folder that holds a model.
 
@@ -130,8 +155,8 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any] | Raw], metadat
     with replacing(path) as handle:
         handle.write(header)
         for name in order:
-            value = tensors.raw(name) if isinstance(tensors, TensorFile) else raw_of(tensors[name]).data
-            handle.write(value)
+            # No name is bound to the bytes: they would outlive the making of the next tensor.
+            handle.write(tensors.raw(name) if isinstance(tensors, TensorFile) else raw_of(tensors[name]).data)
 
 
 def raw_of(value: NDArray[Any] | Raw) -> Raw:
@@ -203,4 +228,15 @@ def _plain(shard: str, index: Path) -> str:
     return shard
 
 
-__all__ = ["NAMES", "Raw", "TensorFile", "TensorInfo", "bf16", "in_memory", "raw_of", "read_tensors", "write_tensors"]
+__all__ = [
+    "NAMES",
+    "Computed",
+    "Raw",
+    "TensorFile",
+    "TensorInfo",
+    "bf16",
+    "in_memory",
+    "raw_of",
+    "read_tensors",
+    "write_tensors",
+]
