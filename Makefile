@@ -7,14 +7,15 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet install
 # One process a core, one thread each: tiny networks gain nothing from a second thread. A file stays in one process.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
-.PHONY: help demo test test-all lint bench wheel clean
+.PHONY: help demo test test-all lint bench bench-scaling wheel clean
 
 help:
 	@echo "make demo      find, sign, train, attack and verify a ticket on real digits (about three minutes)"
 	@echo "make test      the fast tests"
 	@echo "make test-all  all tests, with all extras, and coverage"
 	@echo "make lint      ruff and mypy"
-	@echo "make bench     benchmarks against named references"
+	@echo "make bench     one table of ratios against named references (a few minutes)"
+	@echo "make bench-scaling  time and memory against parameters and suspects"
 	@echo "make wheel     build dist/ticketguard-*.whl"
 	@echo "make clean     remove .venv and everything built"
 
@@ -33,7 +34,10 @@ lint: .venv/.dev
 	$(BIN)/mypy
 
 bench: .venv/.dev
-	@set -e; for script in benchmarks/[!_]*.py; do echo "== $$script"; $(BIN)/python "$$script"; done
+	$(BIN)/python benchmarks/bench.py
+
+bench-scaling: .venv/.dev
+	$(BIN)/python benchmarks/bench_scaling.py
 
 wheel: .venv/.torch
 	$(BIN)/python -m pip --disable-pip-version-check --quiet wheel --no-deps --wheel-dir dist .

@@ -1,0 +1,369 @@
+"""One table of ratios: each side measured in the same run, alternating, medians of several. `make bench` runs it.
+
+    python benchmarks/bench.py [--only sign verify ...] [--runs 3] [--threads 1] [--output results/bench.md]
+
+References are ordinary libraries, or the usual way written plainly here and in the modules that measure one thing thoroughly
+(bench_training, bench_graph, bench_qr, bench_alignment, bench_scan, startup, bench_scaling): this script asks those for their
+two sides with small budgets. Times are of the processor where one process works alone (others may use the machine), else of
+the clock; the table says which.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent))
+if "--threads" not in sys.argv:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import bench_alignment
+import bench_graph
+import bench_qr
+import bench_scan
+import bench_training
+import networkx as nx
+import numpy as np
+import scipy
+import startup
+import torch
+
+from ticketguard import api, signing
+from ticketguard.claims.keys import SecretKey
+from ticketguard.graph.betweenness import edge_betweenness
+from ticketguard.graph.cells import layer_of
+from ticketguard.graph.channels import ChannelGraph
+from ticketguard.graph.layout import rearranged
+from ticketguard.graph.scores import edge_products
+from ticketguard.masks import Mask
+from ticketguard.models import build, prunable
+from ticketguard.signatures import qr
+from ticketguard.signatures.position import agreement, project
+from ticketguard.storage.tensors import read_tensors, write_tensors
+from ticketguard.tickets import Architecture, Ticket
+from ticketguard.tracing import symmetry_of
+from ticketguard.training import RECIPES
+from ticketguard.training.devices import resolve_device
+from ticketguard.verify.verifier import Examiner
+
+PATHS = 1000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One line of the table. `ours`, `other`: medians; `figure` is compared with `bar`, its minimum (`least`) or maximum."""
+
+    what: str
+    reference: str
+    ours: str
+    other: str
+    figure: float
+    unit: str
+    bar: float | None
+    least: bool
+    clock: str
+
+    @property
+    def passed(self) -> str:
+        """Whether the bar holds."""
+        if self.bar is None:
+            return ""
+        return "yes" if (self.figure >= self.bar if self.least else self.figure <= self.bar) else "no"
+
+
+def seconds(call: Callable[[], Any], clock: Callable[[], float] = time.process_time) -> float:
+    """Seconds of one call."""
+    begin = clock()
+    call()
+    return clock() - begin
+
+
+def alternating(calls: Sequence[Callable[[], Any]], runs: int) -> list[float]:
+    """Median processor seconds of several calls, run in turns."""
+    rounds = [[seconds(call) for call in calls] for _ in range(runs)]
+    return [statistics.median(column) for column in zip(*rounds, strict=True)]
+
+
+def shown(value: float) -> str:
+    """Seconds in a readable unit."""
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.1f} ms"
+
+
+def compared(what: str, reference: str, times: Sequence[float], bar: float | None) -> Row:
+    """The row of a ratio other / ours."""
+    ours, other = times
+    return Row(
+        what=what, reference=reference, ours=shown(ours), other=shown(other), figure=other / ours,
+        unit="times faster", bar=bar, least=True, clock="processor",
+    )  # fmt: skip
+
+
+def training(runs: int) -> list[Row]:
+    """ResNet-20, random images of CIFAR-10's size."""
+    data = bench_training.images_for(None, 640)
+    architecture = bench_scan.ARCHITECTURE
+    module = build(architecture)
+    rng = np.random.default_rng(0)
+    mask = Mask({name: rng.random(module.get_parameter(name).shape) < 0.2 for name in prunable(module)})
+    recipe = replace(RECIPES["short"], epochs=1, rewind_epoch=0, batch_size=128, evaluate_every=1, warmup=0.5)
+    device = resolve_device("auto")
+    usual, fast = [], []
+    for _ in range(runs):
+        usual.append(bench_training.reference(build(architecture), data, recipe, mask, device, 0))
+        fast.append(bench_training.ours(build(architecture), data, recipe, mask, device))
+    ratio = statistics.median(a / b for a, b in zip(fast, usual, strict=True))
+    one, two = statistics.median(fast), statistics.median(usual)
+    share = 100 * bench_training.enforcement_seconds(module.to(device), mask, 50) * one / recipe.batch_size
+    where = f"{device}, {torch.get_num_threads()} thread(s)"
+    return [
+        Row(
+            what=f"train ResNet-20, batch 128 ({where})", reference="DataLoader fp32 loop", ours=f"{one:.0f} images/s",
+            other=f"{two:.0f} images/s", figure=ratio, unit="times faster", bar=8.0 if device.type == "cuda" else 1.7,
+            least=True, clock="clock",
+        ),
+        Row(
+            what="mask enforcement", reference="a training step", ours="", other="", figure=share, unit="% of a step", bar=3.0,
+            least=False, clock="clock",
+        ),
+    ]  # fmt: skip
+
+
+def walked(graph: nx.DiGraph, inputs: Sequence[int], outputs: set[int], paths: int) -> dict[tuple[int, int], float]:
+    """Edge-weight products the usual way: random paths from the inputs, step by step; each edge keeps its best product."""
+    rng = np.random.default_rng(0)
+    best: dict[tuple[int, int], float] = {}
+    found = 0
+    while found < paths:
+        node, path, product = int(rng.choice(inputs)), [], 1.0
+        while node not in outputs:
+            following = list(graph.successors(node))
+            if not following:
+                break
+            after = following[int(rng.integers(len(following)))]
+            product *= graph[node][after]["weight"]
+            path.append((node, after))
+            node = after
+        if node in outputs:
+            found += 1
+            for edge in path:
+                best[edge] = max(best.get(edge, 0.0), product)
+    return best
+
+
+def paths(runs: int) -> list[Row]:
+    """Exact edge-weight products against sampled walks, on the graph of ResNet-18 at the paper's density."""
+    graph: ChannelGraph = bench_graph.graph_of("resnet18", 0.0124)
+    directed = graph.to_networkx()
+    ends = graph.inputs.tolist(), set(graph.outputs.tolist())
+    reached = len(walked(directed, *ends, PATHS)) / graph.edges
+    times = alternating([lambda: edge_products(graph), lambda: walked(directed, *ends, PATHS)], runs)
+    what, every = "edge-weight products, exact, all edges, ResNet-18", times[1] / reached
+    return [
+        compared(what, f"Python walk of {PATHS:,} paths ({reached:.1%} of the edges)", times, 200.0),
+        compared("the same", "such walks until all edges were met (extrapolated)", (times[0], every), None),
+    ]  # fmt: skip
+
+
+def betweenness(runs: int) -> list[Row]:
+    """ResNet-20 at 19.4 %, networkx in the same run (once: it takes seconds)."""
+    graph = bench_graph.graph_of("resnet20", 0.194)
+    ours = alternating([lambda: edge_betweenness(graph)], runs)[0]
+    directed = graph.to_networkx()
+    rows = []
+    for name, other, bar in (("directed", directed, 50.0), ("undirected", directed.to_undirected(), 100.0)):
+        taken = seconds(lambda other=other: nx.edge_betweenness_centrality(other, normalized=False))
+        rows.append(compared("edge betweenness, exact, ResNet-20", f"networkx, {name}", (ours, taken), bar))
+    return rows
+
+
+def position(runs: int) -> list[Row]:
+    """The search for a QR code's place on three layers of ResNet-50."""
+    code = qr.encode(bench_qr.TEXT)
+    rng = np.random.default_rng(0)
+    shapes = [(64, 64, 3, 3), (256, 64, 1, 1), (128, 128, 3, 3)]
+    images = [project(rng.random(shape) < bench_qr.DENSITY) for shape in shapes]
+    sides = [
+        lambda how=how: [how(image, code.modules, code.free) for image in images]
+        for how in (agreement, bench_qr.sliding)
+    ]
+    return [
+        compared("QR position search, 3 layers of ResNet-50", "sliding double loop", alternating(sides, runs), 50.0)
+    ]
+
+
+def processes(runs: int) -> list[Row]:
+    """Whole processes, key derivation aside."""
+    with tempfile.TemporaryDirectory() as name:
+        suspect, signed = startup.prepare(Path(name))
+        verify = startup.QUICK + startup.RUN.format(["verify", str(suspect), "--signed", str(signed)])
+        taken = startup.measure({**startup.PROGRAMS, "ticketguard verify": verify}, runs)
+    medians = {key: statistics.median(values) for key, values in taken.items()}
+    return [
+        Row(
+            what=f"whole process: {what}", reference=other, ours=shown(medians[one]), other=shown(medians[other]),
+            figure=medians[one] / medians[other], unit="times as long", bar=bar, least=False, clock="clock",
+        )
+        for what, (one, other, bar) in startup.BARS.items()
+    ]  # fmt: skip
+
+
+def verifying(runs: int) -> list[Row]:
+    """One suspect of about 100 MB that is in memory's page cache: gathers against reading all of a .pt file."""
+    rng = np.random.default_rng(0)
+    mask = Mask(
+        {f"layer{number}.weight": rng.random(startup.SHAPE) < startup.DENSITY for number in range(startup.LAYERS)}
+    )
+    weights = {key: rng.standard_normal(startup.SHAPE, dtype=np.float32) * mask[key] for key in mask}
+    registered, embedded = signing.sign(
+        Ticket(architecture=Architecture(), weights=weights, mask=mask), SecretKey.generate(), owner="Benchmark"
+    )
+    examiner = Examiner(signing.opening_of(registered.registration, registered.payload, registered.secret))
+    with tempfile.TemporaryDirectory() as name:
+        ours, usual = Path(name) / "suspect.safetensors", Path(name) / "suspect.pt"
+        write_tensors(ours, dict(embedded.ticket.weights), {})
+        torch.save({key: torch.from_numpy(np.array(value)) for key, value in embedded.ticket.weights.items()}, usual)
+
+        def whole() -> None:
+            state = torch.load(usual, weights_only=True)
+            examiner.verify({key: value.numpy() for key, value in state.items()}, align="never")
+
+        gathered = [lambda: examiner.verify(read_tensors(ours), align="never"), whole]
+        alternating(gathered, 1)
+        times = alternating(gathered, runs)
+    return [compared("verify a 100 MB suspect, one of many", "torch.load, then the same tests", times, None)]
+
+
+def scanning(runs: int) -> list[Row]:
+    """Suspects of ResNet-20 size in one call; memory is what 1,000 of them would show, see bench_scan.py."""
+    rows = []
+    with tempfile.TemporaryDirectory() as name:
+        examiner, files = bench_scan.prepare(Path(name), 140)
+        for align, bar in bench_scan.BARS.items():
+            count = len(files) if align == "never" else 35
+            found = [bench_scan.scan(examiner, files[:count], align) for _ in range(runs if align == "never" else 1)]
+            rows.append(Row(
+                what=f"scan, ResNet-20 size, align {align}", reference="", ours="", other="", unit="ms a suspect",
+                figure=statistics.median(one.processor for one in found), bar=bar, least=False, clock="processor",
+            ))  # fmt: skip
+    return rows
+
+
+def alignment(runs: int) -> list[Row]:
+    """A ResNet-20 with all channels permuted: from cell counts, against weight matching on single positions."""
+    module = build(bench_scan.ARCHITECTURE)
+    symmetry = symmetry_of(module, torch.zeros(1, 3, 32, 32))
+    shapes = {key: tuple(value.shape) for key, value in module.state_dict().items() if value.ndim >= 2}
+    layers = [layer_of(key, shape) for key, shape in shapes.items()]
+    rng = np.random.default_rng(1)
+    masks = {key: rng.random(shape) < 0.194 for key, shape in shapes.items()}
+    weights = {key: bits.astype(np.float32) for key, bits in masks.items()}
+    choice = {number: rng.permutation(group.size) for number, group in enumerate(symmetry.groups)}
+    suspect = rearranged(weights, symmetry, choice)
+    truth = {number: np.argsort(order) for number, order in choice.items()}
+    single = [replace(layer, cell=1) for layer in layers]
+    sides = [
+        lambda cells=cells: bench_alignment.seconds(cells, masks, symmetry, suspect, truth)
+        for cells in (layers, single)
+    ]
+    return [
+        compared(
+            "align a permuted ResNet-20", "weight matching on positions (Git Re-Basin)", alternating(sides, runs), None
+        )
+    ]
+
+
+def signed(runs: int) -> list[Row]:
+    """ResNet-50 with random masks at 13 %: registering and embedding alone, and with the network built and traced."""
+    architecture = Architecture(name="resnet50", arguments={"classes": 10, "in_channels": 3, "image_size": 32})
+    module, rng = build(architecture), np.random.default_rng(0)
+    weights = {key: value.numpy().copy() for key, value in module.state_dict().items()}
+    mask = Mask({key: rng.random(weights[key].shape) < 0.13 for key in prunable(module)})
+    weights |= {key: np.where(bits, weights[key], np.float32(0)) for key, bits in mask.items()}
+    ticket, key = Ticket(architecture=architecture, weights=weights, mask=mask), SecretKey.generate()
+    kinds: dict[str, Callable[[], Any]] = {
+        "sign ResNet-50 (register, embed)": lambda: signing.sign(ticket, key, owner="Benchmark"),
+        "sign ResNet-50, network built and traced": lambda: api.sign(ticket, key, owner="Benchmark", triggers=False),
+    }
+    times = alternating(list(kinds.values()), runs)
+    return [
+        Row(what=what, reference="", ours="", other="", figure=taken, unit="s", bar=3.0, least=False, clock="processor")
+        for what, taken in zip(kinds, times, strict=True)
+    ]
+
+
+SECTIONS: dict[str, Callable[[int], list[Row]]] = {
+    "processes": processes,
+    "verify": verifying,
+    "scan": scanning,
+    "sign": signed,
+    "align": alignment,
+    "paths": paths,
+    "betweenness": betweenness,
+    "qr": position,
+    "training": training,
+}
+
+
+def facts() -> list[str]:
+    """Machine and versions."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")] or [platform.processor()]
+    cores = os.cpu_count()
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    return [
+        f"{names[0]}, {cores} cores, {platform.system()} {platform.machine()}; GPU: {device}",
+        f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, torch {torch.__version__}, "
+        f"networkx {nx.__version__}",
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {torch.get_num_threads()} thread(s) for numerics",
+        f"load average {load} on {cores} cores: above the number of cores, other work slowed both sides",
+    ]  # fmt: skip
+
+
+def table(rows: Sequence[Row]) -> str:
+    """The rows as a Markdown table."""
+    lines = ["| what | reference | ours | reference takes | figure | bar | holds | time |", "| --- " * 8 + "|"]
+    for row in rows:
+        bar = "" if row.bar is None else f"{'at least' if row.least else 'at most'} {row.bar:g}"
+        figure = f"{row.figure:,.{0 if row.figure >= 100 else 2}f} {row.unit}"
+        lines.append(
+            f"| {row.what} | {row.reference} | {row.ours} | {row.other} | {figure} | {bar} | {row.passed} | {row.clock} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print, and write when asked to."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="+", choices=list(SECTIONS), default=list(SECTIONS))
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--output", type=Path, help="also write the table as Markdown")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    lines, rows = facts(), []
+    print("\n".join(lines), flush=True)
+    for name in options.only:
+        begin = time.perf_counter()
+        rows += SECTIONS[name](options.runs)
+        print(f"{name}: {time.perf_counter() - begin:.0f} s", file=sys.stderr, flush=True)
+    print(table(rows))
+    if options.output is not None:
+        command = f"`python benchmarks/bench.py --runs {options.runs} --threads {options.threads}`"
+        page = ["# Benchmarks", "", command, "", *(f"- {line}" for line in lines), "", table(rows), ""]
+        options.output.write_text("\n".join(page))
+
+
+if __name__ == "__main__":
+    main()
