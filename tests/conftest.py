@@ -62,7 +62,7 @@ def tiny_signed(tiny_data, tmp_path_factory):
     signed = api.sign(
         ticket, SecretKey.from_seed(bytes(32)), owner="tests", rewind=rewind, master=bytes(32), nonce=bytes(32)
     )
-    recipe = replace(RECIPES["digits"], epochs=12, batch_size=32, lr=0.05, evaluate_every=12)
+    recipe = replace(RECIPES["digits"], epochs=12, batch_size=32, lr=0.05, evaluate_every=12, triggers_per_batch=24)
     model = api.train(signed.ticket, tiny_data, recipe=recipe, opening=signed.opening, threads=1, device="cpu")
     root: Path = tmp_path_factory.mktemp("tiny")
     # The vault's work factor is the same for every secret: one folder for all tests keeps it to one derivation each.
