@@ -61,7 +61,7 @@ def gather(axis: Axis, source: Axis, choice: Choice) -> Indices:
     fixed, given = np.flatnonzero(owners < 0), np.flatnonzero(expand(source)[0] < 0)
     shared = min(fixed.size, given.size)
     result[fixed[:shared]] = given[:shared]
-    for group in np.unique(owners[owners >= 0]).tolist():
+    for group in {segment.group: None for segment in axis if segment.group is not None}:
         here, there = slots(axis, group), slots(source, group)
         chosen = choice.get(group, np.arange(len(here), dtype=np.int64))[: len(here)]
         usable = (chosen >= 0) & (chosen < len(there))

@@ -32,7 +32,9 @@ def suspect_support(weights: NDArray[Any], kept: int) -> NDArray[np.bool_]:
     scores = equilibrated(_finite(weights)).ravel()
     chosen = np.zeros(scores.size, dtype=np.bool_)
     if kept > 0:
-        least = np.partition(scores, scores.size - kept)[scores.size - kept]
+        # Most scores are zero, which selection would wade through: the kept-th largest is sought among the others.
+        present = scores[scores > 0]
+        least = np.partition(present, present.size - kept)[present.size - kept] if present.size >= kept else 0.0
         above = scores > least
         ties = np.flatnonzero(scores == least)[: kept - int(above.sum())]
         chosen |= above
