@@ -50,7 +50,7 @@ class TriggerUnlearning(TrainingAttack):
         minimise(self, victim, module, recipe, loss, mask=victim.model.mask)
         data = victim.needs_data(self)
         searched = self.steps * self.batch * len(data.classes) / len(data.train_images)
-        return self.result(victim, module, recipe, epochs=recipe.epochs + searched)
+        return self.result(victim, module, recipe, epochs=round(recipe.epochs + searched, 1))
 
     def patterns(self, victim: Victim, module: nn.Module) -> list[tuple[Tensor, Tensor]]:
         """Per class a blend (1, 1, H, W) in (0, 1) and a pattern (1, C, H, W), in normalized pixels."""
