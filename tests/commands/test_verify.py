@@ -145,3 +145,17 @@ def test_html_report_is_written_and_self_contained(tg, world):
     page = (world / "report.html").read_text()
     assert "MATCH" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_lineage_scores_of_controls_stand_beside_the_suspects(tg):
+    suspect = ("verify", "suspects/permuted.safetensors", "--signed", "signed", "--align", "always")
+    result = tg(
+        *suspect, "--control", "suspects/pruned.safetensors", "--control", "suspects/unrelated.safetensors", "--json"
+    )
+    scores = [float(note.split()[-1]) for note in result.json["notes"] if " has " in note]
+    assert len(scores) == 2
+    assert scores[0] > scores[1] + 0.1
+    # Unkeyed and without a p-value: the tests are the same with and without controls.
+    assert result.json["evidence"] == tg(*suspect, "--json").json["evidence"]
+    scan = ("verify", "suspects/pruned.safetensors", "suspects/half.safetensors", "--signed", "signed")
+    assert tg(*scan, "--control", "suspects/unrelated.safetensors").code == 2

@@ -19,6 +19,7 @@ from ticketguard.attacks.finetune import Finetune, FinetuneLast, RetrainAll, Ret
 from ticketguard.attacks.fold_norm import FoldNorm
 from ticketguard.attacks.inputs import InputBlur, InputDepth, InputFlip, InputJpeg, InputNoise
 from ticketguard.attacks.leaked import LeakedAll, LeakedOne
+from ticketguard.attacks.licensee import LicenseeCopy
 from ticketguard.attacks.nad import AttentionDistillation
 from ticketguard.attacks.overwrite import Overwrite
 from ticketguard.attacks.permute import Permute
@@ -75,6 +76,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "dummy-split": DummySplit,
     "fold-norm": FoldNorm,
     "fill": Fill,
+    "licensee-copy": LicenseeCopy,
     "rename": Rename,
     # Aimed at the triggers.
     "nad": AttentionDistillation,

@@ -36,6 +36,13 @@ from ticketguard.evidence import Verdict
 )
 @click.option("--supplied-by", default="", help="Who supplied the suspect or the predictions; printed in the report.")
 @click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of one verdict.")
+@click.option(
+    "--control",
+    "controls",
+    type=PATH,
+    multiple=True,
+    help="A model to compare the lineage score with, such as one pruned from the same dense run; repeatable.",
+)
 @click.option("--jobs", type=int, default=1, show_default=True, help="Processes that share a scan of many suspects.")
 @probe_options
 @json_option
@@ -48,6 +55,7 @@ def command(
     align: str,
     supplied_by: str,
     html_path: Path | None,
+    controls: tuple[Path, ...],
     jobs: int,
     as_json: bool,
     **options: Any,
@@ -76,10 +84,14 @@ def command(
         raise UsageError("--predictions and --html go with one suspect")
     if len(paths) > 1 and options["searched"] != 1:
         raise UsageError("--suspects goes with one suspect: a scan counts its own")
+    if controls and len(paths) != 1:
+        raise UsageError("--control goes with one suspect: its lineage score stands beside the suspect's")
     if len(paths) > 1:
         results = scanned(Bundle(signed), paths, align, jobs)
     else:
-        results = run(Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"])
+        results = run(
+            Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"], controls
+        )
     return _report(results, Bundle(signed), paths, html_path, as_json)
 
 
@@ -129,6 +141,7 @@ def run(
     align: str,
     supplied_by: str,
     suspects: int = 1,
+    controls: Sequence[Path] = (),
 ) -> Mapping[str, Verdict | TicketguardError]:
     """The verdict on one suspect, by name; an unreadable one raises."""
     from ticketguard import api
@@ -146,6 +159,7 @@ def run(
         supplied_by=supplied_by,
         suspects=suspects,
         context={"suspect": name},
+        notes=[f"lineage: {path} has {examiner.lineage(read_any(path)):.2f}" for path in controls],
     )
     return {name: verdict}
 

@@ -88,6 +88,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "overwrite",
             "leaked-one",
             "leaked-all",
+            "licensee-copy",
             *LOSSLESS,
             *STACKED,
             "fake1",

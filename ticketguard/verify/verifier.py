@@ -86,6 +86,15 @@ class Examiner:
             evidence += self._tests(aligned.weights, "aligned")
         return evidence, [*notes, *aligned.notes]
 
+    def lineage(self, weights: Weights) -> float:
+        """Frame overlap in [0, 1] of a model after alignment: unkeyed, without a p-value, to be read beside other models'.
+
+        Raises `UsageError` when the released ticket, whose frame is the reference, was not given.
+        """
+        if self.reference is None:
+            raise UsageError("a lineage score needs the released ticket: its frame is the reference")
+        return align_suspect(effective_weights(weights), self.opening.registration, self.reference).overlap
+
     def _tests(self, weights: Mapping[str, Any], view: str) -> list[Evidence]:
         return edge_tests(self._board.read(weights), leaves=self.opening.registration.leaves, view=view)
 
