@@ -76,7 +76,7 @@ def null_png(evidence: Mapping[str, NDArray[np.floating[Any]]], *, title: str) -
     for index, (name, values) in enumerate(evidence.items()):
         ordered = np.sort(np.asarray(values, dtype=np.float64))
         share = 1.0 - np.arange(ordered.size) / ordered.size
-        label = f"{name}, {ordered.size:,} suspects"
+        label = f"{name}, n = {ordered.size:,}"
         axes.step(ordered, share, where="pre", color=COLOURS[index % len(COLOURS)], label=label)
     axes.set_yscale("log")
     axes.set_ylim(0.3 / max(np.size(values) for values in evidence.values()), 1.5)
