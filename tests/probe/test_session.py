@@ -352,11 +352,19 @@ opening = conf.make_opening()
 log = open({asked!r}, "a")
 def slow(digest, answer):
     log.write(digest + "\\n"); log.flush()
-    time.sleep(0.01)
+    time.sleep(0.03)
     return helpers.Reply(status="answered", answer=answer)
 service = helpers.Service(helpers.answers_of(opening, {rate}), slow)
 helpers.probe(opening, service, Path({path!r}), manners=helpers.Manners(workers=3, budget=500))
 """
+
+
+def over(path: Path) -> bool:
+    """Whether the transcript has its last line; a torn or missing one has not."""
+    try:
+        return read(path).ended is not None
+    except TicketguardError:
+        return False
 
 
 @pytest.mark.parametrize(("rate", "decision"), [(0.95, "MATCH"), (0.0, "NO MATCH")])
@@ -375,9 +383,11 @@ def test_killed_at_any_moment_it_goes_on_without_asking_twice(
                 time.sleep(0.01)
             time.sleep(generator.uniform(0.02, 0.3))
             os.kill(child.pid, signal.SIGKILL)
-        if child.wait(timeout=60) == 0:
+        # On a fast machine the last line may be written before the kill arrives: then nothing is left to resume.
+        if child.wait(timeout=60) == 0 or over(path):
             break
-    assert child.returncode == 0
+    else:
+        pytest.fail(f"the probe never ended: {child.returncode}")
     queries = asked.read_text().split()
     assert len(queries) == len(set(queries)) <= 500
     transcript = read(path)
