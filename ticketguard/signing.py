@@ -98,11 +98,7 @@ def register(
             "this ticket has no masked layer with two weights in a cell: there is nothing to sign in its topology"
         )
     counts = _Frame(ticket.mask, layers)
-    grinding = registration.GRINDING_BITS.get(beacon)
-    if grinding is None:
-        raise UsageError(f"unknown beacon policy {beacon!r}: choose one of {', '.join(registration.GRINDING_BITS)}")
-    tests = max(registration.DEFAULT_TESTS, len(registration.STATISTICS) * len(registration.VIEWS) * (leaves + 1))
-    bar = registration.THRESHOLD_BITS + float(np.log2(tests)) + grinding
+    tests, bar = _tests_and_bar(leaves, beacon)
     planned = capacity.plan(counts, layers, leaves=leaves, spend=spend, needed_bits=bar)
     master = master or streams.master_secret()
     draft = Registration(
@@ -133,6 +129,15 @@ def register(
         secret=Secret(master=master, registration=hashlib.sha256(payload).hexdigest()),
         plan=planned,
     )
+
+
+def _tests_and_bar(leaves: int, beacon: str) -> tuple[int, float]:
+    """M, the tests in the plan, and the raw bits that one of them needs. Raises `UsageError` for an unknown policy."""
+    grinding = registration.GRINDING_BITS.get(beacon)
+    if grinding is None:
+        raise UsageError(f"unknown beacon policy {beacon!r}: choose one of {', '.join(registration.GRINDING_BITS)}")
+    tests = max(registration.DEFAULT_TESTS, len(registration.STATISTICS) * len(registration.VIEWS) * (leaves + 1))
+    return tests, registration.THRESHOLD_BITS + float(np.log2(tests)) + grinding
 
 
 def opening_of(registered: Registration, payload: bytes, secret: Secret, beacon: bytes = NO_BEACON) -> Opening:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Attack, Attacked, Victim, unchanged_cost
+from ticketguard.attacks.base import Attack, Attacked, Victim, spread, unchanged_cost
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -28,8 +28,8 @@ class AddOn(Attack):
         for name in victim.names:
             flat = weights[name].ravel()
             empty = np.flatnonzero(flat == 0)
-            spread = float(flat[flat != 0].std()) if empty.size < flat.size else 0.0
+            scale = spread(flat)
             chosen = generator.choice(empty, size=round(self.strength * empty.size), replace=False)
-            flat[chosen] = generator.normal(0.0, spread, chosen.size).astype(flat.dtype)
+            flat[chosen] = generator.normal(0.0, scale, chosen.size).astype(flat.dtype)
             weights[name] = flat.reshape(weights[name].shape)
         return unchanged_cost(victim, weights)

@@ -139,6 +139,12 @@ class Attack(ABC):
         """The attacked copy of `victim`; the victim is left as it was."""
 
 
+def spread(array: NDArray[Any]) -> float:
+    """Standard deviation of the weights that are not zero: a layer's own scale; 0.0 when all are zero."""
+    kept = array[array != 0]
+    return float(kept.std()) if kept.size else 0.0
+
+
 def unchanged_cost(victim: Victim, weights: Weights) -> Attacked:
     """The result of an attack that trained nothing: new `weights`, the same architecture."""
     return Attacked(weights=weights, architecture=victim.model.architecture)

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Attacked, Victim
+from ticketguard.attacks.base import Attacked, Victim, spread
 from ticketguard.attacks.prune_magnitude import apply
 from ticketguard.attacks.tuning import TrainingAttack, tune
 from ticketguard.masks import keep_largest, support
@@ -33,8 +33,7 @@ class Densify(TrainingAttack):
         weights, generator = victim.weights(), victim.generator(self.name)
         for name in victim.names:
             array, kept = weights[name], weights[name] != 0
-            spread = float(array[kept].std()) if kept.any() else 0.0
-            noise = generator.normal(0.0, self.strength * spread, array.shape).astype(array.dtype)
+            noise = generator.normal(0.0, self.strength * spread(array), array.shape).astype(array.dtype)
             weights[name] = np.where(kept, array, noise)
         return self.finish(victim, tune(self, victim, weights, None))
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.attacks.base import Attacked, Victim
+from ticketguard.attacks.base import Attacked, Victim, spread
 from ticketguard.attacks.tuning import TrainingAttack, tune
 from ticketguard.errors import UsageError
 from ticketguard.graph.cells import layer_of
@@ -41,9 +41,9 @@ class RewireCell(TrainingAttack):
             drop = smallest(scores, array != 0, self.strength)
             masks[name] = regrow(array != 0, drop, self.unit_length(array), generator)
             grown = masks[name] & (array == 0)
-            spread = float(array[array != 0].std()) if (array != 0).any() else 0.0
+            scale = spread(array)
             # Almost zero, as in sparse training: the new edge disturbs nothing and training decides what it becomes.
-            fresh = generator.normal(0.0, 1e-3 * spread, array.shape).astype(array.dtype)
+            fresh = generator.normal(0.0, 1e-3 * scale, array.shape).astype(array.dtype)
             weights[name] = np.where(grown, fresh, np.where(masks[name], array, np.zeros((), array.dtype)))
         return tune(self, victim, weights, Mask(masks))
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Attacked, Victim
+from ticketguard.attacks.base import Attacked, Victim, spread
 from ticketguard.attacks.tuning import TrainingAttack, tune
 
 
@@ -29,7 +29,6 @@ class WeightShift(TrainingAttack):
         weights, generator = victim.weights(), victim.generator(self.name)
         for name in victim.names:
             array, kept = weights[name], weights[name] != 0
-            spread = float(array[kept].std()) if kept.any() else 0.0
             sign = generator.choice([-1.0, 1.0], size=(len(array), *[1] * (array.ndim - 1)))
-            weights[name] = np.where(kept, array + self.strength * spread * sign, 0.0).astype(array.dtype)
+            weights[name] = np.where(kept, array + self.strength * spread(array) * sign, 0.0).astype(array.dtype)
         return tune(self, victim, weights, victim.model.mask)

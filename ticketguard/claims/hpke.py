@@ -13,16 +13,15 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.keys import SecretKey, read_pem
 from ticketguard.claims.streams import LABEL
 from ticketguard.errors import AuthenticityError, FormatError
-from ticketguard.storage.atomic import read_bytes, write_bytes
+from ticketguard.storage.atomic import write_bytes
 
 MAGIC = b"TGHPKE\0\x01"
 _SUITE = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
-_FILE_LIMIT = 1 << 16
 
 
 def private_key(key: SecretKey) -> X25519PrivateKey:
@@ -72,10 +71,7 @@ def save_public(path: Path, public: X25519PublicKey) -> None:
 
 def load_public(path: Path) -> X25519PublicKey:
     """Read a PEM X25519 public key."""
-    try:
-        loaded = load_pem_public_key(read_bytes(path, limit=_FILE_LIMIT))
-    except ValueError as problem:
-        raise FormatError(f"{path}: not a PEM public key") from problem
+    loaded = read_pem(path)
     if not isinstance(loaded, X25519PublicKey):
         raise FormatError(f"{path}: not an X25519 public key; give the .enc.pub file that keygen --encryption wrote")
     return loaded

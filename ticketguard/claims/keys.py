@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from ticketguard.claims import vault
@@ -130,12 +131,17 @@ def save_public(path: Path, key: PublicKey) -> None:
     write_bytes(path, pem)
 
 
-def load_public(path: Path) -> PublicKey:
-    """Read a PEM public key. Raises `FormatError` when it is no Ed25519 key or is refused by `PublicKey`."""
+def read_pem(path: Path) -> PublicKeyTypes:
+    """The public key of a PEM file, of whatever kind. Raises `FormatError` when it holds none."""
     try:
-        loaded = load_pem_public_key(read_bytes(path, limit=_FILE_LIMIT))
+        return load_pem_public_key(read_bytes(path, limit=_FILE_LIMIT))
     except ValueError as problem:
         raise FormatError(f"{path}: not a PEM public key") from problem
+
+
+def load_public(path: Path) -> PublicKey:
+    """Read a PEM public key. Raises `FormatError` when it is no Ed25519 key or is refused by `PublicKey`."""
+    loaded = read_pem(path)
     if not isinstance(loaded, Ed25519PublicKey):
         raise FormatError(f"{path}: not an Ed25519 public key")
     try:
