@@ -179,16 +179,23 @@ def _processor() -> str:
 
 
 def measure(
-    run: Reproduction, weights: Any, variant: str, seed: int, signed: api.Signed | None, place: Any
+    run: Reproduction, weights: Any, variant: str, seed: int, signed: api.Signed | None, place: Any, owner: Any = None
 ) -> dict[str, Any]:
-    """Accuracy, triggers, QR text and edge-code bits of one suspect."""
+    """Accuracy, triggers, QR text and edge-code bits of one suspect.
+
+    The code is read the paper's way (`text`), that way under the threshold of the `owner` (weights; `defended`), and by the
+    number of edges in a kernel (`thick`).
+    """
     module = module_of(weights)
     data = run.train_data
     values: dict[str, Any] = {"variant": variant, "seed": seed}
     values["accuracy"] = round(evaluate(module, data.test_images, data.test_labels, data), 2)
     if place is not None:
-        reading = qr.read(weights.weights, place, truth=encode(TEXT))
+        reading = qr.read(weights.weights, place, least=(1,), truth=encode(TEXT))
         values |= {"text": reading.text, "wrong": round(reading.wrong or 0.0, 4)}
+        threshold = qr.owner_threshold(owner, place)
+        values["defended"] = qr.read(weights.weights, place, least=(1,), threshold=threshold).text
+        values["thick"] = qr.read(weights.weights, place).text
     if signed is not None:
         verdict = api.verify(weights.weights, signed=signed, align="never")
         values |= {"decision": verdict.decision, "bits": round(float(max(0.0, verdict.against_chance_bits)), 1)}
@@ -217,9 +224,8 @@ def tables(run: Reproduction, variant: str, seed: int) -> None:
             attacked = unchanged_cost(victim, model.weights)
         else:
             attacked = make(name, strength).run(victim)
-        run.record(
-            step, kind="attack", attack=name, strength=strength, **measure(run, attacked, variant, seed, signed, place)
-        )
+        measured = measure(run, attacked, variant, seed, signed, place, model.weights)
+        run.record(step, kind="attack", attack=name, strength=strength, **measured)
     if variant == "qr+edge+triggers":
         unmarked(run, seed, signed)
     run.record(f"done/{variant}/{seed}", kind="done")

@@ -94,6 +94,14 @@ def test_sign_with_a_qr_code_reads_back_and_the_edge_code_still_matches(tg, worl
     assert done.code == 0
     assert done.json["text"] == signed.json["keyid"][:12]
     assert done.json["wrong"] == 0
+    assert (done.json["least"], done.json["threshold"]) == (1, 0)
+    own = ("--signed", "labelled", "--owner-model", "labelled/ticket.safetensors")
+    defended = tg("read-qr", "labelled/ticket.safetensors", *own, "--least", "1")
+    assert defended.code == 0
+    assert "dark   kernels of 1 or more edges, magnitudes up to" in defended.out
+    twice = tg("read-qr", "labelled/ticket.safetensors", *own, "--threshold", "0.1")
+    assert twice.code == 2
+    assert "two ways" in twice.err
     verdict = tg("verify", "labelled/ticket.safetensors", "--signed", "labelled", "--json")
     assert verdict.code == 0
     assert verdict.json["decision"] == "MATCH"

@@ -90,6 +90,45 @@ def test_the_threshold_of_the_owner_drops_added_weights():
     assert qr.read(weights, done.place, threshold=0.1).text == TEXT
 
 
+def added(mask, share, seed):
+    """Weights on `mask` with a share of the pruned positions brought back at the same spread."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: np.where(bits | (rng.random(bits.shape) < share), rng.normal(size=bits.shape), 0.0)
+        for name, bits in mask.items()
+    }
+
+
+def test_thick_kernels_are_told_from_single_added_edges():
+    _, done = embedded()
+    weights = added(done.mask, 0.03, seed=5)
+    plain = qr.read(weights, done.place, least=(1,), truth=done.code)
+    assert plain.text is None
+    reading = qr.read(weights, done.place, truth=done.code)
+    assert reading.text == TEXT
+    assert reading.least > 1
+    assert reading.wrong < plain.wrong
+    # A clean code is read the paper's way.
+    assert qr.read(done.mask, done.place).least == 1
+
+
+def test_what_cannot_be_read_is_shown_the_papers_way():
+    _, done = embedded()
+    weights = added(done.mask, 0.6, seed=5)
+    reading = qr.read(weights, done.place)
+    assert (reading.text, reading.least) == (None, 1)
+    assert np.array_equal(reading.picture, qr.read(weights, done.place, least=(1,)).picture)
+
+
+def test_the_threshold_of_an_owner_gives_up_a_tenth_of_the_edges():
+    _, done = embedded()
+    weights = added(done.mask, 0.0, seed=5)
+    layer = np.abs(weights[done.place.layer])
+    kept = layer > qr.owner_threshold(weights, done.place)
+    assert kept.sum() == pytest.approx(0.9 * (layer > 0).sum(), abs=1)
+    assert qr.owner_threshold({done.place.layer: np.zeros(SHAPES[done.place.layer])}, done.place) == 0
+
+
 def test_unrelated_masks_never_decode():
     _, done = embedded()
     rng = np.random.default_rng(11)

@@ -7,7 +7,7 @@ Needs the extra `ticketguard[qr]`: segno encodes, zxing-cpp decodes, independent
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,11 @@ from ticketguard.signatures import symbols
 from ticketguard.signatures.position import Place, project, search
 from ticketguard.signatures.symbols import ERROR, PATTERN, VERSION, Code, decode, encode
 
+# Edges that make a kernel dark, tried in turn: embedding leaves dark kernels thick, pruning thins them, added edges come
+# one at a time.
+LEAST = (1, 2, 3)
+# The share of the owner's own edges that the owner's threshold may give up.
+GIVEN_UP = 0.1
 # A layer is offered a code when it has this many edges per dark module, so that some are left outside the code.
 EDGES_PER_DARK = 1.5
 CAVEAT = (
@@ -162,31 +167,49 @@ def _take(kept: Bits, order: Floats, where: Bits, count: int, layer: str) -> Non
 class Reading:
     """What a suspect shows at a place. `picture`: modules (dark = True), fixed ones restored; `text`: None if unreadable.
 
-    `wrong` is the share of data modules that differ from the true code, None when that is not known to the reader.
+    `wrong` is the share of data modules that differ from the true code, None when that is not known to the reader; `least`
+    the number of edges from which a kernel is dark in this picture.
     """
 
     place: Place
     picture: Bits
     text: str | None
     wrong: float | None = None
+    least: int = LEAST[0]
     note: str = CAVEAT
 
 
 def read(
-    weights: Mapping[str, NDArray[Any]], place: Place, *, threshold: float = 0.0, truth: Code | None = None
+    weights: Mapping[str, NDArray[Any]],
+    place: Place,
+    *,
+    threshold: float = 0.0,
+    least: Sequence[int] = LEAST,
+    truth: Code | None = None,
 ) -> Reading:
     """Read the code at `place` from `weights` (or masks) by parameter name; nothing about the true code is used.
 
     A weight counts as kept when its magnitude exceeds `threshold` (the paper's defence against added weights, 0 by default);
-    NaN does not. `truth` only adds the share of wrong modules to the report. Raises `FormatError` when the layer is missing
-    or smaller than the place says.
+    NaN does not. A module is dark when its kernel keeps at least as many weights as `least` says: its entries are tried in turn
+    until one decodes, and the first is shown when none does (`(1,)` is the paper's reading). `truth` only adds the share of
+    wrong modules to the report. Raises `FormatError` when the layer is missing or smaller than the place says.
     """
-    values = np.abs(np.asarray(_window(weights, place)))
-    seen = project(values > threshold)
+    kept = np.abs(np.asarray(_window(weights, place))) > threshold
+    counts = kept.reshape(place.size, place.size, -1).sum(axis=2)
     fixed = symbols.template(place.version, place.error, place.pattern)
-    picture = np.where(fixed.free, seen, fixed.modules)
+    pictures = {edges: np.where(fixed.free, counts >= edges, fixed.modules) for edges in least}
+    texts = ((edges, decode(picture)) for edges, picture in pictures.items())
+    edges, text = next((found for found in texts if found[1] is not None), (least[0], None))
+    picture = pictures[edges]
     wrong = None if truth is None else float((picture != truth.modules)[truth.free].mean())
-    return Reading(place=place, picture=picture, text=decode(picture), wrong=wrong)
+    return Reading(place=place, picture=picture, text=text, wrong=wrong, least=edges)
+
+
+def owner_threshold(weights: Mapping[str, NDArray[Any]], place: Place) -> float:
+    """A threshold for `read` that only the owner knows: it drops the smallest tenth of the owner's own edges in that layer."""
+    magnitudes = np.abs(np.asarray(weights[place.layer], dtype=np.float64))
+    kept = magnitudes[magnitudes > 0]
+    return float(np.quantile(kept, GIVEN_UP)) if kept.size else 0.0
 
 
 def _window(weights: Mapping[str, NDArray[Any]], place: Place) -> NDArray[Any]:
