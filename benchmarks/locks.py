@@ -14,11 +14,12 @@ import os
 import sys
 import time
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 import numpy as np
 import torch
+from key_panels import draw_key_masks
+from steps import Steps, least_costly, number, rows
 
 from ticketguard.data import load
 from ticketguard.finding import FindConfig, find
@@ -60,7 +61,8 @@ def main() -> None:
     done = {(step["name"], step["share"], step["seed"]) for step in steps}
 
     if options.page_only:
-        write_page(options.page, steps, found, options.threads)
+        ran = time.localtime(results.stat().st_mtime) if results.exists() else time.localtime()
+        write_page(options.page, steps, found, options.threads, time.strftime("%Y-%m-%d", ran))
         return
 
     def measure(name: str, share: float, seed: int, ticket: Ticket) -> None:
@@ -71,7 +73,7 @@ def main() -> None:
         append_jsonl(results, step)
         steps.append(step)
         print(time.strftime("%H:%M:%S"), step, flush=True)
-        write_page(options.page, steps, found, options.threads)
+        write_page(options.page, steps, found, options.threads, time.strftime("%Y-%m-%d"))
 
     for seed in range(options.seeds):
         measure(UNLOCKED, 0.0, seed, found.ticket)
@@ -86,96 +88,54 @@ def main() -> None:
             key, locked = lock(found.ticket, scores_of(found.ticket, "omp"), share, score="omp")
             forged = merge(forge(locked, key.edges, np.random.default_rng([seed, 3])), locked)
             measure(FORGED, share, seed, forged)
-    write_page(options.page, steps, found, options.threads)
+    write_page(options.page, steps, found, options.threads, time.strftime("%Y-%m-%d"))
 
 
-def write_page(path: Path, steps: list[Any], found: Any, threads: int) -> None:
+def write_page(path: Path, steps: list[Any], found: Any, threads: int, date: str) -> None:
     """The table of every score and size, and the smallest size that costs a point."""
+    known = Steps(steps)
     mask = found.ticket.mask
-    base = [step["accuracy"] for step in steps if step["name"] == UNLOCKED]
-    lines = [
-        "# V1: what locking costs, by score and size of the key mask",
-        "",
-        "Handwritten digits (scikit-learn's, 1,437 training and 360 test images), `convnet`, every layer pruned by",
-        "`find --extreme`:",
-        f"dense {found.dense_accuracy:.2f} %, ticket {found.ticket_accuracy:.2f} %, {100 * mask.density:.3f} % of the prunable "
-        f"weights kept ({mask.kept:,} edges), pruning {found.specification}.",
-        "",
-        f"Made by `{_command()}` on {time.strftime('%Y-%m-%d')}, {threads} thread(s) of {os.cpu_count()}, "
-        f"torch {torch.__version__}.",
-        "Retrained test accuracy in percent, mean ± standard deviation over seeds (number of seeds in brackets). One test",
-        "image is 0.28 points. No row is left out; costs compare runs of the same seed.",
-        "",
-        f"Unlocked: {_cell(base)}.",
-        "",
-    ]
-    shares = sorted({step["share"] for step in steps if step["name"] != UNLOCKED})
-    names = [*(name for name in SCORES if any(step["name"] == name for step in steps)), FORGED]
-    header = ["key mask chosen by", *(f"{100 * share:g} %" for share in shares), "smallest size that costs 1 point"]
-    lines += ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
+    base = known.by_seed("accuracy", name=UNLOCKED)
+    shares = [share for share in known.values("share") if share]
+    names = [*(name for name in SCORES if known.where(name=name)), FORGED]
+    lines = []
     for name in names:
-        cells = {share: _of(steps, name, share) for share in shares}
-        losses = {share: _loss(steps, name, share) for share in shares}
-        costs = [share for share, lost in losses.items() if lost is not None and lost >= 1]
-        least = f"{100 * min(costs):g} %" if costs else "none of these" if any(cells.values()) else "not run"
-        lines.append("| " + " | ".join([name, *(_cell(cells[share]) for share in shares), least]) + " |")
-    lines += [
-        "",
-        "The forged key joins the magnitude-locked ticket; its last column is the size from which forging costs a point too.",
+        cells = [number(known.pick("accuracy", name=name, share=share)) for share in shares]
+        losses = {share: known.losses(base, "accuracy", name=name, share=share) for share in shares}
+        lines.append([name, *cells, least_costly(losses)])
+    header = [
+        "key mask chosen by",
+        *(f"{100 * share:g} %" for share in shares),
+        "smallest size that costs 1 point: cost",
     ]
-    if shares and _plot(path.with_suffix(".svg"), steps, shares, names, base):
-        lines += ["", f"![Retrained accuracy against key-mask size]({path.with_suffix('.svg').name})"]
+    page = f"""# V1: what locking costs, by score and size of the key mask
+
+Handwritten digits (scikit-learn's, 1,437 training and 360 test images), `convnet`, every layer pruned by `find --extreme`:
+dense {found.dense_accuracy:.2f} %, ticket {found.ticket_accuracy:.2f} %, {100 * mask.density:.3f} % of the prunable \
+weights kept ({mask.kept:,} edges), pruning {found.specification}.
+
+Made by `{_command()}` on {date}, {threads} thread(s) of {os.cpu_count()}, torch {torch.__version__}.
+Retrained test accuracy in percent, mean ± standard deviation over seeds (number of seeds in brackets). One test image is
+0.28 points. No row is left out; costs compare runs of the same seed, and their mean must reach 1 point.
+
+Unlocked: {number(list(base.values()))}.
+
+{rows(header, lines)}
+
+The forged key joins the magnitude-locked ticket; its last column is the size from which forging costs a point too.
+"""
+    forged = {share: known.pick("accuracy", name=FORGED, share=share) for share in shares}
+    curves = {name: {share: known.pick("accuracy", name=name, share=share) for share in shares} for name in names[:-1]}
+    picture = path.with_suffix(".svg")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_bytes(path, ("\n".join(lines) + "\n").encode())
+    if draw_key_masks(picture, curves, unlocked=list(base.values()), forged=forged):
+        page += f"\n![Retrained accuracy against key-mask size, a panel for each score]({picture.name})\n"
+    write_bytes(path, page.encode())
 
 
 def _command() -> str:
     """The command that makes the numbers; writing the page again does not."""
     return "python " + " ".join(part for part in sys.argv if part != "--page-only")
-
-
-def _loss(steps: list[Any], name: str, share: float) -> float | None:
-    """Points lost, mean over the seeds that ran, each against its own unlocked run."""
-    whole = {step["seed"]: step["accuracy"] for step in steps if step["name"] == UNLOCKED}
-    lost = [
-        whole[step["seed"]] - step["accuracy"]
-        for step in steps
-        if step["name"] == name and step["share"] == share and step["seed"] in whole
-    ]
-    return mean(lost) if lost else None
-
-
-def _of(steps: list[Any], name: str, share: float) -> list[float]:
-    return [step["accuracy"] for step in steps if step["name"] == name and step["share"] == share]
-
-
-def _cell(values: list[float]) -> str:
-    if not values:
-        return "not run"
-    spread = f" ± {stdev(values):.2f}" if len(values) > 1 else ""
-    return f"{mean(values):.2f}{spread} ({len(values)})"
-
-
-def _plot(path: Path, steps: list[Any], shares: list[float], names: list[str], base: list[float]) -> bool:
-    try:
-        import matplotlib
-    except ImportError:
-        return False
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(7, 4.2))
-    for name in names:
-        points = [(100 * share, mean(_of(steps, name, share))) for share in shares if _of(steps, name, share)]
-        style = "--x" if name == FORGED else "-o"
-        axes.plot([x for x, _ in points], [y for _, y in points], style, label=name, markersize=4)
-    axes.axhline(mean(base), color="black", linewidth=0.8, label="unlocked")
-    axes.set(xlabel="key mask, % of the edges", ylabel="retrained accuracy, %", xscale="log")
-    axes.legend(fontsize=7, ncol=2)
-    figure.tight_layout()
-    figure.savefig(path, metadata={"Date": None})
-    pyplot.close(figure)
-    return True
 
 
 if __name__ == "__main__":

@@ -23,9 +23,10 @@ from typing import Any
 import numpy as np
 import torch
 from reproduce_page import write_page
+from steps import READINGS, TEXT
 
 from ticketguard import api
-from ticketguard.attacks.base import Victim
+from ticketguard.attacks.base import Attacked, Victim, unchanged_cost
 from ticketguard.attacks.rebuild import module_of
 from ticketguard.attacks.registry import make
 from ticketguard.claims.keys import SecretKey
@@ -44,7 +45,6 @@ from ticketguard.training import RECIPES, TriggerBatch, evaluate, predict, train
 from ticketguard.training import module_of as network_of
 from ticketguard.training.batches import Normalizer
 
-TEXT = "0123456789ab"
 VARIANTS = ("unsigned", "edge", "qr", "qr+edge+triggers")
 PRUNINGS = (0.05, 0.1, 0.2, 0.3, 0.5)
 ADDITIONS = (0.005, 0.01, 0.02, 0.05, 0.1)
@@ -64,7 +64,7 @@ class Reproduction:
         self.done = {step["id"]: step for step in read_jsonl(self.results)} if self.results.exists() else {}
         self.recipe = RECIPES[options.recipe]
         if options.epochs:
-            self.recipe = replace(self.recipe, epochs=options.epochs, evaluate_every=options.epochs)
+            self.recipe = replace(self.recipe, epochs=options.epochs)
         short = options.train_epochs or self.recipe.epochs
         self.train_recipe = replace(self.recipe, epochs=short, evaluate_every=short)
 
@@ -95,7 +95,8 @@ class Reproduction:
         )
         started = time.time()
         return find(
-            config, self.data, self.options.found or self.out / "find", threads=self.options.threads,
+            config, self.data, self.options.found or self.out / "find",
+            threads=self.options.find_threads or self.options.threads,
             on_progress=lambda p: print(f"find: stage {p.stage}, {p.report}, {time.time() - started:.0f} s", flush=True),
         )  # fmt: skip
 
@@ -123,7 +124,9 @@ class Reproduction:
         return {
             "command": "python " + " ".join(part for part in sys.argv if part != "--page-only"),
             "machine": f"{_processor()}, {self.options.threads} thread(s) of {os.cpu_count()}, torch {torch.__version__}",
-            "date": time.strftime("%Y-%m-%d"),
+            "date": time.strftime(
+                "%Y-%m-%d", time.localtime(self.results.stat().st_mtime if self.results.exists() else None)
+            ),
             "find": f"{len(self.data.train_images):,} training images, {self.recipe.epochs} epochs a round, "
             f"{self.options.rounds} rounds of IMP, rewound to epoch {self.recipe.rewind_epoch}, seed 0",
             "train": f"{len(self.train_data.train_images):,} training images, {self.train_recipe.epochs} epochs, "
@@ -207,41 +210,39 @@ def measure(
 
 
 def tables(run: Reproduction, variant: str, seed: int) -> None:
-    """Train a variant and measure it clean and under the paper's attacks."""
-    if f"done/{variant}/{seed}" in run.done:
+    """Train a variant and measure it clean and under the paper's attacks; what has been measured is left out."""
+    pending = [
+        (name, strength)
+        for name, strength in attacks_on(variant)
+        if not _measured(run, f"{variant}/{name}/{strength:g}/{seed}", variant)
+    ]
+    lacks_chance = variant == "qr+edge+triggers" and f"unmarked/{seed}" not in run.done
+    if not pending and not lacks_chance:
         return
     ticket, signed = run.variant(variant, seed)
     place = place_of(ticket) if variant.startswith("qr") else None
     model = run.model(variant, seed, ticket, signed)
     victim = Victim(model=model, dataset=run.train_data, seed=seed, threads=run.options.threads, device="cpu")
-    for name, strength in attacks_on(variant):
-        step = f"{variant}/{name}/{strength:g}/{seed}"
-        if step in run.done:
-            continue
-        if name == "clean":
-            from ticketguard.attacks.base import unchanged_cost
-
-            attacked = unchanged_cost(victim, model.weights)
-        else:
-            attacked = make(name, strength).run(victim)
+    for name, strength in pending:
+        attacked = unchanged_cost(victim, model.weights) if name == "clean" else make(name, strength).run(victim)
         measured = measure(run, attacked, variant, seed, signed, place, model.weights)
+        step = f"{variant}/{name}/{strength:g}/{seed}"
         run.record(step, kind="attack", attack=name, strength=strength, **measured)
-    if variant == "qr+edge+triggers":
+    if lacks_chance:
         unmarked(run, seed, signed)
-    run.record(f"done/{variant}/{seed}", kind="done")
+
+
+def _measured(run: Reproduction, step: str, variant: str) -> bool:
+    """Whether a step ran and, where there is a QR code, read it every way."""
+    return step in run.done and (not variant.startswith("qr") or all(key in run.done[step] for key in READINGS))
 
 
 def unmarked(run: Reproduction, seed: int, signed: api.Signed | None) -> None:
     """The unsigned model asked the same triggers, and searched for the same bits: what chance looks like."""
-    step = f"unmarked/{seed}"
-    if step in run.done:
-        return
     ticket, _ = run.variant("unsigned", seed)
     model = run.model("unsigned", seed, ticket)
-    from ticketguard.attacks.base import Attacked
-
     bare = Attacked(weights=model.weights, architecture=model.architecture)
-    run.record(step, kind="unmarked", **measure(run, bare, "unsigned", seed, signed, None))
+    run.record(f"unmarked/{seed}", kind="unmarked", **measure(run, bare, "unsigned", seed, signed, None))
 
 
 def attacks_on(variant: str) -> Iterator[tuple[str, float]]:
@@ -306,6 +307,7 @@ def main() -> None:
     parser.add_argument("--test-limit", type=int, default=0, help="test images; 0 for all")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--find-threads", type=int, default=0, help="threads of finding; 0 for --threads")
     parser.add_argument("--page-only", action="store_true", help="write the page from results.jsonl and stop")
     run = Reproduction(parser.parse_args())
     if run.options.page_only:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import mean, stdev
+from statistics import mean
 from typing import Any
 
-from ticketguard.storage.atomic import write_bytes
+from reproduce_figures import figures
+from steps import READINGS, TEXT, Step, Steps, least_costly, number, rows
 
-Step = dict[str, Any]
+from ticketguard.storage.atomic import write_bytes
 
 # The paper's figures for ResNet-20 / CIFAR-10 (Chen et al. 2021), quoted for comparison.
 PAPER_V2_PRUNING = {0.05: "91.25, decodes", 0.1: "90.72, decodes", 0.2: "88.03, damaged", 0.3: "80.08", 0.5: "36.62"}
@@ -22,22 +23,22 @@ PAPER_V2_ADDED = {
     0.1: "71.06, lost",
 }
 PAPER_V3_PRUNING = {0.0: "91.46, 91", 0.05: "91.33, 89", 0.1: "90.66, 90", 0.2: "87.86, 81", 0.5: "33.04, 18"}
+V3 = "qr+edge+triggers"
 
 
 def write_page(path: Path, steps: Sequence[Step], about: dict[str, Any]) -> None:
     """Write the Markdown page (atomically) and, when matplotlib is there, its plots beside it."""
-    found = next((step for step in steps if step.get("kind") == "find"), None)
-    parts = [_head(steps, about)]
-    if found is not None:
-        parts.append(_table1(found))
-    parts += [_table2(steps), _table3(steps), _table5(steps), _table6(steps), _table8(steps), _fake3(steps), _v1(steps)]
-    parts += [_figures(path, steps)]
+    known = Steps(steps)
+    parts = [_head(known, about)]
+    for part in (_table1, _table2, _table3, _table5, _table6, _table8, _fake3, _v1):
+        parts.append(part(known))
+    parts.append(figures(path, known))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_bytes(path, ("\n\n".join(part for part in parts if part) + "\n").encode())
 
 
-def _head(steps: Sequence[Step], about: dict[str, Any]) -> str:
-    seeds = sorted({step["seed"] for step in steps if step.get("kind") == "attack"})
+def _head(steps: Steps, about: dict[str, Any]) -> str:
+    seeds = steps.values("seed", kind="attack")
     return f"""# The paper's tables, from our own runs
 
 ResNet-20 on CIFAR-10, {about["date"]}. Made by
@@ -48,51 +49,17 @@ on {about["machine"]}. Recipe {about["recipe"]}. Finding: {about["find"]}. Every
 starting from the ticket's rewind weights.
 
 Numbers are accuracies in percent, mean over the seeds that ran, with the standard deviation where there are two or more, and
-the number of seeds in brackets. Seeds so far: {", ".join(map(str, seeds)) or "none"}. The paper trains on 45,000 images for 182
-epochs, so absolute accuracies differ; compare columns of ours with each other, and the shape with the paper's. Rows that did
-not run are missing, not estimated. Costs compare runs of the same seed. Variants train for few epochs here: what a signature
-costs at convergence is not measured on this page."""
+the number of seeds in brackets. A seed draws the training order and the signature's secret; the ticket is one. Seeds so far:
+{", ".join(map(str, seeds)) or "none"}. The paper trains on 45,000 images for 182 epochs, so absolute accuracies differ; compare
+columns of ours with each other, and the shape with the paper's. Rows that did not run are missing or say so, never estimated.
+Costs compare runs of the same seed, positive when accuracy is lost. Variants train for few epochs here: what a signature costs
+at convergence is not measured on this page."""
 
 
-def _rows(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = ["| " + " | ".join(header) + " |", "|" + " --- |" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])
-
-
-def _number(values: Sequence[float], digits: int = 2) -> str:
-    if not values:
-        return "not run"
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread} ({len(values)})"
-
-
-def _pick(steps: Sequence[Step], key: str, **wanted: Any) -> list[Any]:
-    return [
-        step[key] for step in steps if key in step and all(step.get(name) == value for name, value in wanted.items())
-    ]
-
-
-def _by_seed(steps: Sequence[Step], key: str, **wanted: Any) -> dict[int, float]:
-    chosen = [step for step in steps if key in step and all(step.get(name) == value for name, value in wanted.items())]
-    return {step["seed"]: step[key] for step in chosen}
-
-
-def _loss(base: dict[int, float], found: dict[int, float]) -> float | None:
-    """Points lost, mean over the seeds that both have: a seed's own baseline, not the mean of others."""
-    common = sorted(set(base) & set(found))
-    return mean(base[seed] - found[seed] for seed in common) if common else None
-
-
-def _cost(base: dict[int, float], found: dict[int, float]) -> str:
-    lost = _loss(base, found)
-    return "not run" if lost is None else f"{lost:+.2f}"
-
-
-def _clean(steps: Sequence[Step], variant: str, key: str = "accuracy") -> list[Any]:
-    return _pick(steps, key, kind="attack", attack="clean", variant=variant)
-
-
-def _table1(found: Step) -> str:
+def _table1(steps: Steps) -> str:
+    found = next(iter(steps.where(kind="find")), None)
+    if found is None:
+        return ""
     kind = (
         "an extreme ticket by `find --extreme`"
         if found["extreme"]
@@ -103,111 +70,109 @@ def _table1(found: Step) -> str:
     status = "within" if found["winning"] else "not within"
     return (
         "## Table 1: the ticket\n\n"
-        + _rows(["", "dense", "ticket", "weights remaining, %", "pruning"], [paper, row])
+        + rows(["", "dense", "ticket", "weights remaining, %", "pruning"], [paper, row])
         + f"\n\nThis ticket is {kind}; it is {status} 1 point of the dense model. One seed."
     )
 
 
-def _table2(steps: Sequence[Step]) -> str:
-    base = _clean(steps, "unsigned")
+def _table2(steps: Steps) -> str:
+    base = steps.by_seed("accuracy", kind="attack", attack="clean", variant="unsigned")
     if not base:
         return ""
-    rows = []
-    for variant, paper in (("edge", "-"), ("qr", "0.29"), ("qr+edge+triggers", "0.20 (91.66 - 91.46)")):
-        found = _clean(steps, variant)
-        cost = _cost(_by_seed(steps, "accuracy", attack="clean", variant="unsigned"), _by_seed(
-            steps, "accuracy", attack="clean", variant=variant))  # fmt: skip
-        bits = _clean(steps, variant, "bits")
-        rows.append([variant, _number(found), cost, paper, _number(bits, 0) if bits else "-"])
-    rows.insert(0, ["unsigned", _number(base), "0", "-", "-"])
-    return "## Table 2: what a signature costs\n\n" + _rows(
-        ["ticket", "accuracy", "cost, points (ours)", "cost, points (paper)", "evidence, bits against chance"], rows
-    )
+    lines = [["unsigned", number(list(base.values())), "0", "-", "-"]]
+    for variant, paper in (("edge", "-"), ("qr", "0.29"), (V3, "0.20 (91.66 - 91.46)")):
+        cost = number(steps.losses(base, "accuracy", kind="attack", attack="clean", variant=variant), sign="+")
+        bits = steps.clean(variant, "bits")
+        lines.append([variant, number(steps.clean(variant)), cost, paper, number(bits, 0) if bits else "-"])
+    header = ["ticket", "accuracy", "cost, points (ours)", "cost, points (paper)", "evidence, bits against chance"]
+    return "## Table 2: what a signature costs\n\n" + rows(header, lines)
 
 
-def _table3(steps: Sequence[Step]) -> str:
-    variant = "qr+edge+triggers"
-    if not _clean(steps, variant):
+def _table3(steps: Steps) -> str:
+    if not steps.clean(V3):
         return ""
-    of = max(_clean(steps, variant, "of"))
-    rows = [
+    of = max(steps.clean(V3, "of"))
+    unmarked = [steps.pick(key, kind="unmarked") for key in ("accuracy", "triggers", "bits")]
+    lines = [
         ["paper, V3", "91.46", "91 of 100"],
-        ["ours, V3", _number(_clean(steps, variant)), f"{_number(_clean(steps, variant, 'triggers'), 1)} of {of}"],
+        ["ours, V3", number(steps.clean(V3)), f"{number(steps.clean(V3, 'triggers'), 1)} of {of}"],
         ["paper, unmarked ticket", "-", "16 of 100"],
         [
             "ours, unmarked ticket",
-            _number(_pick(steps, "accuracy", kind="unmarked")),
-            f"{_number(_pick(steps, 'triggers', kind='unmarked'), 1)} of {of}",
+            number(unmarked[0]),
+            f"{number(unmarked[1], 1)} of {of}" if unmarked[1] else "not run",
         ],
     ]
-    bits = _pick(steps, "bits", kind="unmarked")
-    note = f"\n\nThe unmarked model against the same secret: {max(bits):.1f} bits at most." if bits else ""
-    return "## Table 3: topology and triggers together\n\n" + _rows(["", "accuracy", "triggers"], rows) + note
+    note = (
+        f"\n\nThe unmarked model against the same secret: {max(unmarked[2]):.1f} bits at most." if unmarked[2] else ""
+    )
+    return "## Table 3: topology and triggers together\n\n" + rows(["", "accuracy", "triggers"], lines) + note
 
 
-def _decoded(steps: Sequence[Step], **wanted: Any) -> str:
-    texts = _pick(steps, "text", kind="attack", **wanted)
-    read = sum(text == "0123456789ab" for text in texts)
-    wrong = [text for text in texts if text not in (None, "0123456789ab")]
-    share = _pick(steps, "wrong", kind="attack", **wanted)
-    # `_pick` skips steps without a text key only; a code that cannot be read has text None.
-    return f"{read} of {len(texts)}" + (f", {len(wrong)} misread" if wrong else "") + (
-        f" ({100 * mean(share):.1f} % wrong)" if share else ""
-    )  # fmt: skip
+def _decoded(steps: Steps, key: str = "text", **wanted: Any) -> str:
+    texts = steps.pick(key, kind="attack", **wanted)
+    if not texts:
+        return "not run"
+    read = sum(text == TEXT for text in texts)
+    wrong = [text for text in texts if text not in (None, TEXT)]
+    return f"{read} of {len(texts)}" + (f", {len(wrong)} misread" if wrong else "")
 
 
 def _attacked(
-    steps: Sequence[Step], variant: str, attack: str, paper: dict[float, str], extra: Callable[[float], list[str]]
+    steps: Steps, variant: str, attack: str, paper: dict[float, str], extra: Callable[[dict[str, Any]], list[str]]
 ) -> list[list[str]]:
-    strengths = sorted({s["strength"] for s in steps if s.get("attack") == attack and s.get("variant") == variant})
-    rows = []
-    for strength in strengths:
+    lines = []
+    for strength in steps.values("strength", attack=attack, variant=variant):
         wanted = {"attack": attack, "strength": strength, "variant": variant}
-        row = [f"{100 * strength:g} %", _number(_pick(steps, "accuracy", kind="attack", **wanted))]
-        rows.append([*row, *extra(strength), paper.get(strength, "-")])
-    return rows
+        row = [f"{100 * strength:g} %", number(steps.pick("accuracy", kind="attack", **wanted))]
+        lines.append([*row, *extra(wanted), paper.get(strength, "-")])
+    return lines
 
 
-def _table5(steps: Sequence[Step]) -> str:
-    header = ["pruned", "accuracy", "code decodes", "paper"]
+def _readings(steps: Steps, wanted: dict[str, Any]) -> list[str]:
+    share = steps.pick("wrong", kind="attack", **wanted)
+    decoded = [_decoded(steps, key, **wanted) for key in READINGS]
+    return [*decoded, f"{100 * mean(share):.1f} %" if share else "-"]
+
+
+def _v2(steps: Steps, attack: str, paper: dict[float, str], what: str) -> str:
+    header = [what, "accuracy", *(f"decodes, {label}" for label in READINGS.values()), "wrong modules", "paper"]
+    lines = _attacked(steps, "qr", attack, paper, lambda wanted: _readings(steps, wanted))
+    return rows(header, lines) if lines else ""
+
+
+def _table5(steps: Steps) -> str:
     parts = []
     for attack, paper, title in (
-        ("prune-magnitude", PAPER_V2_PRUNING, "one-shot magnitude"),
-        ("prune-random", PAPER_V2_RANDOM, "random"),
+        ("prune-magnitude", PAPER_V2_PRUNING, "One-shot magnitude"),
+        ("prune-random", PAPER_V2_RANDOM, "Random"),
     ):
-        rows = _attacked(
-            steps, "qr", attack, paper, lambda s, a=attack: [_decoded(steps, attack=a, strength=s, variant="qr")]
-        )
-        if rows:
-            parts.append(f"{title.capitalize()} pruning of the V2 ticket:\n\n" + _rows(header, rows))
+        table = _v2(steps, attack, paper, "pruned")
+        if table:
+            parts.append(f"{title} pruning of the V2 ticket:\n\n{table}")
     return "## Table 5: V2 under pruning\n\n" + "\n\n".join(parts) if parts else ""
 
 
-def _table6(steps: Sequence[Step]) -> str:
-    rows = _attacked(
-        steps, "qr", "fake2", PAPER_V2_ADDED, lambda s: [_decoded(steps, attack="fake2", strength=s, variant="qr")]
-    )
-    note = "\n\nThe share is of the pruned weights, given values of the layer's own spread."
-    return (
-        "## Table 6: V2 under add-on (fake2)\n\n" + _rows(["added", "accuracy", "code decodes", "paper"], rows) + note
-        if rows
-        else ""
-    )
+def _table6(steps: Steps) -> str:
+    table = _v2(steps, "fake2", PAPER_V2_ADDED, "added")
+    note = """
+
+The share is of the pruned weights, given values of the layer's own spread. Readings: the paper's calls a kernel dark when it
+holds an edge; its defence drops weights under a threshold of the owner's, here the magnitude that a tenth of the owner's own
+edges in that layer do not reach; `read-qr` counts edges: when one does not make a readable code it asks for two, then three.
+None uses the true text. Wrong modules are those of the paper's reading."""
+    return "## Table 6: V2 under add-on (fake2)\n\n" + table + note if table else ""
 
 
-def _table8(steps: Sequence[Step]) -> str:
-    variant = "qr+edge+triggers"
-
-    def extra(strength: float, attack: str) -> list[str]:
-        wanted = {"kind": "attack", "attack": attack, "strength": strength, "variant": variant}
-        bits, decisions = _pick(steps, "bits", **wanted), _pick(steps, "decision", **wanted)
+def _table8(steps: Steps) -> str:
+    def extra(wanted: dict[str, Any]) -> list[str]:
+        bits, decisions = (steps.pick(key, kind="attack", **wanted) for key in ("bits", "decision"))
         matched = f"{sum(decision == 'MATCH' for decision in decisions)} of {len(decisions)}"
-        code = _decoded(steps, attack=attack, strength=strength, variant=variant)
-        return [_number(_pick(steps, "triggers", **wanted), 1), _number(bits, 0), matched, code]
+        triggers = number(steps.pick("triggers", kind="attack", **wanted), 1)
+        return [triggers, number(bits, 0), matched, _decoded(steps, **wanted)]
 
-    parts = []
     header = [
-        "strength",
+        "pruned",
         "accuracy",
         "triggers",
         "best evidence, bits",
@@ -215,133 +180,57 @@ def _table8(steps: Sequence[Step]) -> str:
         "QR decodes",
         "paper: accuracy, triggers",
     ]
-    for attack, paper in (("prune-magnitude", PAPER_V3_PRUNING), ("prune-random", {}), ("fake2", {})):
-        rows = _attacked(steps, variant, attack, paper, lambda s, a=attack: extra(s, a))
-        if rows:
-            parts.append(f"`{attack}`:\n\n" + _rows(header, rows))
+    parts = []
+    lines = _attacked(steps, V3, "prune-magnitude", PAPER_V3_PRUNING, extra)
+    if lines:
+        of = max(steps.clean(V3, "of"), default=0)
+        parts.append(f"One-shot magnitude pruning; triggers of {of}:\n\n" + rows(header, lines))
     edge = _attacked(
-        steps, "edge", "prune-magnitude", {},
-        lambda s: [_number(_pick(steps, "bits", kind="attack", attack="prune-magnitude", strength=s, variant="edge"), 0)],
-    )  # fmt: skip
+        steps, "edge", "prune-magnitude", {}, lambda wanted: [number(steps.pick("bits", kind="attack", **wanted), 0)]
+    )
     if edge:
-        parts.append(
-            "The edge code alone, `prune-magnitude`:\n\n" + _rows(["strength", "accuracy", "bits", "paper"], edge)
-        )
+        # The paper has no edge code, so its column goes.
+        lines = [line[:-1] for line in edge]
+        parts.append("The edge code alone, the same pruning:\n\n" + rows(["pruned", "accuracy", "bits"], lines))
     return "## Table 8: V3 under attack\n\n" + "\n\n".join(parts) if parts else ""
 
 
-def _fake3(steps: Sequence[Step]) -> str:
-    rows = []
-    for variant in ("qr", "qr+edge+triggers"):
-        found = _pick(steps, "accuracy", kind="attack", attack="fake3", variant=variant)
-        if found:
-            bits = _pick(steps, "bits", kind="attack", attack="fake3", variant=variant)
-            before = _number(_clean(steps, variant))
-            rows.append([f"ours, {variant}", before, _number(found), _number(bits, 0) if bits else "-"])
-    if not rows:
+def _fake3(steps: Steps) -> str:
+    lines = []
+    for variant in ("qr", V3):
+        wanted = {"kind": "attack", "attack": "fake3", "variant": variant}
+        after = steps.by_seed("accuracy", **wanted)
+        if not after:
+            continue
+        before = steps.by_seed("accuracy", kind="attack", attack="clean", variant=variant)
+        lost = number(steps.losses(before, "accuracy", **wanted), sign="+")
+        bits, texts = steps.pick("bits", **wanted), steps.pick("text", **wanted)
+        others = sum(text not in (None, TEXT) for text in texts)
+        read = f"owner's {sum(text == TEXT for text in texts)}, insider's {others} of {len(texts)}"
+        row = [number([before[s] for s in after if s in before]), number(list(after.values())), lost]
+        lines.append([f"ours, {variant}", *row, read, number(bits, 0) if bits else "-"])
+    if not lines:
         return ""
-    rows.insert(0, ["paper, V2", "91.37", "57.00", "-"])
-    return "## fake3: an insider overwrites the code\n\n" + _rows(
-        ["", "before", "after", "edge code, bits after"], rows
-    )
+    lines.insert(0, ["paper, V2", "91.37", "57.00", "+34.37", "-", "-"])
+    header = ["", "before", "after", "points lost", "code that decodes", "edge code, bits after"]
+    return "## fake3: an insider overwrites the code\n\n" + rows(header, lines)
 
 
-def _v1(steps: Sequence[Step]) -> str:
-    base = _clean(steps, "unsigned")
-    shares = sorted({step["share"] for step in steps if step.get("kind") in ("v1", "fake1")})
-    scores = list(dict.fromkeys(step["score"] for step in steps if step.get("kind") == "v1"))
+def _v1(steps: Steps) -> str:
+    base = steps.by_seed("accuracy", kind="attack", attack="clean", variant="unsigned")
+    shares = sorted({*steps.values("share", kind="v1"), *steps.values("share", kind="fake1")})
     if not base or not shares:
         return ""
-    whole = _by_seed(steps, "accuracy", attack="clean", variant="unsigned")
-    rows = [["unlocked", *(_number(base) for _ in shares), "-"]]
-    for name in scores:
-        found = {share: _pick(steps, "locked", kind="v1", score=name, share=share) for share in shares}
-        seeds = {share: _by_seed(steps, "locked", kind="v1", score=name, share=share) for share in shares}
-        losses = {share: _loss(whole, values) for share, values in seeds.items()}
-        costs = [share for share, lost in losses.items() if lost is not None and lost >= 1]
-        least = f"{100 * min(costs):g} %" if costs else "none of these"
-        rows.append([f"locked, {name}", *(_number(found[share]) for share in shares), least])
-    forged = [_number(_pick(steps, "forged", kind="fake1", share=share)) for share in shares]
-    rows.append(["forged key (fake1, omp lock)", *forged, "-"])
-    header = [
-        "key mask",
-        *(f"{100 * share:g} % of the edges" for share in shares),
-        "smallest measured size that costs 1 point",
-    ]
-    note = (
-        "Retrained accuracy of the locked ticket, by what chose the key mask and its share of the edges. "
-        "No row is left out. This ticket is not extreme unless Table 1 says so, and then it has edges to spare; "
-        "locks.md has the curves of every score on an extreme ticket."
-    )
-    return f"## V1: key masks\n\n{note}\n\n" + _rows(header, rows)
-
-
-def _figures(path: Path, steps: Sequence[Step]) -> str:
-    try:
-        import matplotlib
-    except ImportError:
-        return ""
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    made = []
-    for name, title, draw in (
-        ("figure-v1", "V1: accuracy by key-mask size (the paper's Figures 2 and 3)", _draw_v1),
-        ("figure-pruning", "Accuracy and evidence under magnitude pruning (Figure 5)", _draw_pruning),
-        ("figure-added", "QR code under add-on (Figure 6)", _draw_added),
-    ):
-        figure, axes = pyplot.subplots(figsize=(6, 3.6))
-        if draw(axes, steps):
-            axes.legend(fontsize=8)
-            figure.tight_layout()
-            figure.savefig(path.with_name(f"{name}.svg"), metadata={"Date": None})
-            made.append(f"![{title}]({name}.svg)\n\n{title}.")
-        pyplot.close(figure)
-    return "## Figures\n\n" + "\n\n".join(made) if made else ""
-
-
-def _draw_v1(axes: Any, steps: Sequence[Step]) -> bool:
-    scores = list(dict.fromkeys(step["score"] for step in steps if step.get("kind") == "v1"))
-    for name in scores:
-        shares = sorted({step["share"] for step in steps if step.get("score") == name})
-        means = [mean(_pick(steps, "locked", kind="v1", score=name, share=share)) for share in shares]
-        axes.plot([100 * share for share in shares], means, marker="o", label=f"locked, {name}")
-    shares = sorted({step["share"] for step in steps if step.get("kind") == "fake1"})
-    if shares:
-        means = [mean(_pick(steps, "forged", kind="fake1", share=share)) for share in shares]
-        axes.plot([100 * share for share in shares], means, marker="x", linestyle="--", label="forged key")
-    base = _clean(steps, "unsigned")
-    if base:
-        axes.axhline(mean(base), color="black", linewidth=0.8, label="unlocked")
-    axes.set(xlabel="key mask, % of the edges", ylabel="accuracy, %")
-    return bool(scores)
-
-
-def _curve(axes: Any, steps: Sequence[Step], attack: str, variant: str, label: str) -> bool:
-    strengths = sorted({s["strength"] for s in steps if s.get("attack") == attack and s.get("variant") == variant})
-    points = [(0.0, _clean(steps, variant))] + [
-        (s, _pick(steps, "accuracy", kind="attack", attack=attack, strength=s, variant=variant)) for s in strengths
-    ]
-    points = [(100 * share, mean(values)) for share, values in points if values]
-    axes.plot([x for x, _ in points], [y for _, y in points], marker="o", label=label)
-    return bool(strengths)
-
-
-def _draw_pruning(axes: Any, steps: Sequence[Step]) -> bool:
-    drawn = [
-        _curve(axes, steps, "prune-magnitude", variant, variant)
-        for variant in ("unsigned", "edge", "qr", "qr+edge+triggers")
-        if _clean(steps, variant)
-    ]
-    axes.set(xlabel="pruned by magnitude, % of the edges", ylabel="accuracy, %")
-    return any(drawn)
-
-
-def _draw_added(axes: Any, steps: Sequence[Step]) -> bool:
-    drawn = [_curve(axes, steps, "fake2", "qr", "accuracy")] if _clean(steps, "qr") else []
-    strengths = sorted({s["strength"] for s in steps if s.get("attack") == "fake2" and s.get("variant") == "qr"})
-    if strengths:
-        wrong = [100 * mean(_pick(steps, "wrong", attack="fake2", strength=s, variant="qr")) for s in strengths]
-        axes.plot([100 * s for s in strengths], wrong, marker="s", label="wrong modules, %")
-    axes.set(xlabel="add-on, % of the pruned weights", ylabel="%")
-    return any(drawn)
+    lines = [["unlocked", *(number(list(base.values())) for _ in shares), "-"]]
+    cases = [(f"locked, {name}", "locked", {"kind": "v1", "score": name}) for name in steps.values("score", kind="v1")]
+    for title, key, wanted in (*cases, ("forged key (fake1, omp lock)", "forged", {"kind": "fake1"})):
+        accuracies = [number(steps.pick(key, share=share, **wanted)) for share in shares]
+        losses = {share: steps.losses(base, key, share=share, **wanted) for share in shares}
+        lines.append([title, *accuracies, least_costly(losses)])
+    sizes = (f"{100 * share:g} % of the edges" for share in shares)
+    note = """\
+Retrained accuracy of the locked ticket, by what chose the key mask and its share of the edges. No row is left out. The last
+column is the smallest measured size that costs 1 point or more in the mean, and what it costs. This ticket is not extreme
+unless Table 1 says so, and then it has edges to spare; locks.md has the curves of every score on an extreme ticket."""
+    header = ["key mask", *sizes, "smallest measured size that costs 1 point"]
+    return f"## V1: key masks\n\n{note}\n\n" + rows(header, lines)
