@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from ticketguard.claims import canonical, manifest, statements
 from ticketguard.claims.keys import PublicKey
 from ticketguard.errors import FormatError
 from ticketguard.graph.cells import Layer, cell_counts
+from ticketguard.graph.groups import Symmetry
 from ticketguard.masks import Mask
 
 NAME = "registration"
@@ -79,6 +81,11 @@ class Registration:
     def signers(self) -> tuple[str, ...]:
         """Ids of the keys that may sign claims, reveals and a withdrawal: the registration's own, then its successors."""
         return (self.public_key.keyid, *(self.successors or ()))
+
+    @cached_property
+    def channel_groups(self) -> Symmetry | None:
+        """`symmetry` as a value. Raises `FormatError` when it is malformed."""
+        return None if self.symmetry is None else Symmetry.from_json(self.symmetry)
 
     @property
     def groups(self) -> int:

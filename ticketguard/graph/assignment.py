@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.groups import Axis, Indices, expand
-from ticketguard.graph.layout import Choice, gather, slots, take
+from ticketguard.graph.groups import Axis, Indices, expand, length
+from ticketguard.graph.layout import Choice, slots, take
 
 MAX_SWEEPS = 24
 # Sweeps in which a group takes its best assignment even when the total does not grow: block cells of linear layers give only a
@@ -63,6 +63,10 @@ class LayerView:
         return _places(self.columns, self.suspect_columns)
 
     @cached_property
+    def _positions(self) -> int:
+        return length(self.columns)
+
+    @cached_property
     def reference_floats(self) -> Matrix:
         """`reference` for products."""
         return self.reference.astype(np.float64)
@@ -84,13 +88,12 @@ class LayerView:
 
     def in_row_order(self, choice: Choice) -> NDArray[np.int64]:
         """The suspect with its rows in reference order."""
-        return take(self.suspect, 0, gather(self.rows, self.suspect_rows, choice))
+        return take(self.suspect, 0, _gathered(self.row_places, self.reference.shape[0], choice))
 
     def in_column_order(self, choice: Choice, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The suspect (or given rows of it) with its columns in reference order, as cell counts."""
         given = self.suspect if rows is None else rows
-        ordered = take(given, 1, gather(self.columns, self.suspect_columns, choice))
-        return self.cells(ordered)
+        return self.cells(take(given, 1, _gathered(self.column_places, self._positions, choice)))
 
     def cells(self, ordered: NDArray[np.int64]) -> NDArray[np.int64]:
         """Cell counts of a matrix whose columns are in reference order."""
@@ -113,6 +116,23 @@ def _places(axis: Axis, source: Axis) -> dict[int, tuple[Indices, Indices]]:
     found = {group: (slots(axis, group), slots(source, group)) for group in np.unique(owners[owners >= 0]).tolist()}
     fixed = np.flatnonzero(owners < 0), np.flatnonzero(given < 0)
     return {-1: fixed, **found} if fixed[0].size else found
+
+
+def _gathered(places: Mapping[int, tuple[Indices, Indices]], size: int, choice: Choice) -> Indices:
+    """`layout.gather` from places that are known already: a descent asks thousands of times."""
+    result = np.full(size, -1, dtype=np.int64)
+    for group, (here, there) in places.items():
+        if group < 0:
+            shared = min(here.size, there.size)
+            result[here[:shared]] = there[:shared]
+            continue
+        chosen = choice[group][: len(here)]
+        usable = (chosen >= 0) & (chosen < len(there))
+        if usable.all():
+            result[here] = there[chosen]
+        else:
+            result[here[usable]] = there[chosen[usable]]
+    return result
 
 
 def _moments(counts: NDArray[np.int64]) -> tuple[float, float]:
@@ -250,11 +270,11 @@ def _gain(view: LayerView, group: int, choice: Choice) -> Matrix:
     """Score of giving suspect channel s (column) to reference channel c (row), the other axis being as chosen."""
     total: Matrix = np.zeros((1, 1))
     if group in view.row_groups:
-        here, there = slots(view.rows, group), slots(view.suspect_rows, group)
+        here, there = view.row_places[group]
         total = total + _overlap(view.reference[here], view.in_column_order(choice)[there])
     if group in view.column_groups:
         rows = view.in_row_order(choice)
-        here, there = slots(view.columns, group), slots(view.suspect_columns, group)
+        here, there = view.column_places[group]
         if view.block:
             total = total + _block_gain(view, rows, here, there)
         else:
@@ -295,7 +315,7 @@ def _feature_gain(view: LayerView, group: int) -> Matrix:
     total: Matrix = np.zeros((1, 1))
     scale = (int(view.suspect.sum()), int(view.reference.sum()))
     if group in view.row_groups:
-        here, there = slots(view.rows, group), slots(view.suspect_rows, group)
+        here, there = view.row_places[group]
         if not view.column_groups:
             total = total + _overlap(view.reference[here], view.cells(view.suspect)[there])
         elif view.block:
@@ -304,7 +324,7 @@ def _feature_gain(view: LayerView, group: int) -> Matrix:
         else:
             total = total + _profile_gain(view.reference[here], view.suspect[there], scale)
     if group in view.column_groups:
-        here, there = slots(view.columns, group), slots(view.suspect_columns, group)
+        here, there = view.column_places[group]
         if view.block:
             if not view.row_groups:
                 total = total + _block_gain(view, view.suspect, here, there)

@@ -71,12 +71,12 @@ def gather(axis: Axis, source: Axis, choice: Choice) -> Indices:
 
 def take(array: NDArray[Any], dimension: int, indices: Indices) -> NDArray[Any]:
     """`np.take` along one dimension; index -1 gives zeros."""
+    if not indices.size or indices.min() >= 0:
+        return np.take(array, indices, axis=dimension)
     result = np.take(array, np.maximum(indices, 0), axis=dimension)
-    if np.any(indices < 0):
-        shape = [1] * array.ndim
-        shape[dimension] = indices.size
-        result = np.where((indices >= 0).reshape(shape), result, np.zeros((), dtype=array.dtype))
-    return result
+    shape = [1] * array.ndim
+    shape[dimension] = indices.size
+    return np.where((indices >= 0).reshape(shape), result, np.zeros((), dtype=array.dtype))
 
 
 def rearranged(weights: Weights, symmetry: Symmetry, choice: Choice) -> dict[str, NDArray[Any]]:

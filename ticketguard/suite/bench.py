@@ -16,7 +16,6 @@ from ticketguard.claims import registration
 from ticketguard.claims.opening import Opening
 from ticketguard.data import Dataset
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.graph.groups import Symmetry
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.signatures.edge import Carriers
 from ticketguard.storage.atomic import read_bytes
@@ -100,14 +99,13 @@ class Bench:
 
     def victim(self, cell: Cell) -> Victim:
         """What the attacker of one cell gets: the release, his own data, and for insiders the leaked leaves."""
-        symmetry = self.opening.registration.symmetry
         data = self.dataset
         if cell.images is not None and cell.images < len(data.train_images):
             data = data.subset(cell.images, seed=cell.seed)
         return Victim(
             model=self.model,
             dataset=data,
-            symmetry=None if symmetry is None else Symmetry.from_json(symmetry),
+            symmetry=self.opening.registration.channel_groups,
             recipe=replace(recipe_of(self.model), epochs=cell.epochs, milestones=(), rewind_epoch=0),
             seed=cell.seed,
             rewind=Bundle(self.folder).read_ticket().weights,

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.claims.registration import Counts, Registration
-from ticketguard.graph.groups import Symmetry
 from ticketguard.verify.suspect import Effective
 
 
@@ -60,7 +59,7 @@ def align_suspect(effective: Mapping[str, Effective], registered: Registration, 
     # Alignment needs an assignment solver, which takes as long to import as a whole verdict without it.
     from ticketguard.graph.alignment import align
 
-    symmetry = None if registered.symmetry is None else Symmetry.from_json(registered.symmetry)
+    symmetry = registered.channel_groups
     whole = Whole(effective)
     found = align(reference, list(registered.layers.values()), symmetry, whole)
     notes = [*(f"alignment: {words}" for words in found.undone), *found.notes]
