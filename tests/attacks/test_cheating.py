@@ -1,4 +1,4 @@
-"""Cheating owners end under 20 bits net, whatever they choose after seeing the victim."""
+"""Cheating owners end under 20 raw bits, whatever they choose after seeing the victim."""
 
 from __future__ import annotations
 
@@ -26,9 +26,8 @@ TRIES = 24
 def test_cheating_owners_get_nothing(cheat, victim) -> None:
     verdict = cheat(victim)
     assert verdict.decision != "MATCH"
-    assert cheating.net_bits(verdict) < 20
-    # Raw evidence is what chance gives to that many tries and tests: the allowance is not what saves the victim here.
-    assert verdict.best.bits < 25
+    # Raw evidence, before anything is charged for tests or for searching: what chance gives to that many tries.
+    assert max(item.bits for item in verdict.evidence) < 20
     assert max(item.n for item in verdict.evidence) > 100
 
 
