@@ -42,11 +42,25 @@ def serial(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Itera
 
 
 def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
-    """In `jobs` fresh processes (spawned, because torch's threads do not survive a fork). They end when this one does."""
+    """`jobs` at a time: in fresh processes (spawned, because torch's threads do not survive a fork) and in this one.
+
+    The fresh ones need seconds to import torch, which is here already: so this process works from the end of the plan while the
+    others work from its beginning. They end when this one does.
+    """
+    if options.jobs == 1:
+        yield from serial(bench, cells, options)
+        return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs, mp_context=context, initializer=_enter, initargs=(bench,)) as pool:
-        waiting = [pool.submit(_run_here, cell) for cell in cells]
+    with ProcessPoolExecutor(options.jobs - 1, mp_context=context, initializer=_enter, initargs=(bench,)) as pool:
+        waiting = {pool.submit(_run_here, cell): cell for cell in cells}
         try:
+            for future, cell in reversed(list(waiting.items())):
+                if future.cancel():
+                    del waiting[future]
+                    yield run_cell(bench, cell)
+                for done in [other for other in waiting if other.done()]:
+                    del waiting[done]
+                    yield done.result()
             for done in as_completed(waiting):
                 yield done.result()
         finally:
