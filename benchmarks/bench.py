@@ -14,6 +14,7 @@ import argparse
 import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -301,6 +302,28 @@ def signed(runs: int) -> list[Row]:
     ]
 
 
+def suites(runs: int) -> list[Row]:
+    """The whole command `suite --preset quick` on handwritten digits, serial and with two processes, one thread a cell."""
+    environment = {**os.environ, "TICKETGUARD_PASSPHRASE": "demo"}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name) / "demo"
+        program = [sys.executable, "-m", "ticketguard.commands"]
+
+        def run(*words: str) -> None:
+            subprocess.run([*program, *words], env=environment, check=True, capture_output=True)
+
+        run("demo", "--out", str(folder))
+        command = ["suite", str(folder / "signed"), "--data", "digits", "--preset", "quick", "--out"]
+        kinds = {"serial": [], "processes": ["--engine", "processes", "--jobs", "2"]}
+        taken: dict[str, list[float]] = {kind: [] for kind in kinds}
+        for number in range(runs):
+            for kind, options in kinds.items():
+                line = [*command, f"{folder}/{kind}-{number}", *options]
+                taken[kind].append(seconds(lambda line=line: run(*line), time.perf_counter))
+    times = [statistics.median(taken[kind]) for kind in ("processes", "serial")]
+    return [replace(compared("suite quick, digits, two processes", "serial", times, 1.6), clock="clock")]
+
+
 SECTIONS: dict[str, Callable[[int], list[Row]]] = {
     "processes": processes,
     "verify": verifying,
@@ -310,6 +333,7 @@ SECTIONS: dict[str, Callable[[int], list[Row]]] = {
     "paths": paths,
     "betweenness": betweenness,
     "qr": position,
+    "suite": suites,
     "training": training,
 }
 
