@@ -9,7 +9,7 @@ import subprocess
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from ticketguard.claims import envelope, keys, withdrawal
+from ticketguard.claims import card, envelope, keys, ownership, withdrawal
 from ticketguard.claims import license as licences
 from ticketguard.verify import verdicts
 from ticketguard.verify.judge import digest_of
@@ -94,6 +94,23 @@ def test_in_toto_attestation_validates_our_statements(envelopes, name):
     parsed = json_format.Parse(text, statement_pb2.Statement())
     Statement.copy_from_pb(parsed).validate()
     assert parsed.predicate_type == f"urn:ticketguard:{name}/v1"
+
+
+def test_the_cyclonedx_schema_validates_our_fragment(owner):
+    pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
+    pytest.importorskip("jsonschema", reason="cyclonedx-python-lib is installed without json-validation")
+    from cyclonedx.schema import SchemaVersion
+    from cyclonedx.validation.json import JsonStrictValidator
+
+    claim = ownership.parse(envelope.open(owner.claim_envelope).payload)
+    document = card.ml_bom(claim, owner.claim_envelope, location="https://example.org/claim.dsse.json")
+    validator = JsonStrictValidator(SchemaVersion.from_version(card.BOM_VERSION))
+    assert validator.validate_str(json.dumps(document)) is None
+    # The check bites: a digest cut short, a field unknown to the schema.
+    component = document["components"][0]
+    short = component["externalReferences"][0] | {"hashes": [{"alg": "SHA-256", "content": "ab"}]}
+    for wrong in (component | {"externalReferences": [short]}, component | {"owner": "Owner 1"}):
+        assert validator.validate_str(json.dumps(document | {"components": [wrong]})) is not None
 
 
 @pytest.mark.skipif(shutil.which("openssl") is None, reason="the openssl command is missing")
