@@ -3,6 +3,7 @@
 import base64
 import copy
 import hashlib
+import json
 import random
 from dataclasses import replace
 
@@ -12,6 +13,9 @@ from ticketguard.claims import canonical, envelope, merkle, ownership, registrat
 from ticketguard.claims import license as licences
 from ticketguard.commands import run
 from ticketguard.errors import TicketguardError
+from ticketguard.probe.predictor import RecordedPredictor
+from ticketguard.probe.run import probe
+from ticketguard.probe.session import Manners
 from ticketguard.verify import verdicts
 from ticketguard.verify.judge import judge
 
@@ -30,7 +34,15 @@ def case(owner, suspect):
 
 
 @pytest.fixture(scope="module")
-def envelopes(world, owner, case):
+def probed(owner, tmp_path_factory):
+    """The lines of a signed transcript: a short probe of a service that knows no trigger."""
+    path = tmp_path_factory.mktemp("probed") / "t.jsonl"
+    probe(owner.opening, RecordedPredictor({}), path, manners=Manners(budget=3, workers=1), leaf=0, key=owner.key)
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.fixture(scope="module")
+def envelopes(world, owner, case, probed):
     from ticketguard.verify.judge import digest_of
 
     _, shown = owner.reveal_for(digest_of(case.suspect))
@@ -44,6 +56,7 @@ def envelopes(world, owner, case):
         "verdict": verdict,
         "license": licences.sign(license_of(owner), owner.key),
         "withdrawal": withdrawn,
+        "transcript": json.loads(probed[-1])["envelope"].encode(),
     }
 
 
@@ -67,7 +80,7 @@ READERS = {
     "claim": lambda payload, case: ownership.parse(payload),
     "reveal": lambda payload, case: reveal.parse(payload),
 }
-NAMES = ["registration", "claim", "reveal", "verdict", "license", "withdrawal"]
+NAMES = ["registration", "claim", "reveal", "verdict", "license", "withdrawal", "transcript"]
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -274,6 +287,7 @@ FILES = {
     "verdict": "verdict.dsse.json",
     "license": "signed/licenses/one.dsse.json",
     "withdrawal": "withdrawal.dsse.json",
+    "transcript": "t.jsonl",
 }
 CASE = ("public", "--reveal", "reveal.dsse.json", "--suspect", "public/model.safetensors")
 # The command that reads each file.
@@ -282,15 +296,31 @@ COMMANDS = {
     "verdict": ("judge", *CASE, "--check", "verdict.dsse.json"),
     "license": ("trace", "public/model.safetensors", "--signed", "signed"),
     "withdrawal": ("audit", *CASE, "--withdrawal", "withdrawal.dsse.json"),
+    "transcript": ("verify", "--transcript", "t.jsonl", "--signed", "signed"),
 }
 
 
 @pytest.fixture
-def place(tmp_path, owner, world, envelopes, passphrase, monkeypatch):
+def write(probed):
+    """Puts an envelope into the file of its kind: all of it, or within the last line of a transcript."""
+
+    def put(path, name, data):
+        if name == "transcript":
+            text = b'"envelope":"%s"' % data.replace(b"\\", b"\\\\").replace(b'"', b'\\"')
+            whole = json.dumps(json.loads(probed[-1])["envelope"]).encode()
+            assert probed[-1].count(b'"envelope":' + whole) == 1
+            data = b"".join(probed[:-1]) + probed[-1].replace(b'"envelope":' + whole, text)
+        path.write_bytes(data)
+
+    return put
+
+
+@pytest.fixture
+def place(tmp_path, owner, world, envelopes, write, passphrase, monkeypatch):
     world.save_party(tmp_path, owner)
     (tmp_path / "signed" / "licenses").mkdir()
     for name, file in FILES.items():
-        (tmp_path / file).write_bytes(envelopes[name])
+        write(tmp_path / file, name, envelopes[name])
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -305,7 +335,7 @@ def one_line(capsys, arguments):
 
 @pytest.mark.parametrize("count", [40, pytest.param(WINDOW, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_program_refuses_flipped_bytes_with_one_line(place, envelopes, name, count, capsys):
+def test_the_program_refuses_flipped_bytes_with_one_line(place, envelopes, write, name, count, capsys):
     """Every byte of a window (or a sample), through the whole program: exit code 2, one line, nothing printed."""
     # The unspoilt withdrawal is refused as well, for what it says; the others are read.
     assert (run(list(COMMANDS[name])) in (0, 1)) == (name != "withdrawal")
@@ -315,7 +345,7 @@ def test_the_program_refuses_flipped_bytes_with_one_line(place, envelopes, name,
     for position in generator.sample(range(window), min(count, window)):
         flipped = bytearray(envelopes[name])
         flipped[position] ^= generator.randrange(1, 256)
-        (place / FILES[name]).write_bytes(flipped)
+        write(place / FILES[name], name, bytes(flipped))
         assert one_line(capsys, COMMANDS[name])
 
 
@@ -323,7 +353,7 @@ def test_the_program_refuses_flipped_bytes_with_one_line(place, envelopes, name,
 @pytest.mark.parametrize("count", [12, pytest.param(MUTATIONS // 12 + 1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("resigned", [False, True], ids=["forged", "signed again"])
 def test_the_program_refuses_mutated_statements_in_one_line(
-    place, owner, world, envelopes, name, resigned, count, capsys
+    place, owner, world, envelopes, write, name, resigned, count, capsys
 ):
     """Structural changes (2,000 over all, or a sample), with the old signature and signed again by the key's holder."""
     key = world.key_of(200) if name == "verdict" else owner.key
@@ -335,7 +365,8 @@ def test_the_program_refuses_mutated_statements_in_one_line(
         if changed == payload:
             continue
         wrapper = canonical.parse(envelopes[name]) | {"payload": base64.b64encode(changed).decode()}
-        (place / FILES[name]).write_bytes(envelope.sign(changed, key) if resigned else canonical.encode(wrapper))
+        mutated = envelope.sign(changed, key) if resigned else canonical.encode(wrapper)
+        write(place / FILES[name], name, mutated)
         if not one_line(capsys, COMMANDS[name]):
             # Expiry and recipient of a reveal, time and supplier of a verdict, a licensee's name are the signer's to choose.
             assert resigned

@@ -120,9 +120,7 @@ class Log:
         self._append("end", {"reason": reason})
         if key is None:
             return
-        digest = hashlib.sha256(read_bytes(self.path, limit=FILE_LIMIT)).hexdigest()
-        predicate = {"format": FORMAT, "publicKey": statements.encode_bytes(key.public.spki), "reason": reason}
-        payload = canonical.encode(statements.statement([("transcript", digest)], NAME, predicate))
+        payload = _signed(read_bytes(self.path, limit=FILE_LIMIT), reason, key.public.spki)
         self._append("signature", {"envelope": envelope.sign(payload, key).decode()})
 
     def _append(self, kind: str, fields: Mapping[str, Any]) -> None:
@@ -134,6 +132,12 @@ class Log:
         }
         append_jsonl(self.path, line)
         self._head = hashlib.sha256(encode(line, where=str(self.path)).encode()).hexdigest()
+
+
+def _signed(before: bytes, reason: Any, spki: bytes) -> bytes:
+    """The statement that a signature is over: all lines before it, why the probe ended, and the signer's own key."""
+    predicate = {"format": FORMAT, "publicKey": statements.encode_bytes(spki), "reason": reason}
+    return canonical.encode(statements.statement([("transcript", hashlib.sha256(before).hexdigest())], NAME, predicate))
 
 
 def begun(path: Path) -> bool:
@@ -179,6 +183,7 @@ class _Reader:
         self.classes: dict[str, int] = {}
         self.asked: dict[int, str] = {}
         self.answers: dict[int, Recorded] = {}
+        self.reason: Any = None
         self.ended: str | None = None
         self.keyid: str | None = None
         self.head = START
@@ -240,13 +245,13 @@ class _Reader:
 
     def _end(self, value: dict[str, Any], before: bytes, where: str) -> None:
         del before, where
-        self.ended = str(value["reason"])[:500]
+        self.reason = value["reason"]
+        self.ended = str(self.reason)[:500]
 
     def _signature(self, value: dict[str, Any], before: bytes, where: str) -> None:
         opened = envelope.open_self_signed(value["envelope"].encode(), where=where)
-        signed = canonical.parse(opened.payload, where=where)
-        statements.predicate(signed, NAME)
-        if statements.subjects(signed) != {"transcript": hashlib.sha256(before).hexdigest()}:
+        # Nothing in the statement is the signer's to choose: it is compared whole, not field by field.
+        if opened.payload != _signed(before, self.reason, opened.public.spki):
             raise AuthenticityError(f"{where}: the signature is not over this transcript")
         self.keyid = opened.keyid
 
