@@ -27,6 +27,79 @@ def test_presets(name: str) -> None:
     assert {cell.seed for cell in cells} == ({0, 1, 2} if name == "full" else {0})
 
 
+# Names with the strengths that `standard` must try; none: any strength will do.
+PRUNED_LOSSLESS = (
+    "permute",
+    "rescale",
+    "sign-flip",
+    "dummy-zero",
+    "dummy-clique",
+    "dummy-split",
+    "fold-norm",
+    "rename",
+)
+DEMANDED: dict[str, tuple[float, ...]] = {
+    "finetune": (0.1,),
+    "ftll": (0.1,),
+    "rtal": (0.1,),
+    "rtll": (0.1,),
+    "prune-magnitude": (0.3, 0.5),
+    "prune-random": (0.3,),
+    "add-on": (0.1,),
+    "rewire-cell": (0.1, 0.7, 0.9),
+    "rewire-row": (0.1, 0.7, 0.9),
+    "rewire-guided": (0.1, 0.7, 0.9),
+    "densify": (),
+    "densify-prune": (),
+    "duplicate-eraser": (),
+    "permute": (1.0,),
+    "rescale": (),
+    "sign-flip": (),
+    "dummy-zero": (0.25,),
+    "dummy-clique": (0.25,),
+    "dummy-split": (0.25,),
+    "fold-norm": (),
+    "rename": (),
+    # Zeros filled at 1e-9, and rescaled on top.
+    "fill": (0.0, 4.0),
+    "weight-noise": (),
+    "weight-shift": (),
+    "quantize": (16, 8, 6, 5, 4),
+    "fine-pruning": (),
+    "overwrite": (),
+    "leaked-one": (),
+    "leaked-all": (),
+    "distill": (),
+    "distill-other": (),
+    "extract-soft": (),
+    "retrain-l2": (),
+    "retrain-smoothing": (),
+    "adversarial": (),
+    "nad": (),
+    "unlearn": (),
+    "input-flip": (),
+    "input-jpeg": (95, 65, 45),
+    "input-noise": (),
+    "input-blur": (),
+    "input-depth": (),
+    "query-filter": (),
+    "unrelated": (),
+    "unsigned": (),
+    "other-owner": (),
+    "licensee-copy": (),
+    **{f"prune-magnitude+{name}": (0.3,) for name in PRUNED_LOSSLESS},
+    "prune-magnitude+quantize@16": (0.3,),
+    "prune-magnitude+quantize@8": (0.3,),
+}
+
+
+@pytest.mark.parametrize("name", DEMANDED)
+def test_standard_holds_the_demanded_strengths(name: str) -> None:
+    tried = {cell.strength for cell in preset("standard").cells() if cell.attack == name}
+    assert tried
+    assert set(DEMANDED[name]) <= tried
+
+
 def test_standard_holds_every_attack() -> None:
     named = {part.partition("@")[0] for cell in preset("standard").cells() for part in cell.attack.split("+")}
     assert set(ATTACKS) <= named
