@@ -27,6 +27,8 @@ from ticketguard.tickets import Architecture
 from ticketguard.tracing import symmetry_of
 
 PAIRS = 90
+# Kinds of suspect, in turn: a random mask, another ticket of the same recipe, the unsigned ticket.
+KINDS = 3
 Weights = dict[str, NDArray[np.float64]]
 
 
@@ -85,7 +87,7 @@ def suspects(reference: Ticket, rng: np.random.Generator, count: int) -> list[We
     counts = {layer.name: cell_counts(layer, reference.mask[layer.name]) for layer in reference.layers}
     found = []
     for index in range(count):
-        match index % 3:
+        match index % KINDS:
             case 0:
                 source = ticket(rng, 0.05 + 0.3 * rng.random())
             case 1:
@@ -105,23 +107,30 @@ def tail_excess(log2_p: NDArray[np.float64], level: float) -> float:
     return share - level - 3 * np.sqrt(level * (1 - level) / len(log2_p))
 
 
+def is_fair(readings: list[Reading]) -> bool:
+    """Whether matches are fair coins within three standard errors, in their mean and in both tails of both tests."""
+    counts = [seen.support() for seen in readings]
+    informative, matches = sum(n for n, _ in counts), sum(hits for _, hits in counts)
+    support = np.array([log2_binomial_tail(hits, n) for n, hits in counts])
+    magnitude = np.array([log2_signed_sum_bound(*seen.magnitude()) for seen in readings])
+    assert informative > len(readings) * 20
+    return abs(matches - informative / 2) < 3 * np.sqrt(informative) / 2 and all(
+        tail_excess(log2_p, level) <= 0 for log2_p in (support, magnitude) for level in (0.1, 0.01)
+    )
+
+
 @pytest.mark.parametrize("draws", [800, pytest.param(5000, marks=pytest.mark.slow)])
 def test_evidence_after_alignment_is_that_of_fair_coins(draws: int) -> None:
+    """`draws` fresh keys for each kind of suspect: each kind by itself, and all of them together."""
     rng = np.random.default_rng(2024)
     reference = ticket(rng)
-    aligned = suspects(reference, rng, 9 if draws < 1000 else 25)
-    support, magnitude, matches, informative = [], [], 0, 0
-    for number in range(draws):
-        seen = reading(key(reference.layers, number), aligned[number % len(aligned)])
-        n, hits = seen.support()
-        support.append(log2_binomial_tail(hits, n))
-        magnitude.append(log2_signed_sum_bound(*seen.magnitude()))
-        matches, informative = matches + hits, informative + n
-    assert informative > draws * 20
-    assert abs(matches - informative / 2) < 3 * np.sqrt(informative) / 2
-    for level in (0.1, 0.01):
-        assert tail_excess(np.array(support), level) <= 0
-        assert tail_excess(np.array(magnitude), level) <= 0
+    aligned = suspects(reference, rng, 9 if draws < 1000 else 27)
+    readings = [
+        reading(key(reference.layers, number), aligned[number % len(aligned)]) for number in range(KINDS * draws)
+    ]
+    for kind in range(KINDS):
+        assert is_fair(readings[kind::KINDS]), kind
+    assert is_fair(readings)
 
 
 def excess_matches(*, saw_carriers: bool, draws: int = 24) -> float:
