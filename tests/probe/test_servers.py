@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 
 from tests.probe.conftest import MASTER, SEED
 from ticketguard.api import Signed, sign, verify
-from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.keys import SecretKey, save_secret
 from ticketguard.claims.opening import Opening
 from ticketguard.masks import keep_largest
 from ticketguard.probe.adapters import Input, input_of
@@ -217,17 +218,15 @@ def test_json_service(
         assert verdict_of(predictor, signed, tmp_path / "t.jsonl") == decision
 
 
-@pytest.mark.parametrize(("which", "decision"), [("marked", "MATCH"), ("independent", "NO MATCH")])
-def test_onnx_file(tmp_path: Path, signed: Opening, models: dict[str, Path], which: str, decision: str) -> None:
+def write_onnx(state: Path, path: Path) -> None:
+    """The convnet of a state dict as an ONNX file."""
     for name in ("onnx", "onnxruntime"):
         pytest.importorskip(name, reason="the extras onnx and servers are not installed")
     import onnx
     import torch
     from onnx import TensorProto, helper, numpy_helper
 
-    from ticketguard.probe.onnxmodel import OnnxModel
-
-    weights = {name: tensor.numpy() for name, tensor in torch.load(models[which], weights_only=True).items()}
+    weights = {name: tensor.numpy() for name, tensor in torch.load(state, weights_only=True).items()}
     nodes, source = [], "images"
     for number, pooled in ((1, False), (2, True), (3, False)):
         pieces = [f"bn{number}.{part}" for part in ("weight", "bias", "running_mean", "running_var")]
@@ -251,7 +250,43 @@ def test_onnx_file(tmp_path: Path, signed: Opening, models: dict[str, Path], whi
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     onnx.checker.check_model(model)
-    onnx.save(model, tmp_path / "model.onnx")
+    onnx.save(model, path)
+
+
+@pytest.mark.parametrize(("which", "decision"), [("marked", "MATCH"), ("independent", "NO MATCH")])
+def test_onnx_file(tmp_path: Path, signed: Opening, models: dict[str, Path], which: str, decision: str) -> None:
+    write_onnx(models[which], tmp_path / "model.onnx")
+    from ticketguard.probe.onnxmodel import OnnxModel
+
     plan = plan_of(signed.registration)
     predictor = OnnxModel(tmp_path / "model.onnx", plan, input_of(plan))
     assert verdict_of(predictor, signed, tmp_path / "t.jsonl") == decision
+
+
+def test_commands_of_the_page(
+    tmp_path: Path, signing: Signed, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """docs/probing.md as printed, but for the host: MLServer, the JSON service and an ONNX file all serve the signed model."""
+    page = (CHECKOUT / "docs" / "probing.md").read_text(encoding="utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("ticketguard ")]
+    mapping = next(line for line in page.splitlines() if line.startswith('{"image": "png"'))
+    assert len(lines) == 5
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "a passphrase")
+    monkeypatch.setenv("SERVICE_TOKEN", "tok-123456")
+    signing.write(tmp_path / "signed", "a passphrase")
+    save_secret(tmp_path / "owner.key", SecretKey.from_seed(SEED), "a passphrase")
+    (tmp_path / "mapping.json").write_text(mapping)
+    write_onnx(models["marked"], tmp_path / "suspect.onnx")
+    plan = plan_of(signing.registered.registration)
+    moments = f"{plan.preprocess['mean'][0]},{plan.preprocess['std'][0]}"
+    folders = [tmp_path / "mlserver", tmp_path / "uvicorn"]
+    for folder in folders:
+        folder.mkdir()
+    with mlserver(models["marked"], folders[0]) as model, uvicorn(models["marked"], folders[1], moments) as base:
+        for line in lines:
+            typed = line.replace("https://host/v2/models/digits", model).replace("https://host", base)
+            command = [sys.executable, str(CHECKOUT / "cli.py"), *shlex.split(typed)[1:]]
+            done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            assert "MATCH" in done.stdout or line.startswith("ticketguard probe "), line
