@@ -2,7 +2,7 @@
 
 docs/probing.md runs in tests/probe/test_servers.py, against real servers on loopback. Not run: `make` targets; blocks marked
 `text`, which need data of your own; the fragments for Lightning and Hugging Face, which are compiled; and the grids of
-docs/robustness.md, which take hours. Options are checked on every page.
+docs/robustness.md, on digits as on CIFAR-10. Options are checked on every page.
 """
 
 from __future__ import annotations
