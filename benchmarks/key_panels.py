@@ -9,7 +9,7 @@ from typing import Any
 
 COLUMNS, WIDTH, HEIGHT = 4, 2.6, 2.1
 # Points below the unlocked ticket that the panels show; what falls lower is written at the lower edge.
-DEPTH = 10
+DEPTH = 12
 LOCKED, FORGED, UNLOCKED = "#0072B2", "#D55E00", "#666666"
 
 # Share of the edges -> accuracies, one for each seed.
@@ -35,8 +35,13 @@ def save(pyplot: Any, figure: Any, path: Path) -> None:
     pyplot.close(figure)
 
 
-def draw_key_masks(path: Path, scores: Mapping[str, Curve], *, unlocked: Sequence[float], forged: Curve) -> bool:
-    """Panels of retrained accuracy against the size of the key mask; False, and no file, without matplotlib or points."""
+def draw_key_masks(
+    path: Path, scores: Mapping[str, Curve], *, unlocked: Sequence[float], forged: Curve, depth: float = DEPTH
+) -> bool:
+    """Panels of retrained accuracy against the size of the key mask, `depth` points deep where losses are larger.
+
+    False, and no file, without matplotlib or points.
+    """
     pyplot = pyplot_or_none()
     drawn = {name: curve for name, curve in scores.items() if any(curve.values())}
     if pyplot is None or not drawn or not unlocked:
@@ -46,7 +51,7 @@ def draw_key_masks(path: Path, scores: Mapping[str, Curve], *, unlocked: Sequenc
     figure, grid = pyplot.subplots(rows, COLUMNS, figsize=size, sharex=True, sharey=True, squeeze=False)
     panels = grid.ravel()
     for axes, (name, curve) in zip(panels, drawn.items(), strict=False):
-        _panel(axes, name, curve, unlocked, forged)
+        _panel(axes, name, curve, unlocked, forged, depth)
     for axes in panels[len(drawn) :]:
         axes.set_axis_off()
     shares = sorted({100 * share for curve in (*drawn.values(), forged) for share in curve})
@@ -62,7 +67,7 @@ def draw_key_masks(path: Path, scores: Mapping[str, Curve], *, unlocked: Sequenc
     return True
 
 
-def _panel(axes: Any, name: str, curve: Curve, unlocked: Sequence[float], forged: Curve) -> None:
+def _panel(axes: Any, name: str, curve: Curve, unlocked: Sequence[float], forged: Curve, depth: float) -> None:
     whole = mean(unlocked)
     axes.axhline(whole, color=UNLOCKED, linewidth=1, label="unlocked")
     axes.axhline(whole - 1, color=UNLOCKED, linewidth=1, linestyle=":", label="1 point below")
@@ -78,12 +83,12 @@ def _panel(axes: Any, name: str, curve: Curve, unlocked: Sequence[float], forged
             fmt=style, color=colour, label=label, markersize=3.5, linewidth=1.2, elinewidth=0.8, capsize=2,
         )  # fmt: skip
     lowest = min(mean(found) for found in (*curve.values(), *forged.values()) if found)
-    if lowest < whole - DEPTH:
-        axes.set_ylim(whole - DEPTH, whole + 2)
+    if lowest < whole - depth:
+        axes.set_ylim(whole - depth, whole + 2)
         for share, found in curve.items():
-            if found and mean(found) < whole - DEPTH:
+            if found and mean(found) < whole - depth:
                 note = {"xytext": (-22, 4), "textcoords": "offset points", "fontsize": 8, "color": LOCKED}
-                axes.annotate(f"↓ {mean(found):.0f}", (100 * share, whole - DEPTH), **note)
+                axes.annotate(f"↓ {mean(found):.0f}", (100 * share, whole - depth), **note)
     axes.set_xscale("log")
     axes.minorticks_off()
     axes.set_title(name, fontsize=9)

@@ -14,6 +14,8 @@ COLOURS = {"unsigned": "#000000", "edge": "#0072B2", "qr": "#009E73", "qr+edge+t
 MARKERS = {"unsigned": "s", "edge": "o", "qr": "^", "qr+edge+triggers": "D"}
 # log2 of the false-positive rate that a MATCH without a time stamp needs: 40 bits, 80 for grinding, 6 for 64 tests.
 BAR = 126
+# Points of V1's losses that the panels show.
+DEPTH = 20
 
 
 def figures(path: Path, steps: Steps) -> str:
@@ -43,7 +45,7 @@ def _key_masks(path: Path, steps: Steps) -> bool:
         for name in steps.values("score", kind="v1")
     }
     forged = {share: steps.pick("forged", kind="fake1", share=share) for share in steps.values("share", kind="fake1")}
-    return draw_key_masks(path, scores, unlocked=steps.clean("unsigned"), forged=forged)
+    return draw_key_masks(path, scores, unlocked=steps.clean("unsigned"), forged=forged, depth=DEPTH)
 
 
 def _line(axes: Any, points: Iterable[tuple[float, list[float]]], **style: Any) -> None:
@@ -124,6 +126,7 @@ def _finish(pyplot: Any, figure: Any, xlabel: str, path: Path) -> None:
     for axes in figure.axes:
         axes.set_xlabel(xlabel)
         axes.grid(linewidth=0.4, alpha=0.5)
-        axes.legend(fontsize=7.5)
+        if axes.get_legend_handles_labels()[0]:
+            axes.legend(fontsize=7.5)
     figure.tight_layout()
     save(pyplot, figure, path)
