@@ -14,8 +14,8 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.groups import Axis, Indices, expand, length
-from ticketguard.graph.layout import Choice, slots, take
+from ticketguard.graph.groups import Axis, Indices, length
+from ticketguard.graph.layout import Choice, gather_at, places, take
 
 MAX_SWEEPS = 24
 # Sweeps in which a group takes its best assignment even when the total does not grow: block cells of linear layers give only a
@@ -55,12 +55,12 @@ class LayerView:
     @cached_property
     def row_places(self) -> dict[int, tuple[Indices, Indices]]:
         """Where each group's channels sit on the output axis, of the reference and of the suspect; fixed positions as -1."""
-        return _places(self.rows, self.suspect_rows)
+        return places(self.rows, self.suspect_rows)
 
     @cached_property
     def column_places(self) -> dict[int, tuple[Indices, Indices]]:
         """The same on the input axis."""
-        return _places(self.columns, self.suspect_columns)
+        return places(self.columns, self.suspect_columns)
 
     @cached_property
     def _positions(self) -> int:
@@ -88,12 +88,12 @@ class LayerView:
 
     def in_row_order(self, choice: Choice) -> NDArray[np.int64]:
         """The suspect with its rows in reference order."""
-        return take(self.suspect, 0, _gathered(self.row_places, self.reference.shape[0], choice))
+        return take(self.suspect, 0, gather_at(self.row_places, self.reference.shape[0], choice))
 
     def in_column_order(self, choice: Choice, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """The suspect (or given rows of it) with its columns in reference order, as cell counts."""
         given = self.suspect if rows is None else rows
-        return self.cells(take(given, 1, _gathered(self.column_places, self._positions, choice)))
+        return self.cells(take(given, 1, gather_at(self.column_places, self._positions, choice)))
 
     def cells(self, ordered: NDArray[np.int64]) -> NDArray[np.int64]:
         """Cell counts of a matrix whose columns are in reference order."""
@@ -109,30 +109,6 @@ class LayerView:
         """2 <R, A> - <A, A>."""
         found = self.aligned(choice)
         return int(np.sum(found * (2 * self.reference - found)))
-
-
-def _places(axis: Axis, source: Axis) -> dict[int, tuple[Indices, Indices]]:
-    owners, given = expand(axis)[0], expand(source)[0]
-    found = {group: (slots(axis, group), slots(source, group)) for group in np.unique(owners[owners >= 0]).tolist()}
-    fixed = np.flatnonzero(owners < 0), np.flatnonzero(given < 0)
-    return {-1: fixed, **found} if fixed[0].size else found
-
-
-def _gathered(places: Mapping[int, tuple[Indices, Indices]], size: int, choice: Choice) -> Indices:
-    """`layout.gather` from places that are known already: a descent asks thousands of times."""
-    result = np.full(size, -1, dtype=np.int64)
-    for group, (here, there) in places.items():
-        if group < 0:
-            shared = min(here.size, there.size)
-            result[here[:shared]] = there[:shared]
-            continue
-        chosen = choice[group][: len(here)]
-        usable = (chosen >= 0) & (chosen < len(there))
-        if usable.all():
-            result[here] = there[chosen]
-        else:
-            result[here[usable]] = there[chosen[usable]]
-    return result
 
 
 def _moments(counts: NDArray[np.int64]) -> tuple[float, float]:

@@ -51,18 +51,30 @@ def _slots(axis: Axis, group: int) -> Indices:
     return positions[np.argsort(mine, kind="stable")].reshape(int(mine.max()) + 1, -1)
 
 
+def places(axis: Axis, source: Axis) -> dict[int, tuple[Indices, Indices]]:
+    """Where each group's channels sit on an axis and on its source (see `slots`); positions that never move under -1."""
+    owners, given = expand(axis)[0], expand(source)[0]
+    found = {group: (slots(axis, group), slots(source, group)) for group in np.unique(owners[owners >= 0]).tolist()}
+    fixed = np.flatnonzero(owners < 0), np.flatnonzero(given < 0)
+    return {-1: fixed, **found} if fixed[0].size else found
+
+
 def gather(axis: Axis, source: Axis, choice: Choice) -> Indices:
     """For every position of `axis`, the position of `source` to read; -1 where there is none.
 
     `choice[g][c]` is the source channel for channel c of group g, or -1; groups that are absent keep their order.
     """
-    owners, _ = expand(axis)
-    result = np.full(owners.size, -1, dtype=np.int64)
-    fixed, given = np.flatnonzero(owners < 0), np.flatnonzero(expand(source)[0] < 0)
-    shared = min(fixed.size, given.size)
-    result[fixed[:shared]] = given[:shared]
-    for group in {segment.group: None for segment in axis if segment.group is not None}:
-        here, there = slots(axis, group), slots(source, group)
+    return gather_at(places(axis, source), length(axis), choice)
+
+
+def gather_at(known: Mapping[int, tuple[Indices, Indices]], size: int, choice: Choice) -> Indices:
+    """`gather` for an axis of `size` positions whose `places` are known: a descent asks thousands of times."""
+    result = np.full(size, -1, dtype=np.int64)
+    for group, (here, there) in known.items():
+        if group < 0:
+            shared = min(here.size, there.size)
+            result[here[:shared]] = there[:shared]
+            continue
         chosen = choice.get(group, np.arange(len(here), dtype=np.int64))[: len(here)]
         usable = (chosen >= 0) & (chosen < len(there))
         result[here[usable]] = there[chosen[usable]]
