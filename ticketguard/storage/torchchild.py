@@ -6,6 +6,7 @@ and exit code 1: the input is hostile, so any exception here is a refusal and no
 
 from __future__ import annotations
 
+import os
 import pickle
 import resource
 import sys
@@ -27,6 +28,8 @@ MEMORY_BASE = 192 << 20
 MEMORY_PER_BYTE = 4
 TOTAL_PER_BYTE = 2
 TOTAL_BASE = 1 << 20
+# Given back before complaining: a process that has used up its address space could not even say so.
+RESERVE = bytearray(1 << 20)
 CPU_BASE = 60
 CPU_BYTES_PER_SECOND = 20e6
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
@@ -154,6 +157,14 @@ def complain(kind: type[BaseException], error: BaseException, trace: TracebackTy
     sys.stderr.write(text + "\n")
 
 
+def refuse(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Complain and end at once: the clean-up of an interpreter without memory would complain after us, in other words."""
+    RESERVE.clear()
+    complain(kind, error, trace)
+    sys.stderr.flush()
+    os._exit(1)
+
+
 if __name__ == "__main__":
-    sys.excepthook = complain
+    sys.excepthook = refuse
     main(Path(sys.argv[1]), Path(sys.argv[2]), whole="whole" in sys.argv[3:])
