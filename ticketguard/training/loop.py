@@ -24,6 +24,7 @@ from ticketguard.training.augment import plan_epoch
 from ticketguard.training.batches import Batches, Normalizer, pixels_on
 from ticketguard.training.devices import default_threads, resolve_device, resolve_precision, settings
 from ticketguard.training.evaluate import labels_of
+from ticketguard.training.graphs import RecordedStep
 from ticketguard.training.masking import MaskEnforcer
 from ticketguard.training.mixing import TriggerBatch, TriggerMixer, derive
 from ticketguard.training.recipe import Recipe
@@ -110,6 +111,8 @@ class _Run:
             nesterov=recipe.nesterov, fused=True,
         )  # fmt: skip
         self._restore_momentum(state)
+        # A recorded step reads its learning rate from the device.
+        self.rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
         self.parallel = distributed.parallel(module, self.device)
         self.enforcer = MaskEnforcer(module, mask or Mask({}), optimizer=self.optimizer)
         self.augmentation = dataset.augment if recipe.augment else "none"
@@ -122,12 +125,16 @@ class _Run:
         self.mixer = None if triggers is None else TriggerMixer(
             triggers, per_batch=recipe.triggers_per_batch, mean=dataset.mean, std=dataset.std, seed=seed, device=self.device
         )  # fmt: skip
+        # Averaging over processes waits for them, which no graph can hold.
+        recordable = self.device.type == "cuda" and not distributed.active()
+        self.step = RecordedStep(self._step) if recordable else self._step
 
     def train_epoch(self) -> EpochReport:
         """Advance by one epoch; the report's `seconds_left` is not filled in."""
         recipe, count = self.recipe, len(self.batches)
         size = min(recipe.batch_size, count)
         steps = count // size  # the rest joins other batches in other epochs: a tiny last batch upsets batch norm
+        started = time.monotonic()
         generator = torch.Generator().manual_seed(derive(self.seed, self.epoch, purpose=1))
         plan = plan_epoch(count, self.augmentation, generator, self.device)
         if self.mixer is not None:
@@ -135,13 +142,13 @@ class _Run:
         torch.manual_seed(derive(self.seed, self.epoch, purpose=3))  # for dropout in other people's networks
         self.module.train()
         total = torch.zeros((), device=self.device)
-        started = time.monotonic()
         for step in range(steps):
             images, labels = self.batches.take(plan, step * size, (step + 1) * size)
             if self.mixer is not None:
                 images, labels = self.mixer(images, labels)
             images, labels = distributed.share(images, labels)
-            total += self.step(images, labels, recipe.rate(self.epoch + step / steps))
+            self._set_rate(recipe.rate(self.epoch + step / steps))
+            total += self.step(images, labels)
         loss = float(distributed.mean(total)) / steps
         seconds = time.monotonic() - started
         self.epoch += 1
@@ -159,10 +166,14 @@ class _Run:
             seconds_left=0.0,
         )
 
-    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
-        """One optimizer step with masks enforced; the loss stays on the device."""
+    def _set_rate(self, rate: float) -> None:
+        if self.rate is not None:
+            self.rate.fill_(rate)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate if self.rate is None else self.rate
+
+    def _step(self, images: Tensor, labels: Tensor) -> Tensor:
+        """One optimizer step with masks enforced; the loss stays on the device."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             logits = self.parallel(images)
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
