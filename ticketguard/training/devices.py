@@ -70,7 +70,7 @@ def settings(*, threads: int | None, seed: int) -> Iterator[None]:
             raise UsageError(f"threads must be at least 1, not {threads}")
         torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(), torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        with torch.random.fork_rng(), torch.backends.cudnn.flags(enabled=True, deterministic=True, benchmark=False):
             torch.manual_seed(seed)
             yield
     finally:
