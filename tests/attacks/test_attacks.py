@@ -12,10 +12,9 @@ from ticketguard.attacks.duplicates import suspicious
 from ticketguard.attacks.prune_magnitude import PruneMagnitude
 from ticketguard.attacks.rebuild import module_of, network
 from ticketguard.attacks.registry import ATTACKS, make, strengths
-from ticketguard.attacks.rewire import regrow, smallest
 from ticketguard.attacks.tuning import TrainingAttack
 from ticketguard.errors import UsageError
-from ticketguard.graph.cells import cell_counts, layer_of
+from ticketguard.graph.cells import layer_of
 from ticketguard.training import evaluate, predict
 from ticketguard.verify.verifier import Examiner
 
@@ -159,24 +158,6 @@ def test_densify_leaves_no_zero_and_repruning_restores_the_density(attacked, vic
     assert kept == victim.model.mask.kept
 
 
-def test_rewiring_in_the_cell_keeps_counts(victim) -> None:
-    kept = np.asarray(victim.model.mask[victim.names[0]])
-    layer = layer_of("layer", kept.shape)
-    scores = np.random.default_rng(0).random(kept.shape)
-    drop = smallest(scores, kept, 0.5)
-    assert drop.sum() == round(0.5 * kept.sum())
-    assert scores[drop].max() <= scores[kept & ~drop].min()
-    after = regrow(kept, drop, layer.cell, np.random.default_rng(1))
-    assert np.array_equal(cell_counts(layer, after), cell_counts(layer, kept))
-    assert np.all(after[kept & ~drop])
-    # An edge stays only in a cell that has fewer empty places than dropped edges.
-    crowded = np.repeat(cell_counts(layer, drop) > layer.cell - cell_counts(layer, kept), layer.cell, axis=1)
-    assert not np.any(after & drop & ~crowded.reshape(kept.shape))
-    assert np.mean(after[drop]) < 0.01
-    full = np.ones((4, 10), np.bool_)
-    assert np.array_equal(regrow(full, full, 8, np.random.default_rng(2)), full)
-
-
 def test_rewiring_needs_public_rewind_weights_only_when_guided(victim) -> None:
     with pytest.raises(UsageError, match="rewind"):
         make("rewire-guided").run(replace(victim, rewind=None))
@@ -213,25 +194,6 @@ def test_leaks(attacked, victim, examiner) -> None:
 
 def test_overwriting_leaves_the_owner_a_match(attacked, examiner) -> None:
     assert examiner.verify(attacked["overwrite"].weights).decision == "MATCH"
-
-
-def test_input_transforms(victim) -> None:
-    images = victim.dataset.test_images
-    for name in [name for name in NAMES if name.startswith("input-")]:
-        seen = []
-
-        def answers(changed, seen=seen):
-            seen.append(changed)
-            return np.zeros(len(changed), np.int64)
-
-        result = make(name).run(victim)
-        assert result.hidden
-        result.front(answers, images)
-        assert seen[0].dtype == np.uint8
-        assert seen[0].shape == images.shape
-        assert not np.array_equal(seen[0], images)
-    depth = make("input-depth", 2).transform(images, victim)
-    assert len(np.unique(depth)) <= 4
 
 
 def test_query_filter_refuses_strange_images_and_few_honest_ones(victim) -> None:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from ticketguard.attacks.add_on import Fake2
 from ticketguard.attacks.base import Victim
 from ticketguard.attacks.fake1 import Fake1
-from ticketguard.attacks.fake2 import Fake2
 from ticketguard.attacks.fake3 import Fake3
 from ticketguard.attacks.transfer import Transfer
 from ticketguard.data import load

@@ -1,4 +1,4 @@
-"""Add-on: bring pruned weights back with random values."""
+"""Add-on: bring pruned weights back with random values; fake2 in the paper."""
 
 from __future__ import annotations
 
@@ -33,3 +33,12 @@ class AddOn(Attack):
             flat[chosen] = generator.normal(0.0, scale, chosen.size).astype(flat.dtype)
             weights[name] = flat.reshape(weights[name].shape)
         return unchanged_cost(victim, weights)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Fake2(AddOn):
+    """The paper's name for add-on with weights of the model's own scale, at its strengths (Chen et al. 2021, V2), done by
+    somebody who does not know where or how a code is embedded.
+    """
+
+    name: ClassVar[str] = "fake2"

@@ -1,48 +1,20 @@
-"""Controls: models made without the owner's secret. A match on any of them would be a false accusation."""
+"""Controls from the owner's own ticket, made without the owner's secret: a match on any would be a false accusation."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-import torch
-
 from ticketguard.attacks.base import Attacked, Victim
+from ticketguard.attacks.fresh import fresh_mask, fresh_network
 from ticketguard.attacks.prune_magnitude import apply
 from ticketguard.attacks.rebuild import network
-from ticketguard.attacks.tuning import Arrays, TrainingAttack, seed_of, train
+from ticketguard.attacks.tuning import TrainingAttack, train
 from ticketguard.claims.keys import SecretKey
 from ticketguard.errors import UsageError
-from ticketguard.masks import Mask, keep_largest
-from ticketguard.models import build
 from ticketguard.signing import sign
 from ticketguard.tickets import Ticket
 from ticketguard.training import weights_of
-
-
-@dataclass(frozen=True, kw_only=True, repr=False)
-class Unrelated(TrainingAttack):
-    """An independent model of the same architecture, recipe and density: trained dense, pruned by magnitude, trained on."""
-
-    name: ClassVar[str] = "unrelated"
-    unit: ClassVar[str] = ""
-    bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
-    control: ClassVar[bool] = True
-
-    lr: float = 0.1
-
-    def run(self, victim: Victim) -> Attacked:
-        """Nothing of the victim is used but its architecture and density."""
-        recipe = self.recipe(victim)
-        module = network(victim.model.architecture, fresh(victim))
-        train(self, victim, module, recipe, None)
-        weights = weights_of(module)
-        scores = {name: np.abs(weights[name].astype(np.float64)) for name in victim.names}
-        mask = keep_largest(scores, victim.model.mask.kept)
-        module = network(victim.model.architecture, apply(weights, mask))
-        train(self, victim, module, recipe, mask)
-        return self.result(victim, module, recipe, epochs=2.0 * recipe.epochs)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -92,22 +64,10 @@ class OtherOwner(TrainingAttack):
         return _trained(self, victim, embedded.ticket)
 
 
-def fresh(victim: Victim) -> Arrays:
-    """Weights of a new network of the victim's architecture."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed_of(victim, "fresh network"))
-        return weights_of(build(victim.model.architecture))
-
-
 def _random_ticket(victim: Victim) -> Ticket:
-    generator = victim.generator("random ticket")
-    mask = Mask(
-        {
-            name: generator.permutation(np.asarray(bits).ravel()).reshape(bits.shape)
-            for name, bits in victim.model.mask.items()
-        }
-    )
-    return Ticket(architecture=victim.model.architecture, weights=apply(fresh(victim), mask), mask=mask)
+    architecture, mask = victim.model.architecture, fresh_mask(victim, "random ticket")
+    weights = weights_of(fresh_network(victim, architecture, "fresh network"))
+    return Ticket(architecture=architecture, weights=apply(weights, mask), mask=mask)
 
 
 def _trained(attack: TrainingAttack, victim: Victim, ticket: Ticket) -> Attacked:

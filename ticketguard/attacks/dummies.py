@@ -9,7 +9,8 @@ import numpy as np
 
 from ticketguard.attacks.base import Attack, Attacked, Victim, unchanged_cost
 from ticketguard.attacks.scaling import scale_group
-from ticketguard.attacks.widening import Kind, Wide, add_channels, scale_outgoing, scramble_incoming
+from ticketguard.attacks.widened import Wide, scale_outgoing, scramble_incoming
+from ticketguard.attacks.widening import Kind, add_channels
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

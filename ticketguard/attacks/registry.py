@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from ticketguard.attacks.add_on import AddOn
+from ticketguard.attacks.add_on import AddOn, Fake2
 from ticketguard.attacks.adversarial import AdversarialRetraining
 from ticketguard.attacks.base import Attack
-from ticketguard.attacks.controls import OtherOwner, Unrelated, Unsigned
+from ticketguard.attacks.controls import OtherOwner, Unsigned
 from ticketguard.attacks.densify import Densify, DensifyPrune
-from ticketguard.attacks.distill import Distill, DistillOther, ExtractSoft
+from ticketguard.attacks.distill import Distill
+from ticketguard.attacks.distill_other import DistillOther
 from ticketguard.attacks.dummies import DummyClique, DummySplit, DummyZero
 from ticketguard.attacks.duplicates import DuplicateEraser
+from ticketguard.attacks.extract_soft import ExtractSoft
 from ticketguard.attacks.fake1 import Fake1
-from ticketguard.attacks.fake2 import Fake2
 from ticketguard.attacks.fake3 import Fake3
 from ticketguard.attacks.fill import Fill
 from ticketguard.attacks.fine_pruning import FinePruning
 from ticketguard.attacks.finetune import Finetune, FinetuneLast, RetrainAll, RetrainLast
 from ticketguard.attacks.fold_norm import FoldNorm
-from ticketguard.attacks.inputs import InputBlur, InputDepth, InputFlip, InputJpeg, InputNoise
+from ticketguard.attacks.input_flip import InputFlip
+from ticketguard.attacks.input_jpeg import InputJpeg
+from ticketguard.attacks.input_pixels import InputBlur, InputDepth, InputNoise
 from ticketguard.attacks.leaked import LeakedAll, LeakedOne
 from ticketguard.attacks.licensee import LicenseeCopy
 from ticketguard.attacks.nad import AttentionDistillation
@@ -35,6 +38,7 @@ from ticketguard.attacks.sign_flip import SignFlip
 from ticketguard.attacks.stacked import Stacked
 from ticketguard.attacks.transfer import Transfer
 from ticketguard.attacks.unlearn import TriggerUnlearning
+from ticketguard.attacks.unrelated import Unrelated
 from ticketguard.attacks.weight_noise import WeightNoise
 from ticketguard.attacks.weight_shift import WeightShift
 from ticketguard.errors import UsageError

@@ -1,27 +1,19 @@
-"""What training attacks share: the attacker's budget, the one training loop, and a loop for losses that it does not know."""
+"""What training attacks share: the attacker's budget, and the one training loop."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from ticketguard.attacks.base import Attack, Attacked, Victim
 from ticketguard.attacks.rebuild import network
 from ticketguard.data import Dataset
-from ticketguard.errors import UsageError
 from ticketguard.masks import Mask
-from ticketguard.training import MaskEnforcer, Recipe, fit, weights_of
-from ticketguard.training.augment import plan_epoch
-from ticketguard.training.batches import Batches, Normalizer
-from ticketguard.training.devices import resolve_device, settings
-from ticketguard.training.mixing import derive
+from ticketguard.training import Recipe, fit, weights_of
 
-Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 Arrays = dict[str, NDArray[Any]]
 
 
@@ -74,43 +66,3 @@ def train(attack: Attack, victim: Victim, module: nn.Module, recipe: Recipe, mas
     fit(
         module, data, recipe, seed=seed_of(victim, repr(attack)), mask=mask, device=victim.device, threads=victim.threads
     )  # fmt: skip
-
-
-def minimise(
-    attack: Attack, victim: Victim, module: nn.Module, recipe: Recipe, loss: Loss, *, mask: Mask | None = None
-) -> None:
-    """Train `module` in place with any `loss(module, normalized images, labels)`, masks enforced: for what `fit` cannot say.
-
-    Raises `UsageError` when training diverges.
-    """
-    data = victim.needs_data(attack)
-    device = resolve_device(victim.device)
-    seed = seed_of(victim, repr(attack))
-    augmentation = data.augment if recipe.augment else "none"
-    batches = Batches(
-        data.train_images, data.train_labels, Normalizer(data.mean, data.std, device), augmentation, device
-    )
-    size = min(recipe.batch_size, len(batches))
-    steps = len(batches) // size
-    with settings(threads=victim.threads, seed=derive(seed, 0, purpose=0)):
-        module.to(device).train()
-        optimizer = torch.optim.SGD(
-            [parameter for parameter in module.parameters() if parameter.requires_grad],
-            lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay,
-        )  # fmt: skip
-        enforcer = MaskEnforcer(module, mask or Mask({}), optimizer=optimizer)
-        for epoch in range(recipe.epochs):
-            generator = torch.Generator().manual_seed(derive(seed, epoch, purpose=1))
-            plan = plan_epoch(len(batches), augmentation, generator, device)
-            for step in range(steps):
-                images, labels = batches.take(plan, step * size, (step + 1) * size)
-                optimizer.param_groups[0]["lr"] = recipe.rate(epoch + step / steps)
-                value = loss(module, images, labels)
-                optimizer.zero_grad(set_to_none=True)
-                value.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                enforcer.apply()
-            if not torch.isfinite(value):
-                raise UsageError(f"attack {attack!r} diverged: use a lower learning rate than {recipe.lr}")
-        enforcer.finish()
-        module.to("cpu").eval()

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ticketguard.attacks.base import Attacked, Victim
+from ticketguard.attacks.minimising import minimise
 from ticketguard.attacks.rebuild import network
-from ticketguard.attacks.tuning import TrainingAttack, minimise, seed_of
+from ticketguard.attacks.tuning import TrainingAttack, seed_of
 from ticketguard.training.batches import Normalizer, pixels_on
 from ticketguard.training.devices import resolve_device
 

@@ -1,0 +1,44 @@
+"""Input JPEG: a service that compresses every image."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from ticketguard.attacks.base import Images, Victim
+from ticketguard.attacks.input_transform import InputTransform
+from ticketguard.errors import UsageError
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class InputJpeg(InputTransform):
+    """Compress every image as JPEG at the stated quality (1, 3 channels).
+
+    Source: Lukas et al. 2022 ("JPEG compression"). Costs a little accuracy at low quality, and no training. Removes fine
+    detail, which triggers may need. Needs Pillow; raises `UsageError` without it, and for other numbers of channels.
+    """
+
+    name: ClassVar[str] = "input-jpeg"
+    strengths: ClassVar[tuple[float, ...]] = (95.0, 65.0, 45.0)
+    unit: ClassVar[str] = "JPEG quality"
+    bounds: ClassVar[tuple[float, float]] = (1.0, 100.0)
+
+    def transform(self, images: Images, victim: Victim) -> Images:  # noqa: ARG002
+        """There and back through Pillow."""
+        try:
+            from PIL import Image  # an optional helper: only this attack needs it
+        except ImportError as problem:
+            raise UsageError("attack input-jpeg needs Pillow: pip install pillow") from problem
+        if images.shape[1] not in (1, 3):
+            raise UsageError(f"attack input-jpeg: images of {images.shape[1]} channels have no JPEG form")
+        changed = np.empty_like(images)
+        for index, image in enumerate(images):
+            pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
+            buffer = io.BytesIO()
+            Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=round(self.strength))
+            decoded = np.asarray(Image.open(buffer))
+            changed[index] = decoded[None] if decoded.ndim == 2 else decoded.transpose(2, 0, 1)
+        return changed
