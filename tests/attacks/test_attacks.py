@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import fields, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -57,6 +59,12 @@ def test_table(name: str) -> None:
         make(name, -1.0)
     with pytest.raises(UsageError, match=name):
         make(name, float("nan"))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_file_is_read_in_one_go(name: str) -> None:
+    file = Path(inspect.getfile(ATTACKS[name]))
+    assert 30 <= len(file.read_text(encoding="utf-8").splitlines()) <= 100
 
 
 @pytest.mark.parametrize("name", RUN)
