@@ -132,7 +132,7 @@ def verify(public, reveal, suspect):
             w = w / np.sqrt(np.where(squares > 0, squares / np.maximum(np.bincount(index), 1), 1))[index]
         d = w[: len(bits)] - w[len(bits) :]
         signs += list(np.where((d > 0) == bits, 1, -1)[(d != 0) & fine])
-        values += list(np.minimum(np.abs(d), 1)[(d != 0) & fine])
+        values += list(np.minimum(np.abs(d), 3)[(d != 0) & fine] ** 2)
     v, s = np.array(values), np.array(signs)
     bounds = [(np.logaddexp(x * v, -x * v) - np.log(2)).sum() - x * (v @ s) for x in np.geomspace(1e-3, 30, 4000)]
     found = len(support), sum(support), tail(sum(support), len(support), 2)

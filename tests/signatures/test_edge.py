@@ -241,7 +241,23 @@ def test_magnitude_ignores_pairs_of_equal_size_and_counts_the_rest():
     )
     values, signs = edge.read(carriers, np.array([3.0, -2.0, 1.0]), np.array([-3.0, 1.0, -9.0])).magnitude()
     assert signs.tolist() == [-1, -1]
-    assert values[0] < values[1] == edge.VALUE_CLIP
+    assert values[0] < values[1] < edge.VALUE_CLIP**2
+
+
+def test_a_pair_weighs_the_square_of_its_difference_up_to_the_clip():
+    """One row of 16 positions with a single large weight: its RMS is a quarter of that weight."""
+    layer = Layer(name="w", shape=(1, 1, 4, 4), cell=16)
+    positions = np.arange(16)
+    carriers = edge.Carriers(
+        layer=layer, leaf=0, first=positions[::2], second=positions[1::2], bits=np.ones(8, dtype=np.bool_)
+    )
+    weights = np.zeros(8)
+    weights[:2] = 1.0, 0.25
+    values, _ = edge.read(carriers, weights, np.zeros(8)).magnitude()
+    unit = float(np.sqrt((1 + 0.25**2) / 16))
+    assert 1.0 / unit > edge.VALUE_CLIP
+    # The single row and the single input channel are divided by their RMS over and over: after the first time it is 1.
+    assert values == pytest.approx([edge.VALUE_CLIP**2, (0.25 / unit) ** 2])
 
 
 def test_joining_readings_concatenates_and_joining_none_is_empty(marked):

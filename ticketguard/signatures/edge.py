@@ -19,7 +19,9 @@ from ticketguard.masks import Mask
 
 WORDS_PER_PAIR = 4
 EQUILIBRATION_ROUNDS = 3
-VALUE_CLIP = 1.0
+# A pair weighs the square of its difference: edges that survive rewiring are the large ones, and what grew in their place, which
+# lies off the bits, is small. The clip keeps a few huge weights from being the whole sum (docs/design.md).
+VALUE_CLIP = 3.0
 
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -53,7 +55,7 @@ class Reading:
     """What one suspect shows at the pairs of one leaf, over all layers that could be read, one entry per pair.
 
     `kept_first`, `kept_second`: the weights there are not zero; `sign`: +1 / -1 / 0 for |first| greater / less / equal
-    |second|; `value`: the clipped, equilibrated difference of magnitudes (float64, >= 0); `bits`: the targets;
+    |second|; `value`: the square of the clipped, equilibrated difference of magnitudes (float64, >= 0); `bits`: the targets;
     `erased`: NaN or infinity at either position. Only `bits` depends on the secret's target bits.
     """
 
@@ -183,7 +185,7 @@ def read_values(bits: NDArray[np.bool_], values: NDArray[Any], bins: Bins) -> Re
         kept_first=kept[0],
         kept_second=kept[1],
         sign=np.sign(difference).astype(np.int8),
-        value=np.minimum(np.abs(difference), VALUE_CLIP),
+        value=np.minimum(np.abs(difference), VALUE_CLIP) ** 2,
         erased=erased,
     )
 
