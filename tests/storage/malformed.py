@@ -290,6 +290,11 @@ DOCUMENTS = {
     "npy: zero hides an overflow": one(
         name="d.npy", make=npy_of("'<f4'", f"(0, {2**62}, {2**62})"), says="do not make"
     ),
+    "npy: extent of 5,000 digits": one(name="d.npy", make=npy_of("'<f4'", f"(0x{'f' * 4500},)", 8), says="do not make"),
+    "npy: boolean extent": one(name="d.npy", make=npy_of("'<f4'", "(True,)", 4), says="do not make"),
+    "npy: a hundred dimensions": one(name="d.npy", make=npy_of("'<f4'", f"({'1,' * 100})", 4), says="do not make"),
+    "npy: empty type": one(name="d.npy", make=npy_of("()", "(1,)", 8), says="not an .npy"),
+    "npy: half a type": one(name="d.npy", make=npy_of("('<f4',)", "(1,)", 8), says="not an .npy"),
     "npy: pickled objects": one(name="d.npy", make=pickled_npy, says="not numbers"),
     "npy: records": one(name="d.npy", make=npy_of("[('a', '<f4')]", "(1,)", 4), says="not numbers"),
     "npy: text": one(name="d.npy", make=npy_of("'<U4'", "(1,)", 16), says="not numbers"),

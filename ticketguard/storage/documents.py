@@ -30,6 +30,7 @@ ARRAY_LIMIT = 256 << 20
 # Beyond any disk, and small enough that numpy's size arithmetic cannot overflow on a shape such as (0, 2**63).
 ELEMENT_LIMIT = 1 << 48
 DEPTH_LIMIT = 64
+DIMENSION_LIMIT = 8
 
 
 def parse_json(data: bytes, *, where: str) -> object:
@@ -143,13 +144,16 @@ def read_npy(path: Path, *, limit: int = ARRAY_LIMIT) -> NDArray[Any]:
             # numpy repairs headers of Python 2 and warns about it, which is no news to the user.
             warnings.simplefilter("ignore")
             shape, fortran, dtype = readers[version](stream)
-    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
+    except (ValueError, TypeError, LookupError, SyntaxError, MemoryError, RecursionError, tokenize.TokenError) as error:
         raise FormatError(f"{path}: not an .npy file: {_short(error)}") from error
     if dtype.kind not in "biuf":
         raise FormatError(f"{path}: holds {_short(dtype)}, not numbers")
     content = data[stream.tell() :]
-    possible = min(shape, default=1) >= 0 and prod(max(extent, 1) for extent in shape) <= ELEMENT_LIMIT
-    if not possible or prod(shape) * dtype.itemsize != len(content):
+    # Python accepts True and numbers of thousands of digits here, which numpy refuses and str() does not print.
+    possible = len(shape) <= DIMENSION_LIMIT and all(type(extent) is int and extent >= 0 for extent in shape)
+    if not possible or prod(max(extent, 1) for extent in shape) > ELEMENT_LIMIT:
+        raise FormatError(f"{path}: {len(content)} bytes of data do not make an array of such a shape")
+    if prod(shape) * dtype.itemsize != len(content):
         raise FormatError(f"{path}: {len(content)} bytes of data do not make an array of shape {_short(shape)}")
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
