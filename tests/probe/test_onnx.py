@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -125,4 +126,23 @@ def test_a_dead_or_stalled_process_is_a_failure_of_the_query(tmp_path: Path) -> 
     model._timeout = 0.3
     os.kill(model._child.pid, signal.SIGSTOP)
     assert model.ask(image, always).detail == "the model took too long"
+    # Its answer, still to come, would be taken for that to the next image.
+    with suppress(ProcessLookupError):
+        os.kill(model._child.pid, signal.SIGCONT)
+    assert model.ask(image + np.uint8(255), always).detail == "the model's process has died"
+    model.close()
+
+
+def test_an_answer_that_is_too_long_is_not_read_as_the_next_ones(tmp_path: Path) -> None:
+    """16 MiB of JSON and more; what is left of it in the pipe must neither be read nor block the next query."""
+    size = onnx.numpy_helper.from_array(np.array([3000, 3000], dtype=np.int64), "value")
+    nodes = [
+        onnx.helper.make_node("Constant", [], ["size"], value=size),
+        onnx.helper.make_node("ReduceMax", ["x"], ["top"], keepdims=0),
+        onnx.helper.make_node("Expand", ["top", "size"], ["y"]),
+    ]
+    model = OnnxModel(write(tmp_path / "a.onnx", nodes, ["n", 1, 2, 3]), PLAN, UNIT)
+    image = np.zeros((1, 2, 3), dtype=np.uint8)
+    assert model.ask(image, always).detail == "the model's process answered with too much"
+    assert model.ask(image, always).detail == "the model's process has died"
     model.close()

@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from random import Random
-from threading import Lock
 from typing import Any
 from urllib.parse import urlsplit
 
 from ticketguard.errors import DataError, UsageError
+from ticketguard.probe.line import Line
 from ticketguard.probe.predictor import Reply, Status, Take
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -117,18 +118,43 @@ class Client:
         self.courtesy = courtesy
         self._random = random or Random()  # noqa: S311 - spreads retries, hides nothing
         self._sleep, self._clock = sleep, clock
-        self._lock = Lock()
+        self._lock = threading.Lock()
         self._free_at = 0.0
         # A service that asks for more patience than there is gets no further request.
         self._sent_away = ""
         # No decompression: a small body must not become a large one after its size was checked.
         fixed = {"user-agent": USER_AGENT, "accept-encoding": "identity", **(headers or {})}
-        self._http = httpx.Client(headers=fixed, timeout=courtesy.timeout, follow_redirects=False, verify=True)
         self._transport_errors = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, httpx.CookieConflict)
+        self._own, self._lines = threading.local(), list[Line]()
+        try:
+            self._options = {
+                "headers": fixed,
+                "timeout": courtesy.timeout,
+                "follow_redirects": False,
+                "verify": httpx.create_ssl_context(),
+                "limits": httpx.Limits(max_connections=1),
+            }
+            self._line()
+        except (OSError, ValueError, ImportError) as problem:
+            # The problem's own words may quote a proxy's password.
+            raise UsageError(
+                "probe: the name of a header, or the proxies or certificates in the environment, cannot be used"
+            ) from problem
 
     def close(self) -> None:
         """Close all connections."""
-        self._http.close()
+        for line in self._lines:
+            line.http.close()
+
+    def _line(self) -> Line:
+        """The calling thread's own connection."""
+        line: Line | None = getattr(self._own, "line", None)
+        if line is None:
+            import httpx
+
+            line = self._own.line = Line(httpx.Client(**self._options))
+            self._lines.append(line)
+        return line
 
     def request(self, method: str, url: str, take: Take, **content: Any) -> Response:
         """One request with retries; `content` is httpx's json, data or files. Never raises for what a server does."""
@@ -157,7 +183,8 @@ class Client:
             return None, b"", str(problem), None
         except self._transport_errors as problem:
             # The type alone: messages of transport errors may quote the request.
-            return None, b"", f"no answer ({type(problem).__name__})", 0.0
+            words = "took too long" if self._line().over else type(problem).__name__
+            return None, b"", f"no answer ({words})", 0.0
         if status in RETRIED:
             pause = _retry_after(headers.get("retry-after"), datetime.now(UTC))
             if pause <= self.courtesy.patience:
@@ -171,8 +198,8 @@ class Client:
 
     def _exchange(self, method: str, url: str, content: Mapping[str, Any]) -> tuple[int, Mapping[str, str], bytes]:
         """One request and its whole body, within the limits of size and of time."""
-        deadline = self._clock() + self.courtesy.timeout
-        with self._http.stream(method, url, **content) as response:
+        line = self._line()
+        with line.within(self.courtesy.timeout), line.stream(method, url, content) as response:
             if response.headers.get("content-encoding", "identity") not in ("", "identity"):
                 raise _BeyondLimitError("the body is compressed, which was not asked for")
             body = bytearray()
@@ -180,8 +207,6 @@ class Client:
                 body += chunk
                 if len(body) > self.courtesy.response_bytes:
                     raise _BeyondLimitError(f"a body of more than {self.courtesy.response_bytes} bytes")
-                if self._clock() > deadline:
-                    raise _BeyondLimitError("the answer took too long")
             return int(response.status_code), response.headers, bytes(body)
 
     def _wait_for_turn(self) -> None:

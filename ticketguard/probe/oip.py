@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -50,8 +51,19 @@ class OpenInference:
     ) -> OpenInference:
         """Read the model's metadata and fit `wanted` to it: pixels for UINT8, the axes that its shape shows.
 
-        Raises `DataError` when the service does not answer as the protocol says, `UsageError` when no input fits.
+        Raises `DataError` when the service does not answer as the protocol says, `UsageError` when no input fits; the
+        client is closed then.
         """
+        with ExitStack() as stack:
+            stack.callback(client.close)
+            connected = OpenInference._connect(client, url, plan, wanted, take, output)
+            stack.pop_all()
+        return connected
+
+    @staticmethod
+    def _connect(
+        client: Client, url: str, plan: TriggerPlan, wanted: Input, take: Take, output: str | None
+    ) -> OpenInference:
         base = url.rstrip("/").removesuffix("/infer")
         if "/v2/models/" not in base:
             raise UsageError("an Open Inference Protocol endpoint ends in /v2/models/<model>")
@@ -95,7 +107,7 @@ class OpenInference:
         chosen = outputs[self._output] if self._output is not None else next(iter(outputs.values()), {})
         data, datatype = chosen["data"], chosen["datatype"]
         if datatype == "BYTES":
-            return np.array(_leaves(data), dtype=np.str_)
+            return np.array([_one_text(data)])
         return np.array(data, dtype=np.int64 if datatype in INTEGERS else np.float64).reshape(-1)
 
     def close(self) -> None:
@@ -103,19 +115,22 @@ class OpenInference:
         self._client.close()
 
 
-def _leaves(data: object) -> list[str]:
-    """Texts of a list, nested or not."""
-    if isinstance(data, list):
-        return [text for item in data for text in _leaves(item)]
+def _one_text(data: object) -> str:
+    """The text of a tensor that holds one: an array of many is as wide as its longest, without bound."""
+    while isinstance(data, list) and len(data) == 1:
+        data = data[0]
     if not isinstance(data, str):
-        raise ValueError("not a text")
-    return [data]
+        raise ValueError("not one text")
+    return data
 
 
 def _tensor(item: Mapping[str, Any]) -> Tensor:
     name, datatype, shape = item["name"], item["datatype"], item.get("shape") or []
-    if not isinstance(name, str) or not isinstance(datatype, str) or not all(type(size) is int for size in shape):
-        raise TypeError("a tensor's name, datatype and shape")
+    # A name goes back in every request, where half a surrogate pair cannot be encoded.
+    if not isinstance(name, str) or not name.isprintable() or not isinstance(datatype, str):
+        raise TypeError("a tensor's name and datatype")
+    if not all(type(size) is int and abs(size) < 1 << 48 for size in shape):
+        raise TypeError("a tensor's shape")
     return Tensor(name=name, datatype=datatype, shape=tuple(shape))
 
 

@@ -89,7 +89,16 @@ class OnnxModel:
         self._folder.cleanup()
 
     def _exchange(self, frame: bytes) -> bytes:
-        """Send one frame and read one: 4 bytes of length, then the content."""
+        """Send one frame and read one: 8 bytes of length, then the content. A child that fails once is stopped."""
+        try:
+            return self._try_exchange(frame)
+        except DataError:
+            # An answer that comes too late would be read as the answer to the next image.
+            self._child.kill()
+            self._child.wait()
+            raise
+
+    def _try_exchange(self, frame: bytes) -> bytes:
         stdin, stdout = self._child.stdin, self._child.stdout
         if stdin is None or stdout is None:
             raise DataError("the model's process has no pipes")
