@@ -19,8 +19,8 @@ from ticketguard.masks import Mask
 
 WORDS_PER_PAIR = 4
 EQUILIBRATION_ROUNDS = 3
-# A pair weighs the square of its difference: edges that survive rewiring are the large ones, and what grew in their place, which
-# lies off the bits, is small. The clip keeps a few huge weights from being the whole sum (docs/design.md).
+# A pair weighs the square of its difference: edges that survive rewiring are the large ones, and what grew in place of the
+# others, which lies off the bits, is small. The clip keeps a few huge weights from being the whole sum (docs/design.md).
 VALUE_CLIP = 3.0
 
 Positions = NDArray[np.int64]

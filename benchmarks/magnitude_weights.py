@@ -1,0 +1,95 @@
+"""What a pair should weigh in the magnitude test: bits of one signed model after many attacks, for several weights.
+
+    python benchmarks/magnitude_weights.py signed/ --data digits
+    python benchmarks/magnitude_weights.py signed/ --data cifar10 --data-dir data --attacks rewire-cell@0.7 --threads 2
+
+d is the equilibrated difference of magnitudes of a pair. Every weight gives a valid test; which one the verifier uses was
+decided here, on models and attacks, never on a suspect.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ticketguard.attacks.registry import make
+from ticketguard.bundle import Bundle
+from ticketguard.data import load
+from ticketguard.errors import TicketguardError
+from ticketguard.signatures import edge
+from ticketguard.suite.bench import Bench, prepare
+from ticketguard.suite.plan import Cell
+from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
+from ticketguard.tickets import Weights
+
+Floats = NDArray[np.float64]
+
+CANDIDATES: dict[str, Callable[[Floats], Floats]] = {
+    "min(d,1)": lambda d: np.minimum(d, 1.0),
+    "min(d,4)": lambda d: np.minimum(d, 4.0),
+    "min(d,2)^2": lambda d: np.minimum(d, 2.0) ** 2,
+    "min(d,3)^2": lambda d: np.minimum(d, 3.0) ** 2,
+    "min(d,4)^2": lambda d: np.minimum(d, 4.0) ** 2,
+    "min(d,3)^3": lambda d: np.minimum(d, 3.0) ** 3,
+    "d > 2": lambda d: (d > 2.0).astype(np.float64),
+}
+ATTACKS = (
+    "prune-magnitude@0.9 prune-random@0.7 add-on@0.1 quantize@4 fill@4 densify@0.1 densify@0.3 finetune@0.1 overwrite@0.15 "
+    "rewire-cell@0.5 rewire-cell@0.7 rewire-cell@0.9 rewire-row@0.7 rewire-guided@0.5 rewire-guided@0.7 leaked-all@1 "
+    "unrelated@1"
+)
+
+
+def reading(bench: Bench, weights: Weights) -> edge.Reading:
+    """All leaves pooled, the differences neither clipped nor squared."""
+    parts = []
+    for leaf in bench.victim(Cell(attack="", strength=0.0, seed=0, epochs=1, images=None)).leaked.values():
+        for name, carriers in leaf.items():
+            values = np.asarray(weights[name]).reshape(-1)
+            parts.append(edge.read(carriers, values[carriers.first], values[carriers.second]))
+    return edge.join(parts)
+
+
+def row(label: str, bench: Bench, weights: Weights) -> str:
+    """One line of the table."""
+    found = reading(bench, weights)
+    squares, signs = found.magnitude()
+    n, matches = found.support()
+    cells = [-log2_signed_sum_bound(weigh(np.sqrt(squares)), signs) for weigh in CANDIDATES.values()]
+    return (
+        f"| {label} | " + " | ".join(f"{abs(bits):,.0f}" for bits in (-log2_binomial_tail(matches, n), *cells)) + " |"
+    )
+
+
+def main() -> None:
+    """Attack, read, print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("signed", type=Path)
+    parser.add_argument("--data", default="digits")
+    parser.add_argument("--data-dir", type=Path, default=None)
+    parser.add_argument("--attacks", nargs="*", default=ATTACKS.split())
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args()
+    edge.VALUE_CLIP = np.inf
+    bundle = Bundle(options.signed)
+    data = load(options.data, options.data_dir)
+    bench = prepare(bundle, os.environ["TICKETGUARD_PASSPHRASE"], data, threads=options.threads, device="cpu")
+    print("| after | support | " + " | ".join(CANDIDATES) + " |\n|" + " --- |" * (2 + len(CANDIDATES)))
+    print(row("nothing", bench, bench.model.weights), flush=True)
+    for label in options.attacks:
+        name, strength = label.rsplit("@", 1)
+        cell = Cell(attack=name, strength=float(strength), seed=0, epochs=options.epochs, images=None)
+        try:
+            print(row(label, bench, make(name, float(strength)).run(bench.victim(cell)).weights), flush=True)
+        except TicketguardError as problem:
+            print(f"| {label} | {problem} |")
+
+
+if __name__ == "__main__":
+    main()
