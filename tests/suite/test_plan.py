@@ -24,7 +24,11 @@ attacks = ["rename", {name = "prune-magnitude", strengths = [0.1, 0.3]}, {name =
 def test_presets(name: str) -> None:
     cells = preset(name).cells()
     assert len(cells) == len(set(cells)) > 20
-    assert {cell.seed for cell in cells} == ({0, 1, 2} if name == "full" else {0})
+    assert {cell.seed for cell in cells} == ({0} if name == "standard" else {0, 1, 2})
+
+
+def test_quick_tries_every_attack_that_needs_nothing_trained_beforehand() -> None:
+    assert {cell.attack for cell in preset("quick").cells()} >= set(ATTACKS) - {"fake3"}
 
 
 # Names with the strengths that `standard` must try; none: any strength will do.
@@ -49,6 +53,7 @@ DEMANDED: dict[str, tuple[float, ...]] = {
     "rewire-cell": (0.1, 0.7, 0.9),
     "rewire-row": (0.1, 0.7, 0.9),
     "rewire-guided": (0.1, 0.7, 0.9),
+    "rewire-loud": (0.1, 0.7, 0.9),
     "densify": (),
     "densify-prune": (),
     "duplicate-eraser": (),

@@ -33,7 +33,7 @@ from ticketguard.attacks.query_filter import QueryFilter
 from ticketguard.attacks.rename import Rename
 from ticketguard.attacks.rescale import Rescale
 from ticketguard.attacks.retrain import RetrainL2, RetrainSmoothing
-from ticketguard.attacks.rewire import RewireCell, RewireGuided, RewireRow
+from ticketguard.attacks.rewire import RewireCell, RewireGuided, RewireLoud, RewireRow
 from ticketguard.attacks.sign_flip import SignFlip
 from ticketguard.attacks.stacked import Stacked
 from ticketguard.attacks.transfer import Transfer
@@ -64,6 +64,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "rewire-cell": RewireCell,
     "rewire-row": RewireRow,
     "rewire-guided": RewireGuided,
+    "rewire-loud": RewireLoud,
     "duplicate-eraser": DuplicateEraser,
     "weight-noise": WeightNoise,
     "weight-shift": WeightShift,

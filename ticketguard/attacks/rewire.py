@@ -22,6 +22,7 @@ class RewireCell(TrainingAttack):
 
     Source: dynamic sparse training used as an eraser. Costs epochs, and in the limit the ticket's whole worth: a random mask of
     the same density. Cells are public, so an attacker can keep to them, which keeps most of the accuracy.
+    `start`: spread of the new edges' first values, as a share of the kept weights' spread.
     """
 
     name: ClassVar[str] = "rewire-cell"
@@ -29,6 +30,8 @@ class RewireCell(TrainingAttack):
     unit: ClassVar[str] = "share of edges rewired"
 
     lr: float = 0.05
+    # Almost zero, as in sparse training: the new edge disturbs nothing and training decides what it becomes.
+    start: float = 1e-3
 
     def run(self, victim: Victim) -> Attacked:
         """Rewire every masked layer, then tune under the new mask."""
@@ -40,9 +43,7 @@ class RewireCell(TrainingAttack):
             drop = smallest(scores, array != 0, self.strength)
             masks[name] = regrow(array != 0, drop, self.unit_length(array), generator)
             grown = masks[name] & (array == 0)
-            scale = spread(array)
-            # Almost zero, as in sparse training: the new edge disturbs nothing and training decides what it becomes.
-            fresh = generator.normal(0.0, 1e-3 * scale, array.shape).astype(array.dtype)
+            fresh = generator.normal(0.0, self.start * spread(array), array.shape).astype(array.dtype)
             weights[name] = np.where(grown, fresh, np.where(masks[name], array, np.zeros((), array.dtype)))
         return tune(self, victim, weights, Mask(masks))
 
@@ -80,3 +81,14 @@ class RewireGuided(RewireCell):
         if victim.rewind is None or name not in victim.rewind:
             raise UsageError(f"attack {self!r} needs the rewind weights: they must have been released with the model")
         return np.asarray(np.abs(victim.rewind[name])).reshape(array.shape)
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class RewireLoud(RewireCell):
+    """Rewiring in the cell whose new edges start as large as the kept ones: aimed at the magnitude test, which believes large
+    edges. What it adds is noise that training has to undo: see what it costs on a network that needs its capacity.
+    """
+
+    name: ClassVar[str] = "rewire-loud"
+
+    start: float = 1.0
