@@ -5,7 +5,7 @@ Everything that needs torch is imported when it is used: verifying never loads i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from ticketguard.claims.opening import Opening
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.graph.groups import Symmetry
+from ticketguard.probe.adapters import input_of, prepare
 from ticketguard.signatures.capacity import DEFAULT_LEAVES
 from ticketguard.signing import Embedded, Registered
 from ticketguard.storage.suspects import read_any
@@ -91,26 +92,44 @@ def symmetry_for(ticket: Ticket) -> tuple[Symmetry | None, tuple[str, ...]]:
     return symmetry, symmetry.notes
 
 
-def trigger_plan(ticket: Ticket, *, leaves: int, own_images: NDArray[np.uint8] | None = None) -> TriggerPlan | None:
-    """The trigger plan of a ticket whose provenance names classes and input; None when it does not."""
+def trigger_plan(
+    ticket: Ticket,
+    *,
+    leaves: int,
+    own_images: NDArray[np.uint8] | None = None,
+    service_input: Mapping[str, Any] | None = None,
+) -> TriggerPlan | None:
+    """The trigger plan of a ticket whose provenance names classes and input; None when it does not.
+
+    `service_input` is committed with it: how services take images, where that is not how the model was trained (see
+    `probe.adapters.Input`). Raises `UsageError` when it makes no sense.
+    """
     task = task_of(ticket)
     if task is None or not task.classes:
         return None
-    return make_plan(
+    declared = {} if service_input is None else {"input": dict(service_input)}
+    plan = make_plan(
         task.shape,
         task.classes,
         leaves=leaves,
-        preprocess={"mean": list(task.mean), "std": list(task.std)},
+        preprocess={"mean": list(task.mean), "std": list(task.std), **declared},
         own_images=own_images,
     )
+    # Prepared once here: what no probe could use must not be committed.
+    prepare(np.zeros(plan.shape, dtype=np.uint8), input_of(plan), plan)
+    return plan
 
 
 def register(
     ticket: Ticket, key: SecretKey, *, owner: str, triggers: bool = True, leaves: int = DEFAULT_LEAVES, **options: Any
 ) -> tuple[Registered, tuple[str, ...]]:
-    """Trace, plan and register a ticket without embedding anything yet. Options: see `signing.register`."""
+    """Trace, plan and register a ticket without embedding anything yet.
+
+    Options: `own_images` and `service_input` of `trigger_plan`, and those of `signing.register`.
+    """
     symmetry, notes = symmetry_for(ticket)
-    plan = trigger_plan(ticket, leaves=leaves, own_images=options.pop("own_images", None)) if triggers else None
+    chosen = {name: options.pop(name, None) for name in ("own_images", "service_input")}
+    plan = trigger_plan(ticket, leaves=leaves, **chosen) if triggers else None
     if triggers and plan is None:
         notes = (*notes, "no triggers: the ticket does not say which classes and input its task has")
     registered = signing.register(

@@ -151,3 +151,41 @@ def test_bad_requests_are_one_line_and_write_nothing(
     assert says in err
     assert err.count("\n") == 1
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("budget", [1, 7])
+def test_the_budget_counts_the_metadata(
+    signed: Path, opening: Opening, capsys: pytest.CaptureFixture[str], budget: int
+) -> None:
+    with serving(FaultyService(answers_of(opening, 1.0))) as url:
+        service = ("probe", f"{url}/v2/models/m", "--signed", signed, "--out", "t.jsonl", "--rate", "0")
+        code, out, err = run(capsys, *service, "--budget", budget, "--json")
+    if budget == 1:
+        assert (code, out, "metadata" in err) == (2, "", True)
+    else:
+        assert (code, json.loads(out)["queries"] <= 7, json.loads(out)["answered"]) == (0, True, 6)
+
+
+def test_no_report_holds_the_token_the_address_query_or_a_leaf(
+    tmp_path: Path, signed: Path, opening: Opening, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Words, JSON and HTML, of a verdict and of a failure."""
+    monkeypatch.setenv("SERVICE_TOKEN", "tok-123456")
+    (tmp_path / "map.json").write_text(
+        json.dumps({"image": "png", "at": "instances[0].b64", "label": "predictions[0].label"})
+    )
+    texts = []
+    with serving(FaultyService(answers_of(opening, 0.0))) as url:
+        for number, form in enumerate(([], ["--json"], ["--html", "report.html"], ["--leaf", "99"])):
+            _, out, err = run(
+                capsys, "verify", "--endpoint", f"{url}/predict?key=key-123456#part-123456", "--mapping", "map.json",
+                "--signed", signed, "--transcript", f"{number}.jsonl", "--token-env", "SERVICE_TOKEN", "--rate", "0",
+                *form,
+            )  # fmt: skip
+            texts += [out, err]
+    files = [path for path in tmp_path.iterdir() if path.suffix in (".jsonl", ".html")]
+    assert len(files) == 4
+    assert "leaf 99" in texts[-1]
+    for text in [*texts, *(path.read_text() for path in files)]:
+        hidden = ["tok-123456", "key-123456", "part-123456", *(leaf.hex() for leaf in opening.leaves.values())]
+        assert not [secret for secret in hidden if secret in text]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ticketguard.bundle import Bundle
     from ticketguard.evidence import Verdict
-    from ticketguard.probe.predictor import Predictor
+    from ticketguard.probe.predictor import Predictor, Take
     from ticketguard.probe.session import OnState, State
     from ticketguard.probe.transcript import Transcript
     from ticketguard.triggers.plan import TriggerPlan
@@ -94,6 +94,7 @@ def judged(
 
 def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> Transcript:
     """Probe the endpoint as asked for, with a progress line unless `quiet`, and return the transcript."""
+    from ticketguard.probe.predictor import Budget
     from ticketguard.probe.run import probe
     from ticketguard.probe.session import Manners
 
@@ -107,8 +108,12 @@ def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> T
     )
     decoys = _decoys(opening, options["decoy_images"])
     key = _key(options["key"])
-    predictor = predictor_of(request, _plan(opening))
+    taken = Budget(options["budget"])
+    predictor = predictor_of(request, _plan(opening), taken.take)
     try:
+        if taken.spent == taken.total:
+            raise UsageError(f"--budget {taken.total}: spent on the model's metadata, so that nothing can be asked")
+        manners = replace(manners, budget=taken.total - taken.spent)
         with _progress(quiet) as on_state:
             return probe(
                 opening,
@@ -145,8 +150,10 @@ def _decoys(opening: Opening, folder: Path | None) -> NDArray[np.uint8] | None:
     return None if folder is None else read_folder(folder, _plan(opening).shape)
 
 
-def predictor_of(request: Request, plan: TriggerPlan) -> Predictor:
-    """The predictor for an endpoint: an .onnx file, a mapped JSON service, or an Open Inference Protocol model."""
+def predictor_of(request: Request, plan: TriggerPlan, take: Take) -> Predictor:
+    """The predictor for an endpoint: an .onnx file, a mapped JSON service, or an Open Inference Protocol model, whose
+    metadata cost requests of the budget as well.
+    """
     from ticketguard.probe.adapters import input_of
     from ticketguard.probe.client import Client, Courtesy, checked_url, headers_from
     from ticketguard.probe.endpoint import JsonEndpoint, mapping_from
@@ -165,7 +172,7 @@ def predictor_of(request: Request, plan: TriggerPlan) -> Predictor:
     client = Client(courtesy, headers=headers)
     if mapped is not None:
         return JsonEndpoint(client, url, plan, wanted, mapped)
-    return OpenInference.connect(client, url, plan, wanted, lambda: True, output=options["output_name"])
+    return OpenInference.connect(client, url, plan, wanted, take, output=options["output_name"])
 
 
 def _input_of(predictor: Predictor) -> dict[str, Any] | None:

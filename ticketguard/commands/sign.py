@@ -16,6 +16,7 @@ from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.commands.training_options import load_data
 from ticketguard.errors import FormatError, UsageError
+from ticketguard.storage.documents import read_json
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import Architecture, Ticket, task_of, ticket_from_tensors, write_ticket
@@ -51,6 +52,11 @@ QR_NOTE = (
 @click.option("--data-dir", type=PATH, help="Folder that holds the data set.")
 @click.option(
     "--trigger-images", type=PATH, help="Folder of your own trigger images, natural-looking say; drawn without it."
+)
+@click.option(
+    "--service-input",
+    type=PATH,
+    help="JSON file to commit: range, layout, size, channels of the services that you will probe (docs/probing.md).",
 )
 @click.option("--no-triggers", is_flag=True, help="Register no triggers: only weights can be tested later.")
 @click.option(
@@ -88,6 +94,7 @@ def command(
     data_dir: Path | None,
     no_triggers: bool,
     trigger_images: Path | None,
+    service_input: Path | None,
     register_only: bool,
     registered_path: Path | None,
     codes: tuple[str, ...],
@@ -132,6 +139,8 @@ def command(
     options["successors"] = [keys.load_public(path).keyid for path in successor_paths]
     if trigger_images is not None:
         options["own_images"] = own_images(ticket, trigger_images, no_triggers)
+    if service_input is not None:
+        options["service_input"] = declared_input(ticket, service_input, no_triggers)
     if register_only:
         registered, notes = api.register(ticket, key, owner=owner, triggers=not no_triggers, **options)
         write_registered(bundle, registered, word)
@@ -142,6 +151,17 @@ def command(
     signed.write(out, word)
     keep_images(bundle, signed.registered.registration, options.get("own_images"))
     _report(bundle, owner, key.public.keyid, signed.embedded, signed.registered.plan, (*signed.notes, *extra), as_json)
+
+
+def declared_input(ticket: Ticket, path: Path, no_triggers: bool) -> dict[str, Any]:
+    """The service input of a JSON file; what its fields may say is checked with the plan."""
+    task = task_of(ticket)
+    if no_triggers or task is None or not task.classes:
+        raise UsageError("--service-input needs a ticket with a task of known classes, and triggers: see --data")
+    document = read_json(path)
+    if not isinstance(document, dict):
+        raise UsageError(f"{path}: a JSON object is expected")
+    return document
 
 
 def own_images(ticket: Ticket, folder: Path, no_triggers: bool) -> NDArray[np.uint8]:

@@ -77,7 +77,7 @@ def command(
         path = transcript or Path("transcript.jsonl")
         chosen = {**options, "recorded_by": supplied_by}
         verdict = judged(Bundle(signed), endpoint, path, options=chosen, quiet=as_json)
-        return _report({str(endpoint or transcript): verdict}, Bundle(signed), [], html_path, as_json)
+        return _report({_shown(endpoint, path): verdict}, Bundle(signed), [], html_path, as_json)
     if not paths and predictions is None:
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
     if len(paths) > 1 and (predictions is not None or html_path is not None):
@@ -93,6 +93,13 @@ def command(
             Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"], controls
         )
     return _report(results, Bundle(signed), paths, html_path, as_json)
+
+
+def _shown(endpoint: str | None, transcript: Path) -> str:
+    """What a report calls the suspect: a query or a fragment of an address may hold a key."""
+    from ticketguard.probe.client import shown
+
+    return str(transcript) if endpoint is None else shown(endpoint) if "://" in endpoint else endpoint
 
 
 def _report(
