@@ -408,6 +408,8 @@ REST = {
     "find keeps nothing": Case((*FIND, "--density", "0"), "--density"),
     "find keeps everything": Case((*FIND, "--density", "1.5"), "--density"),
     "find without rounds": Case((*FIND, "--rounds", "-1"), "rounds"),
+    "find one seed twice": Case((*FIND, "--seed", "1", "--seed", "1"), "different seeds"),
+    "find with no job": Case((*FIND, "--jobs", "0"), "--jobs"),
     "find with an unknown network": Case((*FIND, "--arch", "brain"), "unknown architecture"),
     "find with a function": Case((*FIND, "--arch", "os:getcwd"), "not a torch.nn.Module"),
     "find with an unknown recipe": Case((*FIND, "--recipe", "cake"), "cake"),

@@ -48,6 +48,21 @@ def test_another_search_in_the_same_folder_is_refused(found, tg, monkeypatch):
     assert result.err.count("\n") == 1
 
 
+def test_several_seeds_are_searched_in_folders_of_their_own(tg, world):
+    several = (*FIND[: -len(FEW) - 2], "--seed", "3", "--seed", "5", *FEW, "--out", "runs")
+    text = tg(*several)
+    assert text.code in (0, 1), text.err
+    lines = text.out.splitlines()
+    for seed in (3, 5):
+        ticket = world / "runs" / f"seed-{seed}" / "ticket.safetensors"
+        assert read_ticket(ticket).provenance["seeds"] == [seed]
+        assert any(line.startswith(f"seed {seed}: dense ") and str(ticket.relative_to(world)) in line for line in lines)
+    assert ("does not win" in lines[-1]) == (text.code == 1)
+    document = tg(*several, "--json").json
+    assert [row["seed"] for row in document["searches"]] == [3, 5]
+    assert text.code == (0 if all(row["winning"] for row in document["searches"]) else 1)
+
+
 @pytest.fixture
 def signed_run(found, tg, world):
     """The found ticket, signed in the working folder."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,7 +13,10 @@ from ticketguard.commands.training_options import chosen_recipe, data_options, l
 from ticketguard.errors import UsageError
 
 if TYPE_CHECKING:
-    from ticketguard.finding import FindProgress
+    from ticketguard.finding import FindProgress, FindResult
+
+TICKET = "ticket.safetensors"
+LOSING = "it is more than 1 point below the dense model; keep more weights or train longer"
 
 
 @click.command()
@@ -26,8 +30,22 @@ if TYPE_CHECKING:
 )
 @click.option("--prune-first", is_flag=True, help="Prune the first layer too.")
 @click.option("--prune-classifier", is_flag=True, help="Prune the classifier too.")
-@click.option("--seed", type=int, default=0, show_default=True)
-@click.option("--out", type=PATH, required=True, help="Run folder; an interrupted search goes on there.")
+@click.option(
+    "--seed",
+    "seeds",
+    type=int,
+    multiple=True,
+    default=(0,),
+    show_default=True,
+    help="Repeat it to search with several.",
+)
+@click.option("--jobs", type=int, default=1, show_default=True, help="Searches of several seeds at a time.")
+@click.option(
+    "--out",
+    type=PATH,
+    required=True,
+    help="Run folder; an interrupted search goes on there. Several seeds: OUT/seed-N.",
+)
 @json_option
 def command(
     data: str,
@@ -41,7 +59,8 @@ def command(
     extreme: bool,
     prune_first: bool,
     prune_classifier: bool,
-    seed: int,
+    seeds: tuple[int, ...],
+    jobs: int,
     out: Path,
     as_json: bool,
 ) -> int:
@@ -51,22 +70,26 @@ def command(
 
     Example:  ticketguard find --data digits --arch convnet --out run/
     """
-    from ticketguard.finding import FindConfig, find, rate_for
+    from ticketguard.finding import FindConfig, find, find_many, rate_for
     from ticketguard.models import fitted
 
     if not 0 < density < 1:
         raise UsageError(f"--density must be between 0 and 1, not {density}")
+    if jobs < 1:
+        raise UsageError(f"--jobs must be at least 1, not {jobs}")
     dataset = load_data(data, data_dir, limit)
     config = FindConfig(
         architecture=fitted(arch, shape=dataset.shape, classes=len(dataset.classes)),
         recipe=chosen_recipe(recipe, data, epochs),
         rounds=rounds,
         rate=rate_for(density, rounds) if rounds else 0.2,
-        seed=seed,
+        seed=seeds[0],
         first=prune_first,
         classifier=prune_classifier,
         extreme=extreme,
     )
+    if len(seeds) > 1:
+        return _report_all(find_many(config, seeds, dataset, out, jobs=jobs), out, as_json)
     with progress("finding", quiet=as_json) as show:
         result = find(
             config,
@@ -74,31 +97,49 @@ def command(
             out,
             on_progress=None if show is None else lambda where: show(where.report, _stage(where)),
         )
-    ticket = result.ticket
     if as_json:
-        print_json(
-            {
-                "ticket": str(out / "ticket.safetensors"),
-                "denseAccuracy": result.dense_accuracy,
-                "ticketAccuracy": result.ticket_accuracy,
-                "winning": result.winning,
-                "edges": ticket.mask.kept,
-                "density": ticket.mask.density,
-                "specification": result.specification,
-            }
-        )
-    else:
-        click.echo(f"dense model  {result.dense_accuracy:.2f} % on {dataset.name}")
-        click.echo(
-            f"ticket       {result.ticket_accuracy:.2f} %, {ticket.mask.kept} edges ({ticket.mask.density:.1%} kept)"
-        )
-        click.echo(f"pruning      {result.specification}")
-        click.echo(f"file         {out / 'ticket.safetensors'}")
-        if not result.winning:
-            click.echo(
-                "not a winning ticket: it is more than 1 point below the dense model; keep more weights or train longer"
-            )
+        print_json(_summary(result, out))
+        return 0 if result.winning else 1
+    ticket = result.ticket
+    click.echo(f"dense model  {result.dense_accuracy:.2f} % on {dataset.name}")
+    click.echo(
+        f"ticket       {result.ticket_accuracy:.2f} %, {ticket.mask.kept} edges ({ticket.mask.density:.1%} kept)"
+    )
+    click.echo(f"pruning      {result.specification}")
+    click.echo(f"file         {out / TICKET}")
+    if not result.winning:
+        click.echo(f"not a winning ticket: {LOSING}")
     return 0 if result.winning else 1
+
+
+def _report_all(found: Iterator[tuple[int, FindResult]], out: Path, as_json: bool) -> int:
+    """A line as each search ends, or one document; 0 when every ticket wins."""
+    rows, winning = [], True
+    for seed, result in found:
+        winning &= result.winning
+        folder = out / f"seed-{seed}"
+        rows.append({"seed": seed, **_summary(result, folder)})
+        if not as_json:
+            verdict = "" if result.winning else ", not a winning ticket"
+            accuracies = f"dense {result.dense_accuracy:.2f} %, ticket {result.ticket_accuracy:.2f} %"
+            click.echo(f"seed {seed}: {accuracies}, {result.ticket.mask.kept} edges, {folder / TICKET}{verdict}")
+    if as_json:
+        print_json({"searches": sorted(rows, key=lambda row: row["seed"])})
+    elif not winning:
+        click.echo(f"a ticket that does not win: {LOSING}")
+    return 0 if winning else 1
+
+
+def _summary(result: FindResult, folder: Path) -> dict[str, Any]:
+    return {
+        "ticket": str(folder / TICKET),
+        "denseAccuracy": result.dense_accuracy,
+        "ticketAccuracy": result.ticket_accuracy,
+        "winning": result.winning,
+        "edges": result.ticket.mask.kept,
+        "density": result.ticket.mask.density,
+        "specification": result.specification,
+    }
 
 
 def _stage(where: FindProgress) -> str:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +12,7 @@ from ticketguard.suite.bench import Bench
 from ticketguard.suite.cells import run_cell
 from ticketguard.suite.plan import Cell
 from ticketguard.suite.results import Result, Timing
+from ticketguard.workers import pool
 
 Outcome = tuple[Result, Timing]
 
@@ -42,7 +40,7 @@ def serial(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Itera
 
 
 def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
-    """`jobs` at a time: in fresh processes (spawned, because torch's threads do not survive a fork) and in this one.
+    """`jobs` at a time: in fresh processes and in this one.
 
     The fresh ones need seconds to import torch, which is here already: so this process works from the end of the plan while the
     others work from its beginning. They end when this one does.
@@ -50,9 +48,8 @@ def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> It
     if options.jobs == 1:
         yield from serial(bench, cells, options)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.jobs - 1, mp_context=context, initializer=_enter, initargs=(bench,)) as pool:
-        waiting = {pool.submit(_run_here, cell): cell for cell in cells}
+    with pool(options.jobs - 1, _enter, (bench,)) as workers:
+        waiting = {workers.submit(_run_here, cell): cell for cell in cells}
         try:
             for future, cell in reversed(list(waiting.items())):
                 if future.cancel():
@@ -64,7 +61,7 @@ def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> It
             for done in as_completed(waiting):
                 yield done.result()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            workers.shutdown(wait=True, cancel_futures=True)
 
 
 def on_ray(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
@@ -91,15 +88,6 @@ _bench: list[Bench] = []
 
 def _enter(bench: Bench) -> None:
     _bench[:] = [bench]
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
-
-
-def _leave_with_parent() -> None:
-    """A killed parent closes no queue: without this, a worker would wait on it for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _run_here(cell: Cell) -> Outcome:

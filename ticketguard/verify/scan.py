@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
 from pathlib import Path
 
 from ticketguard.errors import StorageError, TicketguardError, UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.storage.suspects import read_any
 from ticketguard.verify.verifier import Align, Examiner
+from ticketguard.workers import pool
 
 Result = Verdict | TicketguardError
 
@@ -37,10 +36,9 @@ def scan(examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto",
     if jobs <= 1:
         return {path: _examine(examiner, path, align, count) for path in paths}
     share = max(1, min(MOST_AT_ONCE, len(paths) // (4 * jobs)))
-    # Fresh processes: a fork of one that has threads (as numpy's libraries start) may hang.
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_begin, initargs=(examiner,)) as pool:
+    with pool(jobs, _begin, (examiner,)) as workers:
         try:
-            found = list(pool.map(_work, paths, [align] * len(paths), [count] * len(paths), chunksize=share))
+            found = list(workers.map(_work, paths, [align] * len(paths), [count] * len(paths), chunksize=share))
         except BrokenProcessPool as problem:
             raise StorageError("a process of the scan died, for want of memory perhaps: use fewer --jobs") from problem
     return dict(zip(paths, found, strict=True))

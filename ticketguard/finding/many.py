@@ -1,0 +1,55 @@
+"""Searches that differ in nothing but their seed, side by side in processes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from ticketguard.data import Dataset
+from ticketguard.errors import UsageError
+from ticketguard.finding.config import FindConfig, FindResult
+from ticketguard.finding.imp import find
+from ticketguard.workers import pool
+
+
+def find_many(
+    config: FindConfig,
+    seeds: Sequence[int],
+    dataset: Dataset,
+    directory: Path,
+    *,
+    jobs: int = 1,
+    device: str = "auto",
+    threads: int | None = None,
+) -> Iterator[tuple[int, FindResult]]:
+    """`find` for each of `seeds`, `jobs` at a time, each in its own folder `directory`/seed-N and resumable there.
+
+    Yields seed and result as each ends; the results do not depend on `jobs` when `threads` is given. With None, the processes
+    share PyTorch's threads equally. Raises `UsageError` for no jobs, no seed or one given twice, and as `find` does.
+    """
+    if jobs < 1 or not seeds or len(set(seeds)) != len(seeds):
+        raise UsageError("several searches need at least one job, and different seeds")
+    arguments = {
+        seed: (replace(config, seed=seed), dataset, directory / f"seed-{seed}", device, threads) for seed in seeds
+    }
+    jobs = min(jobs, len(seeds))
+    if jobs == 1:
+        for seed, given in arguments.items():
+            yield seed, _search(*given)
+        return
+    share = max(1, torch.get_num_threads() // jobs)
+    with pool(jobs, torch.set_num_threads, (share,)) as workers:
+        waiting = {workers.submit(_search, *given): seed for seed, given in arguments.items()}
+        try:
+            for done in as_completed(waiting):
+                yield waiting[done], done.result()
+        finally:
+            workers.shutdown(wait=True, cancel_futures=True)
+
+
+def _search(config: FindConfig, dataset: Dataset, directory: Path, device: str, threads: int | None) -> FindResult:
+    return find(config, dataset, directory, device=device, threads=threads)
