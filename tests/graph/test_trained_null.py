@@ -1,4 +1,4 @@
-"""The null hypothesis after alignment, for tickets that were really found: other seeds of the recipe, and the owner's own kin."""
+"""The null hypothesis after alignment, for tickets that were really found: other seeds of the recipe, and own kin."""
 
 from __future__ import annotations
 
