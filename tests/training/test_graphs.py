@@ -65,13 +65,14 @@ def test_a_step_that_waits_for_the_device_runs_as_it_is(blobs, monkeypatch):
     assert equal(trained(blobs, RECIPE, second), found)
 
 
-def test_dropout_draws_anew_in_every_replay():
+def test_a_step_that_draws_random_numbers_runs_as_it_is():
     torch.manual_seed(1)
     module = Dropping().cuda()
     recorded = RecordedStep(lambda images, labels: module(images).sum() + 0 * labels.sum())
     batch = torch.ones(8, 1, 8, 8, device="cuda"), torch.zeros(8, device="cuda")
     losses = {float(recorded(*batch)) for _ in range(WARM_UP + 5)}
     assert len(losses) == WARM_UP + 5
+    assert recorded._graph is None
 
 
 def test_a_batch_of_another_shape_runs_as_it_is():

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -210,3 +211,24 @@ def test_precision_follows_the_hardware():
 def test_tiny_images_train_on_one_thread():
     assert default_threads((1, 8, 8)) == 1
     assert default_threads((3, 32, 32)) == torch.get_num_threads()
+
+
+def test_compiling_needs_a_compiler(blobs, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(UsageError, match="no-such-compiler is not there"):
+        fit(convnet(), blobs, replace(RECIPE, compiled=True), seed=0, device="cpu")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
+def test_a_compiled_network_trains_as_the_plain_one_does_under_the_same_masks(blobs):
+    recipe = replace(RECIPE, epochs=1, precision="fp32")  # few steps: differences in rounding grow from step to step
+    plain, compiled = (
+        fit(convnet(), blobs, replace(recipe, compiled=value), seed=0, mask=some_mask(), threads=1, device="cpu")
+        for value in (False, True)
+    )
+    assert list(plain.weights) == list(compiled.weights)
+    for name, bits in some_mask().items():
+        assert (compiled.weights[name][~bits] == 0).all()
+    for name, array in plain.weights.items():
+        np.testing.assert_allclose(compiled.weights[name], array, atol=2e-3)

@@ -54,6 +54,7 @@ def command(
     arch: str,
     recipe: str | None,
     epochs: int | None,
+    compiled: bool,
     density: float,
     rounds: int,
     extreme: bool,
@@ -80,7 +81,7 @@ def command(
     dataset = load_data(data, data_dir, limit)
     config = FindConfig(
         architecture=fitted(arch, shape=dataset.shape, classes=len(dataset.classes)),
-        recipe=chosen_recipe(recipe, data, epochs),
+        recipe=chosen_recipe(recipe, data, epochs, compiled=compiled),
         rounds=rounds,
         rate=rate_for(density, rounds) if rounds else 0.2,
         seed=seeds[0],

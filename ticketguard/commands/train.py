@@ -27,6 +27,7 @@ def command(
     limit: int | None,
     recipe: str | None,
     epochs: int | None,
+    compiled: bool,
     no_triggers: bool,
     seed: int,
     out: Path | None,
@@ -42,7 +43,7 @@ def command(
     opening = None if no_triggers else bundle.open(passphrase())
     ticket = bundle.read_ticket()
     dataset = load_data(data, data_dir, limit)
-    chosen = chosen_recipe(recipe, data, epochs)
+    chosen = chosen_recipe(recipe, data, epochs, compiled=compiled)
     with progress("training", quiet=as_json) as on_epoch:
         model = api.train(
             ticket,

@@ -30,8 +30,9 @@ def data_options(function: Function) -> Function:
 
 
 def recipe_options(function: Function) -> Function:
-    """`--recipe` and `--epochs`."""
+    """`--recipe`, `--epochs` and `--compile`."""
     for option in (
+        click.option("--compile", "compiled", is_flag=True, help="Train with torch.compile: pays in long runs only."),
         click.option("--epochs", type=int, help="Epochs instead of the recipe's; its milestones scale along."),
         click.option("--recipe", help="Training recipe: paper, short or digits; by default the data set's."),
     ):
@@ -46,14 +47,14 @@ def load_data(name: str, directory: Path | None, limit: int | None) -> Dataset:
     return load(name, directory, limit=limit)
 
 
-def chosen_recipe(name: str | None, data: str, epochs: int | None) -> Recipe:
+def chosen_recipe(name: str | None, data: str, epochs: int | None, *, compiled: bool = False) -> Recipe:
     """The recipe that the options name: `digits` for digits and `short` for the rest, when they name none."""
     from ticketguard.training import RECIPES
 
     name = name or ("digits" if data == "digits" else "short")
     if name not in RECIPES:
         raise UsageError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
-    recipe = RECIPES[name]
+    recipe = replace(RECIPES[name], compiled=compiled)
     if epochs is None:
         return recipe
     if epochs < 1:

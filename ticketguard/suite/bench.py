@@ -106,7 +106,7 @@ class Bench:
             model=self.model,
             dataset=data,
             symmetry=self.opening.registration.channel_groups,
-            recipe=replace(recipe_of(self.model), epochs=cell.epochs, milestones=(), rewind_epoch=0),
+            recipe=replace(recipe_of(self.model), epochs=cell.epochs, milestones=(), rewind_epoch=0, compiled=False),
             seed=cell.seed,
             rewind=Bundle(self.folder).read_ticket().weights,
             leaked=self._carriers,

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
+from torch import nn
 
 from ticketguard.errors import UsageError
 
@@ -45,6 +49,18 @@ def native_bf16(device: torch.device) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     probes = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
     return any(bool(probe()) for probe in probes if probe is not None)
+
+
+def compiled(module: nn.Module, device: torch.device) -> Callable[..., Any]:
+    """The module's forward and backward passes as `torch.compile` makes them, at the first call, which takes a minute or so.
+
+    Raises `UsageError` where that cannot work, for want of a C++ compiler.
+    """
+    compiler = os.environ.get("CXX", "g++")
+    if device.type == "cpu" and shutil.which(compiler) is None:
+        raise UsageError(f"compiled training needs a C++ compiler on this machine: {compiler} is not there")
+    found: Callable[..., Any] = torch.compile(module)
+    return found
 
 
 def default_threads(shape: tuple[int, int, int]) -> int:

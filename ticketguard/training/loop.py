@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +23,7 @@ from ticketguard.masks import Mask
 from ticketguard.training import distributed
 from ticketguard.training.augment import plan_epoch
 from ticketguard.training.batches import Batches, Normalizer, pixels_on
-from ticketguard.training.devices import default_threads, resolve_device, resolve_precision, settings
+from ticketguard.training.devices import compiled, default_threads, resolve_device, resolve_precision, settings
 from ticketguard.training.evaluate import labels_of
 from ticketguard.training.graphs import RecordedStep
 from ticketguard.training.masking import MaskEnforcer
@@ -113,7 +114,9 @@ class _Run:
         self._restore_momentum(state)
         # A recorded step reads its learning rate from the device.
         self.rate = torch.zeros((), device=self.device) if self.device.type == "cuda" else None
-        self.parallel = distributed.parallel(module, self.device)
+        self.parallel: Callable[..., Any] = distributed.parallel(module, self.device)
+        if recipe.compiled:
+            self.parallel = compiled(self.parallel, self.device)
         self.enforcer = MaskEnforcer(module, mask or Mask({}), optimizer=self.optimizer)
         self.augmentation = dataset.augment if recipe.augment else "none"
         self.normalizer = Normalizer(dataset.mean, dataset.std, self.device)

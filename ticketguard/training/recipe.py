@@ -19,7 +19,8 @@ class Recipe:
     `schedule` "steps" multiplies `lr` by `gamma` at each of `milestones` (epochs), "cosine" lets it fall to zero, "constant"
     keeps it; `warmup` epochs of linear rise come first. `precision` "auto" is bf16 autocast on devices with bf16
     arithmetic, else fp32. `triggers_per_batch` trigger images join each batch when there are any. `evaluate_every` epochs,
-    and always after the last one, test accuracy is measured.
+    and always after the last one, test accuracy is measured. `compiled`: the network runs as `torch.compile` makes it, which
+    changes the order of some sums.
     """
 
     epochs: int
@@ -38,6 +39,7 @@ class Recipe:
     precision: str = "auto"
     triggers_per_batch: int = 16
     evaluate_every: int = 1
+    compiled: bool = False
 
     def __post_init__(self) -> None:
         checks = (
