@@ -19,7 +19,7 @@ from ticketguard.claims.secret import read_secret, require_same_registration, wr
 from ticketguard.claims.withdrawal import open_withdrawal
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.signing import Registered
-from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
+from ticketguard.storage.atomic import is_there, listed, make_folder, read_bytes, write_bytes
 from ticketguard.storage.tensors import read_tensors
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 from ticketguard.triggers.pictures import read_folder
@@ -82,7 +82,11 @@ class Bundle:
     def read_licenses(self) -> list[License]:
         """Every licence issued under this registration, verified, by file name. Empty when there are none."""
         registered, payload = self.read_registration()
-        files = sorted(self.licenses.glob("*.dsse.json")) if self.licenses.is_dir() else []
+        files = (
+            [file for file in listed(self.licenses) if file.name.endswith(".dsse.json")]
+            if is_there(self.licenses)
+            else []
+        )
         return [
             open_license(read_bytes(file, limit=ENVELOPE_LIMIT), payload, registered.public_key, where=str(file))
             for file in files
@@ -102,7 +106,7 @@ class Bundle:
 
     def require_standing(self, registered: Registration, payload: bytes, *, given: Path | None = None) -> None:
         """Raise `AuthenticityError` when the registration was withdrawn: by a statement in the folder, or `given`."""
-        paths = ([self.withdrawal] if self.withdrawal.exists() else []) + ([] if given is None else [given])
+        paths = ([self.withdrawal] if is_there(self.withdrawal) else []) + ([] if given is None else [given])
         for path in paths:
             data = read_bytes(path, limit=ENVELOPE_LIMIT)
             found = open_withdrawal(data, registered, payload, where=str(path))
@@ -150,7 +154,7 @@ def write_registered(bundle: Bundle, registered: Registered, passphrase: str) ->
     """Write what registering made: the envelope, and the secret that belongs to it."""
     make_folder(bundle.folder)
     for path in (bundle.registration, bundle.secret):
-        if path.exists():
+        if is_there(path):
             raise UsageError(f"{path} exists already: signing never overwrites a signature; choose another folder")
     write_secret(bundle.secret, registered.secret, passphrase)
     write_bytes(bundle.registration, registered.envelope)

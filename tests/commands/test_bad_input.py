@@ -13,7 +13,7 @@ import pytest
 
 from ticketguard import commands
 from ticketguard.bundle import Bundle
-from ticketguard.claims import canonical, envelope
+from ticketguard.claims import canonical, envelope, statements
 from ticketguard.claims.keys import SecretKey, save_public, save_secret
 from ticketguard.claims.statements import encode_bytes
 from ticketguard.commands.common import FilePath
@@ -25,6 +25,7 @@ SIGN = ("sign", "signed/ticket.safetensors", "--key", "owner.key", "--owner", "L
 VERIFY = ("verify", "suspects/half.safetensors", "--signed", "signed")
 ANSWERS = ("verify", "--signed", "signed", "--predictions")
 FIND = ("find", "--data", "digits", "--out", "run")
+TRAIN = ("train", "signed", "--data", "digits")
 
 
 def _malformed():
@@ -96,6 +97,16 @@ def registration_by_another_key(folder: Path) -> None:
     """A registration that somebody else signed in the owner's name."""
     payload = Bundle(folder / "signed").read_registration()[1]
     write_bytes(folder / "signed" / "registration.dsse.json", envelope.sign(payload, SecretKey.from_seed(bytes(32))))
+
+
+KEY = SecretKey.from_seed(bytes(32))
+OTHER = {"publicKey": encode_bytes(KEY.public.spki)}
+
+
+def signed_statement(name: str, predicate: dict, *, subjects: list) -> Callable[[Path], object]:
+    """A statement that a stranger signed with a key of its own."""
+    made = statements.statement(subjects, name, {**OTHER, **predicate})
+    return lambda folder: write_bytes(folder / "verdict.json", envelope.sign(canonical.encode(made), KEY))
 
 
 def other_key(folder: Path) -> None:
@@ -419,7 +430,63 @@ REST = {
     "demo in a folder that is not empty": Case(("demo", "--out", "signed"), "not empty"),
     "demo in a file": Case(("demo", "--out", "owner.pub"), "owner.pub"),
 }
-CASES = SUSPECTS | FOLDERS | PREDICTIONS | SIGNING | REST
+REVEAL = (
+    "reveal",
+    "signed",
+    "--suspect",
+    "suspects/half.safetensors",
+    "--nonce",
+    "00" * 16,
+    "--key",
+    "owner.key",
+    "--out",
+)
+LICENSE = ("license", "signed", "--key", "owner.key", "--bits", "64", "--licensee")
+PROTOCOL = {
+    "reveal into a missing folder": Case((*REVEAL, "no/reveal.json"), "is the folder no there"),
+    "reveal over a folder": Case((*REVEAL, "suspects"), "not a regular file"),
+    "reveal under a name too long": Case((*REVEAL, "n" * 300), "name too long"),
+    "reveal into a read-only folder": Case((*REVEAL, "locked/reveal.json"), "read-only", read_only("locked")),
+    "licence into a read-only folder": Case((*LICENSE, "Ltd", "--out", "locked"), "read-only", read_only("locked")),
+    "licence over a folder": Case(
+        (*LICENSE, "Ltd", "--out", "copy"),
+        "copy/license.dsse.json: cannot be written",
+        lambda folder: (folder / "copy" / "license.dsse.json").mkdir(parents=True),
+    ),
+    "licence where licences cannot be kept": Case(
+        (*LICENSE, "Ltd", "--out", "copy"), "licenses: cannot be read: not a directory", text("signed/licenses", "")
+    ),
+    "licence to nobody": Case((*LICENSE, "", "--out", "copy"), "the licensee is not a printable text"),
+    "withdrawal for no reason": Case(
+        ("withdraw", "signed", "--key", "owner.key", "--reason", " "), "the reason is not a printable text"
+    ),
+    "decoys without end": Case(
+        ("transcript", "queries", "signed", "--leaf", "0", "--decoys", "9" * 20, "--out", "new"), "not in the range"
+    ),
+    "inspect a verdict over nonsense": Case(
+        ("inspect", "verdict.json"), "statement", signed_statement("verdict", {"layers": [1]}, subjects=[])
+    ),
+    "inspect a registration with nonsense for symmetry": Case(
+        ("inspect", "signed"),
+        "symmetry",
+        rewrite(lambda fields: fields.update(OTHER | {"symmetry": {"groups": 5}}), key=KEY),
+    ),
+    "key named by this folder": Case(("keygen", "--out", "."), "is a folder"),
+    "key named by nothing": Case(("keygen", "--out", ""), "is a folder"),
+    "key under a name too long": Case(("keygen", "--out", "n" * 300), "name too long"),
+    "find into a signed folder": Case((*FIND[:-1], "signed"), "holds ticket.safetensors, and no search began here"),
+    "more epochs than anybody trains": Case((*TRAIN, "--epochs", "9" * 20), "at most 100,000"),
+    "train into a missing folder": Case((*TRAIN, "--out", "no/model.safetensors"), "is the folder no there"),
+    "attack into a missing folder": Case(
+        ("attack", "prune-random", "signed/model.safetensors", "--out", "no/model.safetensors"),
+        "is the folder no there",
+    ),
+    "lock with a seed below zero": Case(
+        ("lock", "signed/ticket.safetensors", "--score", "random", "--seed", "-1", "--out", "new"), "seed must be"
+    ),
+    "file that cannot be read to its start": Case(("verify", "/proc/self/mem", "--signed", "signed"), "cannot be read"),
+}
+CASES = PROTOCOL | SUSPECTS | FOLDERS | PREDICTIONS | SIGNING | REST
 
 
 def assert_refused(result, says, before, after):
@@ -473,6 +540,15 @@ def test_a_scan_names_every_suspect_that_it_could_not_read(tg):
     assert [line.split(":")[0] for line in result.err.splitlines()] == ["a.pt", "b.pt"]
 
 
+def test_inspect_shows_no_control_characters_of_a_stranger(world, tg):
+    predicate = {"layers": [1], "symmetry": {"groups": 5}, "reason": "\x1b[2J\u202e", "\x1b[31m": {"a": ["\x07"]}}
+    signed_statement("verdict", predicate, subjects=[("suspect", "0" * 64)])(world)
+    result = tg("inspect", "verdict.json")
+    assert result.code == 0
+    assert "reason: \\x1b[2J\\u202e" in result.out
+    assert all(letter.isprintable() for letter in result.out.replace("\n", ""))
+
+
 def test_there_are_enough_cases():
     assert len(CASES) >= 100
 
@@ -482,7 +558,7 @@ def test_a_public_key_does_not_open_anything(world, tg):
     assert tg("claim", "signed", "--key", "key.pub").code == 2
 
 
-def with_nothing_there():
+def with_nothing_there(name_of_nothing):
     """Every command with its required arguments, all files missing: whatever is new is tried too."""
     for name in commands.COMMANDS:
         command = commands.cli.get_command(click.Context(commands.cli), name)
@@ -493,13 +569,17 @@ def with_nothing_there():
             words = []
             for parameter in each.params:
                 if parameter.required:
-                    value = "no/such" if isinstance(parameter.type, FilePath) else "1"
+                    value = name_of_nothing if isinstance(parameter.type, FilePath) else "1"
                     words += [value] if isinstance(parameter, click.Argument) else [parameter.opts[0], value]
             if words:
                 yield (*path, *words)
 
 
-@pytest.mark.parametrize("arguments", list(with_nothing_there()), ids=lambda arguments: " ".join(arguments))
+@pytest.mark.parametrize(
+    "arguments",
+    [arguments for name in ("no/such", "n" * 300, "no\0name", "") for arguments in with_nothing_there(name)],
+    ids=lambda arguments: " ".join(arguments)[:80].replace("\0", " "),
+)
 def test_every_command_refuses_files_that_are_not_there(arguments, world, tg, snapshot):
     before = snapshot(world)
     assert_refused(tg(*arguments), ".", before, snapshot(world))

@@ -183,6 +183,8 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
         ((*judge[:-4], "--key", "second.key", *out, "--reveal", "reveal.json"), "not encrypted to this key"),
         ((*judge[:4], *nonce, "--reveal", "reveal.json"), "encrypted to a judge"),
         ((*judge[:4], "--reveal", "plain.json"), "a new verdict needs"),
+        ((*judge, "--reveal", "reveal.json", "--root", "junk"), "junk: no PEM certificates"),
+        ((*judge, "--reveal", "reveal.json", "--root", "missing"), "missing"),
         ((*judge, "--reveal", "reveal.json", "--check", "junk"), "junk"),
         ((*judge, "--reveal", "reveal.json", "--check", "public/claim.dsse.json"), "of type"),
         ((*judge, "--reveal", "reveal.json", "--transcript", "junk"), "not JSON"),

@@ -271,6 +271,16 @@ def test_audit_refuses_another_model_than_the_claimed_one(world, owner, unrelate
             audit(replace(owner.case(suspect), **change))
 
 
+def test_audit_of_another_suspect_than_the_leaf_was_shown_for_is_not_sound(world, owner):
+    """Whoever saw the leaf could have put the mark into any later model."""
+    case = owner.case(in_memory(world.pruned(owner.model, 0.2)))
+    assert audit(case).sound
+    found = audit(replace(case, suspect=in_memory(world.pruned(owner.model, 0.1))))
+    assert found.verdict.decision == "MATCH"
+    assert not found.sound
+    assert found.grounds[0].startswith("suspect: the reveal was made for weights")
+
+
 def test_audit_of_the_owners_own_images(world):
     generator = np.random.default_rng(5)
     images = generator.integers(0, 256, size=(256, 1, 8, 8), dtype=np.uint8)

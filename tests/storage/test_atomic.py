@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from ticketguard.errors import FormatError, StorageError
-from ticketguard.storage.atomic import make_folder, open_regular, read_bytes, replacing, write_bytes
+from ticketguard.storage.atomic import (
+    is_folder,
+    is_there,
+    listed,
+    make_folder,
+    open_regular,
+    read_bytes,
+    replacing,
+    require_writable,
+    write_bytes,
+)
 
 
 def test_a_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
@@ -106,3 +118,51 @@ def test_folders(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(StorageError, match="cannot be created"):
         make_folder(tmp_path / "file")
+
+
+def test_what_cannot_be_looked_at_is_not_there(tmp_path: Path) -> None:
+    """pathlib raises for some of these names, and answers for others: here the answer is always no."""
+    (tmp_path / "dangling").symlink_to("nowhere")
+    for path in (tmp_path / ("n" * 300), tmp_path / "a\0b", tmp_path / "none", tmp_path / "dangling"):
+        assert not is_there(path)
+        assert not is_folder(path)
+    assert is_there(tmp_path)
+    assert is_folder(tmp_path)
+
+
+def test_a_folder_is_listed_in_order_or_refused(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        (tmp_path / name).touch()
+    assert listed(tmp_path) == [tmp_path / "a", tmp_path / "b"]
+    with pytest.raises(StorageError, match="not a directory"):
+        listed(tmp_path / "a")
+
+
+def test_a_name_too_long_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(StorageError, match="name too long"):
+        require_writable(tmp_path / ("n" * 300))
+    with pytest.raises(StorageError, match="not a possible file name"):
+        make_folder(tmp_path / "a\0b")
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody without rights")
+def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:
+    """Not only what is read-only for all: whoever has no right to write hears of it before, and cannot look inside either."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    (closed / "file").touch()
+    code = (
+        "import os, sys; from pathlib import Path; from ticketguard.errors import StorageError\n"
+        "from ticketguard.storage.atomic import is_there, listed, require_writable; os.setuid(65534)\n"
+        "folder = Path(sys.argv[1]); print(is_there(folder / 'file'))\n"
+        "for act in (lambda: require_writable(folder / 'new'), lambda: listed(folder)):\n"
+        "    try: act()\n"
+        "    except StorageError as error: print(error)\n"
+    )
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 0o001:
+            folder.chmod(0o711)
+    result = subprocess.run([sys.executable, "-c", code, str(closed)], capture_output=True, text=True, timeout=60)
+    assert result.stdout.splitlines()[0] == "False", result.stderr
+    assert [line.rpartition(": ")[2] for line in result.stdout.splitlines()[1:]] == ["permission denied"] * 2

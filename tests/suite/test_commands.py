@@ -97,7 +97,13 @@ def test_bad_suites(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
         (["--seed", "-1"], "seeds count"),
         (["--test-images", "0"], "--test-images"),
         (["--jobs", "0"], "at least one job"),
+        (["--engine", "processes", "--jobs", "9" * 20], "at most 256"),
+        (["--threads", "0"], "threads must be at least 1"),
+        (["--threads", "9" * 20], "at most 4096"),
+        (["--device", "abacus"], "unknown device"),
+        (["--unsigned", str(tiny_signed.bundle.registration)], "not a safetensors file"),
         (["--plan", str(tmp_path / "none.toml")], "none.toml"),
     ):
         assert run([*start, *extra]) == 2
         assert words in capsys.readouterr().err
+        assert not (tmp_path / "suite" / "cells.jsonl").exists()

@@ -67,9 +67,10 @@ def parse(payload: bytes) -> License:
         issued = _from(predicate, statements.subjects(parsed))
     except (KeyError, TypeError, ValueError) as problem:
         raise FormatError(f"licence: field missing or malformed ({problem})") from problem
+    if not _text(issued.licensee):
+        raise FormatError("licence: the licensee is not a printable text of 1 to 512 characters")
     good = (
         _text(issued.owner)
-        and _text(issued.licensee)
         and isinstance(issued.serial, str)
         and SERIAL.fullmatch(issued.serial) is not None
         and type(issued.bits) is int

@@ -10,7 +10,7 @@ from ticketguard.claims import canonical, vault
 from ticketguard.claims.statements import is_digest
 from ticketguard.claims.streams import NO_BEACON, SECRET_BYTES
 from ticketguard.errors import AuthenticityError, FormatError, StorageError
-from ticketguard.storage.atomic import read_bytes, write_bytes
+from ticketguard.storage.atomic import is_there, read_bytes, write_bytes
 
 FORMAT = 1
 LIMIT = 1 << 20
@@ -48,7 +48,7 @@ def write_secret(path: Path, secret: Secret, passphrase: str) -> None:
 
 def read_secret(path: Path, passphrase: str) -> Secret:
     """Read and decrypt a secret. Raises `AuthenticityError` for a wrong passphrase, `FormatError` for another file."""
-    if not path.exists():
+    if not is_there(path):
         raise StorageError(
             f"{path}: there is no secret here; restore your backup: a lost secret is lost, and without it nothing can be proved"
         )

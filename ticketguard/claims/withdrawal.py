@@ -67,8 +67,9 @@ def parse(payload: bytes) -> Withdrawal:
         )
     except KeyError as problem:
         raise FormatError(f"withdrawal: field missing ({problem})") from problem
-    words = isinstance(found.reason, str) and 0 < len(found.reason) <= MOST_TEXT and found.reason.isprintable()
-    if not words or found.payload() != payload:
+    if not isinstance(found.reason, str) or not 0 < len(found.reason) <= MOST_TEXT or not found.reason.isprintable():
+        raise FormatError(f"withdrawal: the reason is not a printable text of 1 to {MOST_TEXT} characters")
+    if found.payload() != payload:
         raise FormatError("withdrawal: fields beyond version 1, of another type, or not in canonical form")
     return found
 

@@ -9,6 +9,7 @@ import click
 from ticketguard.commands.common import PATH, json_option, print_json
 from ticketguard.commands.training_options import chosen_recipe, load_data
 from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import require_writable
 
 
 @click.command()
@@ -55,6 +56,7 @@ def command(
     from ticketguard.tickets import Model, read_ticket
 
     attack = make(name, strength)
+    require_writable(out)
     released = read_ticket(model)
     if not isinstance(released, Model):
         raise UsageError(f"{model}: a ticket, not a trained model: attacks start from what a thief gets")

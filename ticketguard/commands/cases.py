@@ -14,7 +14,7 @@ from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.storage.atomic import read_bytes
+from ticketguard.storage.atomic import is_there, read_bytes
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import read_tensors
 from ticketguard.triggers.plan import plan_of
@@ -102,9 +102,11 @@ def read_transcript(path: Path) -> transcripts.Transcript:
 
 def read_stamp(path: Path, payload: bytes, roots: Path | None) -> Stamp | None:
     """The time stamp beside a registration, when there is one and roots are pinned; an unpinned one says nothing."""
-    if roots is None or not path.exists():
+    if roots is None:
         return None
-    return timestamps.read_stamp(path, payload, timestamps.load_roots(roots))
+    # Read in any case: a judge who pins by a file that holds no certificate should hear of it.
+    pinned = timestamps.load_roots(roots)
+    return timestamps.read_stamp(path, payload, pinned) if is_there(path) else None
 
 
 def show_checks(checks: Sequence[Check]) -> None:

@@ -11,6 +11,7 @@ import click
 
 from ticketguard.commands.common import PASSPHRASE_VARIABLE, PATH, json_option, print_json
 from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import is_folder, is_there, listed
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -37,9 +38,9 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
 
     started = time.monotonic()
     folder = out or Path(f"ticketguard-demo-{time.strftime('%Y%m%d-%H%M%S')}")
-    if folder.exists() and not folder.is_dir():
+    if is_there(folder) and not is_folder(folder):
         raise UsageError(f"{folder} is a file: the demo needs a folder of its own")
-    if folder.exists() and any(folder.iterdir()):
+    if is_there(folder) and listed(folder):
         raise UsageError(f"{folder} is not empty: the demo needs a folder of its own")
     given = os.environ.get(PASSPHRASE_VARIABLE)
     rows = demo(folder, given or DEMO_PASSPHRASE, seed=seed, say=lambda text: click.echo(text, err=as_json))

@@ -11,12 +11,17 @@ import click
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
 from ticketguard.claims import canonical, envelope, manifest, ownership, registration, reveal, statements, withdrawal
 from ticketguard.claims import license as licences
+from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, print_json
 from ticketguard.errors import FormatError
-from ticketguard.storage.atomic import read_bytes
+from ticketguard.report.hostile import visible
+from ticketguard.storage.atomic import is_folder, is_there, read_bytes
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import ticket_from_tensors
+
+# Characters of one value; a list of class names may be long.
+MOST_SHOWN = 1 << 16
 
 # Statements that can be shown, with the strict reader of each; a verdict is as long as its case, and read by `judge --check`.
 READERS: dict[str, Callable[[bytes], object] | None] = {
@@ -37,10 +42,10 @@ def command(path: Path, as_json: bool) -> None:
 
     Example:  ticketguard inspect signed/
     """
-    if path.is_dir() and Bundle(path).registration.exists():
+    if is_folder(path) and is_there(Bundle(path).registration):
         bundle = Bundle(path)
         known = (bundle.registration, bundle.withdrawal, bundle.ticket, bundle.model, bundle.claim)
-        files = [item for item in known if item.exists()]
+        files = [item for item in known if is_there(item)]
     else:
         files = [path]
     documents = {str(file): _document(file) for file in files}
@@ -84,28 +89,28 @@ def _statement(path: Path) -> dict[str, Any]:
     if name is None:
         raise FormatError(f"{path}: a statement of type {str(kind)[:80]!r}, which this version does not know")
     predicate, reader = statements.predicate(statement, name), READERS[name]
-    if reader is not None:
-        reader(opened.payload)
-    return {"type": kind, "signature": f"good, key id {opened.keyid}", **_summary(predicate)}
+    read = None if reader is None else reader(opened.payload)
+    short = _summary(predicate, read) if isinstance(read, Registration) else predicate
+    return {"type": kind, "signature": f"good, key id {opened.keyid}", **short}
 
 
-def _summary(predicate: dict[str, Any]) -> dict[str, Any]:
-    """The predicate with its long lists counted instead of listed."""
-    short = dict(predicate)
-    if isinstance(short.get("layers"), list):
-        short["layers"] = {
-            row["name"]: f"{tuple(row['shape'])}, cells of {row['cell']}, {row['pairsPerLeaf']} pairs per leaf"
-            for row in short["layers"]
-        }
-    if isinstance(short.get("symmetry"), dict):
-        short["symmetry"] = f"{len(short['symmetry'].get('groups', []))} groups of interchangeable channels"
+def _summary(predicate: dict[str, Any], registered: Registration) -> dict[str, Any]:
+    """A registration's predicate with its long lists counted instead of listed."""
+    layers = {
+        entry.layer.name: f"{entry.layer.shape}, cells of {entry.layer.cell}, {entry.pairs} pairs per leaf"
+        for entry in registered.table
+    }
+    short = {**predicate, "layers": layers}
+    if registered.channel_groups is not None:
+        short["symmetry"] = f"{len(registered.channel_groups.groups)} groups of interchangeable channels"
     return short
 
 
 def _show(value: Any, indent: str) -> None:
     for key, item in value.items():
         if isinstance(item, dict):
-            click.echo(f"{indent}{key}")
+            click.echo(indent + visible(key))
             _show(item, indent + "  ")
         elif item is not None:
-            click.echo(f"{indent}{key}: {', '.join(map(str, item)) if isinstance(item, list) else item}")
+            words = ", ".join(map(str, item)) if isinstance(item, list) else str(item)
+            click.echo(indent + visible(f"{key}: {words}", most=MOST_SHOWN))

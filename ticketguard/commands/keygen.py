@@ -9,6 +9,7 @@ import click
 from ticketguard.claims import hpke, keys
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import is_there, require_writable
 
 
 @click.command()
@@ -22,13 +23,16 @@ def command(out: Path, encryption: bool, as_json: bool) -> None:
 
     Example:  ticketguard keygen --out owner.key
     """
+    if not out.name or out.name == "..":
+        raise UsageError(f"{str(out)!r} is a folder: name the secret key's file, for example owner.key")
     public_path = out.with_suffix(".pub")
     if out == public_path:
         raise UsageError(f"{out}: name the secret key, for example owner.key; the public key gets the suffix .pub")
     encryption_path = out.with_suffix(".enc.pub")
     for path in (out, public_path, *([encryption_path] if encryption else [])):
-        if path.exists():
+        if is_there(path):
             raise UsageError(f"{path} exists already: keygen never overwrites a key; choose another --out")
+        require_writable(path)
     key = keys.SecretKey.generate()
     keys.save_secret(out, key, passphrase(confirm=True))
     keys.save_public(public_path, key.public)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ticketguard.bundle import Bundle
+from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
 from ticketguard.claims import hpke, keys
 from ticketguard.claims.opening import open_all
 from ticketguard.claims.secret import read_secret
@@ -17,7 +17,7 @@ from ticketguard.commands.sign import rewind_weights
 from ticketguard.errors import UsageError
 from ticketguard.licensing import issue, make_copy
 from ticketguard.signatures.fingerprint import CODES, DEFAULT_BITS, DEFAULT_COLLUSION, Code
-from ticketguard.storage.atomic import make_folder, write_bytes
+from ticketguard.storage.atomic import is_there, make_folder, read_bytes, require_writable, write_bytes
 from ticketguard.tickets import write_ticket
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def command(
     chosen = Code(kind=code, bits=bits, collusion=collusion)
     if any(Code(kind=old.kind, bits=old.bits, collusion=old.collusion) != chosen for old in bundle.read_licenses()):
         raise UsageError(f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all")
-    if target.ticket.exists():
+    if is_there(target.ticket):
         raise UsageError(f"{target.ticket} exists already: choose another --out")
     registered, payload = bundle.read_registration()
     key, secret = keys.load_secret(key_path, word), read_secret(bundle.secret, word)
@@ -82,22 +82,28 @@ def command(
         key_mask, ticket = keymask.lock(ticket, magnitude(ticket.weights, ticket.mask), lock, score="omp")
         sealed = hpke.seal(_file_bytes(key_mask), hpke.load_public(licensee_path), purpose=PURPOSE)
     issued, envelope = issue(copy, opening, key, licensee=licensee, code=chosen, key_mask=sealed)
+    record = bundle.licenses / f"{copy.serial}.dsse.json"
+    licence, locked = out / "license.dsse.json", out / "keymask.hpke"
+    # Nothing is recorded for a copy that cannot be written.
+    require_writable(record if is_there(bundle.licenses) else bundle.licenses)
     make_folder(out)
+    for path in (licence, target.registration, locked, target.ticket):
+        require_writable(path)
     make_folder(bundle.licenses)
     # The owner's record comes first: a copy that nobody can trace must not exist.
-    write_bytes(bundle.licenses / f"{copy.serial}.dsse.json", envelope)
-    write_bytes(out / "license.dsse.json", envelope)
-    write_bytes(target.registration, bundle.registration.read_bytes())
+    write_bytes(record, envelope)
+    write_bytes(licence, envelope)
+    write_bytes(target.registration, read_bytes(bundle.registration, limit=ENVELOPE_LIMIT))
     if sealed is not None:
-        write_bytes(out / "keymask.hpke", sealed, mode=0o600)
+        write_bytes(locked, sealed, mode=0o600)
     write_ticket(target.ticket, ticket)
     if as_json:
         print_json({"copy": str(out), "licensee": issued.licensee, "serial": issued.serial, "moved": copy.moved})
         return
     click.echo(f"copy      {target.ticket}  ({copy.moved} of {copy.ticket.mask.kept} edges moved)")
-    click.echo(f"licence   {out / 'license.dsse.json'}  (serial {issued.serial})")
+    click.echo(f"licence   {licence}  (serial {issued.serial})")
     if sealed is not None:
-        click.echo(f"key mask  {out / 'keymask.hpke'}  (encrypted to the licensee)")
+        click.echo(f"key mask  {locked}  (encrypted to the licensee)")
     click.echo(
         "note      you could make this copy yourself: a fingerprint convicts nobody before a court that doubts you"
     )

@@ -14,7 +14,7 @@ from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands.cases import read_transcript
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import write_bytes
+from ticketguard.storage.atomic import replacing
 from ticketguard.storage.suspects import read_any
 from ticketguard.verify.judge import digest_of
 
@@ -72,8 +72,11 @@ def command(
         expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=valid_days),
         recipient=None if judge is None else hpke.recipient_id(judge),
     )
-    write_secret(bundle.secret, spent, word)
-    write_bytes(out, data if judge is None else hpke.seal(data, judge, purpose="reveal"), mode=0o600)
+    sealed = data if judge is None else hpke.seal(data, judge, purpose="reveal")
+    # The leaf is spent once the place for the reveal is secured, and before the reveal shows up there.
+    with replacing(out, mode=0o600) as handle:
+        write_secret(bundle.secret, spent, word)
+        handle.write(sealed)
     left = registered.leaves - len(spent.used)
     if as_json:
         expires = reveal.format_time(shown.expires)

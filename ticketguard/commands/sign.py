@@ -16,6 +16,7 @@ from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.commands.training_options import load_data
 from ticketguard.errors import FormatError, UsageError
+from ticketguard.storage.atomic import is_there
 from ticketguard.storage.documents import read_json
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
@@ -211,7 +212,7 @@ def rewind_weights(ticket_path: Path, given: Path | None) -> dict[str, NDArray[A
     from ticketguard import api
 
     path = given or ticket_path.with_name(REWIND)
-    if given is None and not path.exists():
+    if given is None and not is_there(path):
         return None
     return api.read_rewind(path)
 

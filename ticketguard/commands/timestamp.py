@@ -14,7 +14,7 @@ from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands.cases import CLAIM_STAMP, REGISTRATION_STAMP
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import read_bytes, write_bytes
+from ticketguard.storage.atomic import is_there, read_bytes, write_bytes
 
 
 @click.command()
@@ -58,9 +58,9 @@ def command(
     token = timestamps.obtain(payload, url) if url else read_bytes(response or Path(), limit=timestamps.TOKEN_LIMIT)
     stamp = timestamps.verify(token, payload, timestamps.load_roots(roots), where=url or str(response))
     path = signed / (CLAIM_STAMP if stamp_claim else REGISTRATION_STAMP)
-    if path.exists():
+    if is_there(path):
         raise UsageError(f"{path} exists already: the first stamp is the one that counts, it is never overwritten")
-    beacon = not stamp_claim and registered.beacon == "rfc3161" and not bundle.ticket.exists()
+    beacon = not stamp_claim and registered.beacon == "rfc3161" and not is_there(bundle.ticket)
     if beacon:
         word = passphrase()
         write_secret(bundle.secret, replace(read_secret(bundle.secret, word), beacon=stamp.beacon), word)

@@ -9,6 +9,7 @@ import click
 from ticketguard.bundle import Bundle
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.commands.training_options import chosen_recipe, data_options, load_data, progress, recipe_options
+from ticketguard.storage.atomic import require_writable
 from ticketguard.tickets import write_ticket
 
 
@@ -40,6 +41,8 @@ def command(
     from ticketguard import api
 
     bundle = Bundle(signed)
+    path = out or bundle.model
+    require_writable(path)
     opening = None if no_triggers else bundle.open(passphrase())
     ticket = bundle.read_ticket()
     dataset = load_data(data, data_dir, limit)
@@ -54,7 +57,6 @@ def command(
             seed=seed,
             on_epoch=on_epoch,
         )
-    path = out or bundle.model
     write_ticket(path, model)
     record = model.provenance["training"]
     if as_json:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from ticketguard.training import EpochReport, Recipe
 
 
+# More than anybody trains; a slip of the keyboard is told at once.
+MOST_EPOCHS = 100_000
+
+
 def data_options(function: Function) -> Function:
     """`--data`, `--data-dir`, `--limit`."""
     for option in (
@@ -57,8 +61,8 @@ def chosen_recipe(name: str | None, data: str, epochs: int | None, *, compiled: 
     recipe = replace(RECIPES[name], compiled=compiled)
     if epochs is None:
         return recipe
-    if epochs < 1:
-        raise UsageError(f"epochs must be at least 1, not {epochs}")
+    if not 1 <= epochs <= MOST_EPOCHS:
+        raise UsageError(f"epochs must be at least 1 and at most {MOST_EPOCHS:,}, not {epochs}")
     scaled = tuple(round(milestone * epochs / recipe.epochs) for milestone in recipe.milestones)
     return replace(recipe, epochs=epochs, milestones=scaled, rewind_epoch=min(recipe.rewind_epoch, epochs - 1))
 

@@ -12,6 +12,9 @@ from ticketguard.errors import DataError, UsageError
 from ticketguard.storage.atomic import write_bytes
 from ticketguard.storage.documents import read_csv
 
+# A transcript has at most 1 MiB: some ten thousand queries.
+MOST_DECOYS = 8192
+
 
 @click.group()
 def command() -> None:
@@ -22,7 +25,11 @@ def command() -> None:
 @click.argument("signed", type=PATH)
 @click.option("--leaf", type=int, required=True, help="The leaf that will be revealed for these answers.")
 @click.option(
-    "--decoys", type=click.IntRange(0), default=200, show_default=True, help="Pictures mixed in that are no triggers."
+    "--decoys",
+    type=click.IntRange(0, MOST_DECOYS),
+    default=200,
+    show_default=True,
+    help="Pictures mixed in that are no triggers.",
 )
 @click.option("--decoy-images", type=PATH, help="Folder of your own decoys, for triggers that are your own pictures.")
 @click.option("--out", type=PATH, required=True, help="Folder for the pictures and index.csv.")

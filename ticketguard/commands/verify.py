@@ -17,6 +17,7 @@ from ticketguard.commands.common import PATH, json_option, passphrase, print_jso
 from ticketguard.commands.probing import judged, probe_options
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
+from ticketguard.storage.atomic import is_there, write_bytes
 
 
 @click.command()
@@ -122,7 +123,7 @@ def expand(patterns: Sequence[str]) -> list[Path]:
     """Suspects as named, patterns with * ? [ expanded here too, for shells that do not; each file once, in order."""
     paths: dict[Path, None] = {}
     for pattern in patterns:
-        if glob.has_magic(pattern) and not Path(pattern).exists():
+        if glob.has_magic(pattern) and not is_there(Path(pattern)):
             found = sorted(glob.glob(pattern, recursive=True))
             if not found:
                 raise UsageError(f"{pattern}: no such file")
@@ -198,7 +199,6 @@ def _write_html(
 ) -> None:
     from ticketguard.report.html import verdict_page
     from ticketguard.report.suspects import pictures_of
-    from ticketguard.storage.atomic import write_bytes
     from ticketguard.storage.suspects import read_any
 
     pictures = pictures_of(read_any(suspects[0]), bundle.read_registration()[0]) if suspects else []

@@ -10,7 +10,7 @@ from ticketguard.bundle import Bundle
 from ticketguard.claims import keys, withdrawal
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import write_bytes
+from ticketguard.storage.atomic import is_there, write_bytes
 
 
 @click.command()
@@ -30,7 +30,7 @@ def command(signed: Path, key_path: Path, reason: str, as_json: bool) -> None:
     """
     bundle = Bundle(signed)
     registered, payload = bundle.read_registration()
-    if bundle.withdrawal.exists():
+    if is_there(bundle.withdrawal):
         raise UsageError(f"{bundle.withdrawal} exists already: this registration was withdrawn before")
     made, data = withdrawal.make(registered, payload, keys.load_secret(key_path, passphrase()), reason=reason)
     write_bytes(bundle.withdrawal, data)

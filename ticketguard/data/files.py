@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from pathlib import Path
 
@@ -16,7 +17,7 @@ def locate(directory: Path, folders: tuple[str, ...], name: str, *, source: str)
     places = [directory, *(directory / folder for folder in folders)]
     for place in places:
         for candidate in (place / name, place / (name + ".gz")):
-            if candidate.is_file():
+            if os.path.isfile(candidate):
                 return candidate
     looked = " and ".join(str(place) for place in places)
     raise DataError(f"{name} not found: looked in {looked}; people get it from {source}")

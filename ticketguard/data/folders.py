@@ -9,6 +9,7 @@ import numpy as np
 from ticketguard.data.dataset import Dataset, Images, Labels, moments
 from ticketguard.data.files import damaged, locate, read
 from ticketguard.errors import DataError
+from ticketguard.storage.atomic import is_folder, listed
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"})
 TEST_FOLDERS = ("test", "val", "valid", "validation")
@@ -19,11 +20,11 @@ OWN = "its owner"
 def folder(directory: Path) -> Dataset:
     """Images under `train/<class>/` and `test/<class>/` (or `val/`), all of one size; classes in sorted order."""
     train = directory / "train"
-    test = next((directory / name for name in TEST_FOLDERS if (directory / name).is_dir()), None)
-    if not train.is_dir() or test is None:
+    test = next((directory / name for name in TEST_FOLDERS if is_folder(directory / name)), None)
+    if not is_folder(train) or test is None:
         raise DataError(f"image folder {directory}: it needs train/<class>/ and test/<class>/ (or val/<class>/)")
-    classes = tuple(sorted(path.name for path in train.iterdir() if path.is_dir()))
-    unknown = sorted({path.name for path in test.iterdir() if path.is_dir()} - set(classes))
+    classes = tuple(sorted(path.name for path in listed(train) if is_folder(path)))
+    unknown = sorted({path.name for path in listed(test) if is_folder(path)} - set(classes))
     if not classes or unknown:
         raise DataError(f"image folder {directory}: classes without training images: {', '.join(unknown) or 'all'}")
     return _dataset(

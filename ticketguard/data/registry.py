@@ -11,6 +11,7 @@ from ticketguard.data.digits import digits
 from ticketguard.data.folders import folder, tiny_imagenet
 from ticketguard.data.idx import fashion_mnist
 from ticketguard.errors import DataError, UsageError
+from ticketguard.storage.atomic import is_folder
 
 DATASETS: dict[str, Callable[[Path], Dataset]] = {
     "digits": digits,
@@ -34,7 +35,7 @@ def load(name: str, directory: Path | None = None, *, limit: int | None = None, 
     if directory is None and name not in BUNDLED:
         raise UsageError(f"data set {name} is read from files: say which directory holds them (--data-dir)")
     where = Path() if directory is None else Path(directory)
-    if directory is not None and not where.is_dir():
+    if directory is not None and not is_folder(where):
         raise DataError(f"data set {name}: no directory {where}")
     dataset = DATASETS[name](where)
     return dataset if limit is None else dataset.subset(limit, seed=seed)

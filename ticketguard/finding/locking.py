@@ -22,6 +22,7 @@ from ticketguard.training.batches import Normalizer
 
 NEEDS_DATA = ("taylor", "hessian", "integrated-gradients")
 BATCH = 256
+MOST_SEED = 1 << 53
 CRITERION = 1.0
 
 
@@ -32,6 +33,8 @@ def scores_of(ticket: Ticket, name: str, *, dataset: Dataset | None = None, seed
     """
     if name not in SCORES:
         raise UsageError(f"unknown score {name!r}: one of {', '.join(SCORES)}")
+    if not 0 <= seed < MOST_SEED:
+        raise UsageError(f"seed must be between 0 and 2^53, not {seed}")
     if name == "omp":
         return scores.magnitude(ticket.weights, ticket.mask)
     if name == "random":

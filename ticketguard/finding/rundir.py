@@ -15,12 +15,13 @@ from typing import Any
 
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.finding.config import Round
-from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
+from ticketguard.storage.atomic import is_there, make_folder, read_bytes, write_bytes
 from ticketguard.storage.documents import encode, parse_json, read_json, write_json
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 from ticketguard.training import TrainState, distributed, load_state, save_state
 
 METRICS_LIMIT = 256 << 20
+RESULTS = ("ticket", "model", "dense", "rewind")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +37,13 @@ class RunDirectory:
     def claim(self, record: Mapping[str, Any]) -> None:
         """Take the directory for the search that `record` describes, or go on with it there.
 
-        Raises `UsageError` when a search under another configuration began here, naming what differs.
+        Raises `UsageError` when a search under another configuration began here, naming what differs, or when files that it
+        would overwrite are somebody else's.
         """
         file = self.path / "run.json"
         with distributed.first() as writer:
-            if writer and not file.exists():
+            if writer and not is_there(file):
+                self._refuse_foreign()
                 make_folder(self.path / "stages")
                 write_json(file, record)
         begun = read_json(file)
@@ -53,10 +56,17 @@ class RunDirectory:
                 f"{self.path}: holds a search under another configuration ({shown}): use another directory"
             )
 
+    def _refuse_foreign(self) -> None:
+        """Raise `UsageError` where results of something else would be overwritten: in a signed folder, for example."""
+        names = (f"{name}.safetensors" for name in RESULTS)
+        other = next((name for name in names if is_there(self.path / name)), None)
+        if other is not None:
+            raise UsageError(f"{self.path}: holds {other}, and no search began here: use another directory")
+
     def rounds(self) -> tuple[Round, ...]:
         """Finished rounds, the dense model first; empty at the start."""
         file = self.path / "rounds.json"
-        if not file.exists():
+        if not is_there(file):
             return ()
         listed = read_json(file)
         try:
@@ -102,7 +112,7 @@ class RunDirectory:
     def checkpoint(self, *, stage: int) -> TrainState | None:
         """The last state of round `stage`, or None when that round has not begun."""
         file = self.path / "checkpoint.safetensors"
-        if not file.exists():
+        if not is_there(file):
             return None
         state, notes = load_state(file)
         return state if notes.get("stage") == stage else None
@@ -110,7 +120,7 @@ class RunDirectory:
     def metrics(self, *, stage: int, epoch: int) -> list[dict[str, Any]]:
         """Metric rows of earlier rounds and of this one up to `epoch`: what a checkpoint vouches for."""
         file = self.path / "metrics.jsonl"
-        if not file.exists():
+        if not is_there(file):
             return []
         lines = read_bytes(file, limit=METRICS_LIMIT).splitlines()
         rows = [parse_json(line, where=f"{file}: line {number}") for number, line in enumerate(lines, 1)]

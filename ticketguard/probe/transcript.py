@@ -18,7 +18,7 @@ from typing import Any
 from ticketguard.claims import canonical, envelope, statements
 from ticketguard.claims.keys import SecretKey
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
-from ticketguard.storage.atomic import read_bytes
+from ticketguard.storage.atomic import is_there, read_bytes
 from ticketguard.storage.documents import append_jsonl, encode, parse_json
 
 FORMAT = 1
@@ -142,7 +142,7 @@ def _signed(before: bytes, reason: Any, spki: bytes) -> bytes:
 
 def begun(path: Path) -> bool:
     """Whether there is a file, other than what a crash leaves of one whose first line was not written to its end."""
-    if not path.exists():
+    if not is_there(path):
         return False
     data = read_bytes(path, limit=FILE_LIMIT)
     return bool(data) and (b"\n" in data or not data.startswith(FIRST_BYTES))

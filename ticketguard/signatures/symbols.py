@@ -48,7 +48,10 @@ def encode(text: str, *, version: int = VERSION, error: str = ERROR, pattern: in
     if not text:
         raise UsageError("a QR code needs a text of at least one character")
     try:
+        text.encode()
         symbol = segno.make_qr(text, version=version, error=error, mask=pattern, boost_error=False)
+    except UnicodeEncodeError as problem:
+        raise UsageError("the text of a QR code is not Unicode: bytes that are no UTF-8 are in it") from problem
     except segno.DataOverflowError as problem:
         raise CapacityError(
             f"a text of {len(text.encode())} bytes does not fit a QR code of version {version}-{error}: "

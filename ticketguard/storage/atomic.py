@@ -30,7 +30,7 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     is replaced, never followed. Raises `StorageError` for everything the operating system refuses.
     """
     path = Path(path)
-    _refuse_unwritable(path)
+    require_writable(path)
     temporary = path.parent / f".{path.name[:64]}.{secrets.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
@@ -89,6 +89,8 @@ def open_regular(path: Path) -> BinaryIO:
 
 def make_folder(path: Path) -> Path:
     """Create a folder and its parents where missing, and return it; raises `StorageError` when that is impossible."""
+    if "\0" in str(path):
+        raise StorageError(f"{str(path)!a}: not a possible file name")
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -96,20 +98,46 @@ def make_folder(path: Path) -> Path:
     return Path(path)
 
 
+def is_there(path: Path) -> bool:
+    """Whether something is at `path` (a link that leads nowhere is nothing).
+
+    Where nobody may look, or for a name that no file can have, the answer is no, where `pathlib` would raise: opening or
+    writing it then says why.
+    """
+    return os.path.exists(path)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether `path` is a folder; where nobody may look it is none, as in `is_there`."""
+    return os.path.isdir(path)
+
+
+def listed(folder: Path) -> list[Path]:
+    """What a folder holds, sorted by name; raises `StorageError` when it cannot be read."""
+    try:
+        return sorted(Path(folder).iterdir())
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be read: {reason(error)}") from error
+
+
 def reason(error: OSError) -> str:
     """The operating system's words for an error, in lower case and without the path."""
     return (error.strerror or type(error).__name__).lower()
 
 
-def _refuse_unwritable(path: Path) -> None:
-    """Raise for targets that a rename would happily destroy: folders, devices, files somebody made read-only."""
+def require_writable(path: Path) -> None:
+    """Raise `StorageError` where a write would fail, or a rename destroy a folder, a device, a file somebody made read-only.
+
+    Every write asks this first. Whoever has something to spend before the write, hours or a leaf, asks it before that.
+    """
     if "\0" in str(path):
         raise StorageError(f"{str(path)!a}: not a possible file name")
     try:
         folder = os.stat(path.parent).st_mode
-        target = os.lstat(path).st_mode if os.path.lexists(path) else None
+        target = _mode(path)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be written: {reason(error)}; is the folder {path.parent} there?") from error
+        hint = f"; is the folder {path.parent} there?" if isinstance(error, FileNotFoundError) else ""
+        raise StorageError(f"{path}: cannot be written: {reason(error)}{hint}") from error
     if not stat.S_ISDIR(folder):
         raise StorageError(f"{path}: cannot be written: {path.parent} is not a folder")
     if target is not None and not (stat.S_ISREG(target) or stat.S_ISLNK(target)):
@@ -117,6 +145,16 @@ def _refuse_unwritable(path: Path) -> None:
     # The write bits are read and not only tried: root may write anywhere, but whoever removed the bits meant it.
     if not folder & 0o222 or (target is not None and not target & 0o222):
         raise StorageError(f"{path}: cannot be written: it is read-only")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise StorageError(f"{path}: cannot be written: permission denied")
+
+
+def _mode(path: Path) -> int | None:
+    """Type and permission bits of whatever is at `path`, a link itself; None for nothing."""
+    try:
+        return os.lstat(path).st_mode
+    except FileNotFoundError:
+        return None
 
 
 def _sync_folder(folder: Path) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ticketguard.errors import FormatError
-from ticketguard.storage.atomic import open_regular
+from ticketguard.errors import FormatError, StorageError
+from ticketguard.storage.atomic import is_folder, open_regular, reason
 from ticketguard.storage.header import HEADER_LIMIT
 from ticketguard.storage.onnxfile import read_onnx
 from ticketguard.storage.tensors import INDEX_SUFFIX, TensorFile, read_tensors
@@ -25,10 +25,13 @@ def read_any(path: Path) -> TensorFile:
     Raises `StorageError` when nothing can be read there, and `FormatError` when it is none of these.
     """
     path = Path(path)
-    if path.is_dir() or path.name.endswith((SAFETENSORS_SUFFIX, INDEX_SUFFIX)):
+    if is_folder(path) or path.name.endswith((SAFETENSORS_SUFFIX, INDEX_SUFFIX)):
         return read_tensors(path)
-    with open_regular(path) as handle:
-        start = handle.read(9)
+    try:
+        with open_regular(path) as handle:
+            start = handle.read(9)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
     if _looks_like_safetensors(start):
         return read_tensors(path)
     if path.name.endswith(ONNX_SUFFIX) or start.startswith(ONNX_START):

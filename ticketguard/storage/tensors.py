@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError, StorageError
-from ticketguard.storage.atomic import open_regular, reason, replacing
+from ticketguard.storage.atomic import is_folder, is_there, open_regular, reason, replacing
 from ticketguard.storage.documents import read_json
 from ticketguard.storage.dtypes import NAMES, STORED, name_of, to_bf16, to_float, widen
 from ticketguard.storage.header import HEADER_LIMIT, TENSOR_LIMIT, Header, TensorInfo, build_header, parse_header, shown
@@ -131,8 +131,8 @@ def read_tensors(path: Path) -> TensorFile:
     Raises `StorageError` for what cannot be read and `FormatError` for what is not a strict safetensors file.
     """
     path = Path(path)
-    if path.is_dir():
-        found = next((name for name in (INDEX_NAME, SINGLE_NAME) if (path / name).exists()), None)
+    if is_folder(path):
+        found = next((name for name in (INDEX_NAME, SINGLE_NAME) if is_there(path / name)), None)
         if found is None:
             raise StorageError(f"{path}: a folder without {SINGLE_NAME} or {INDEX_NAME}; name the file to read")
         path = path / found

@@ -28,6 +28,7 @@ from ticketguard.triggers.render import Triggers, render
 from ticketguard.verify.verifier import Examiner
 
 MODEL_LIMIT = 1 << 34
+MOST_THREADS = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,7 +134,10 @@ def prepare(
     threads: int = 1,
     device: str = "auto",
 ) -> Bench:
-    """Open a signed folder for a suite. Raises as `Bundle.open` does, and `UsageError` when data and model do not fit."""
+    """Open a signed folder for a suite. Raises as `Bundle.open` and `read_ticket` (of `unsigned`) do.
+
+    Also `UsageError` when data and model do not fit, and for threads or a device that cannot be.
+    """
     opening = bundle.open(passphrase)
     bench = Bench(
         folder=bundle.folder,
@@ -148,6 +152,12 @@ def prepare(
     classes = opening.registration.classes
     if classes is not None and classes != dataset.classes:
         raise UsageError(f"data set {dataset.name} has other classes than this model was registered with")
+    # What every cell would stumble over is told once, before the first.
+    if not 1 <= threads <= MOST_THREADS:
+        raise UsageError(f"threads must be at least 1 and at most {MOST_THREADS}, not {threads}")
+    resolve_device(device)
+    if unsigned is not None:
+        read_ticket(unsigned)
     return bench
 
 

@@ -15,6 +15,7 @@ from ticketguard.suite.results import Result, Timing
 from ticketguard.workers import pool
 
 Outcome = tuple[Result, Timing]
+MOST_JOBS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +27,8 @@ class EngineOptions:
     gpus: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.jobs < 1 or not 0 <= self.gpus <= 64:
-            raise UsageError("engine: at least one job, and a GPU share that is not negative")
+        if not 1 <= self.jobs <= MOST_JOBS or not 0 <= self.gpus <= 64:
+            raise UsageError(f"engine: at least one job and at most {MOST_JOBS}, and a GPU share that is not negative")
 
 
 Engine = Callable[[Bench, Sequence[Cell], EngineOptions], Iterator[Outcome]]

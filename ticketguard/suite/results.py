@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ticketguard.errors import FormatError
-from ticketguard.storage.atomic import write_bytes
+from ticketguard.storage.atomic import is_there, write_bytes
 from ticketguard.storage.documents import encode, read_json, read_jsonl, write_json
 from ticketguard.suite.plan import Cell
 from ticketguard.suite.price import Price, prices
@@ -132,7 +132,7 @@ def line_of(result: Result, timing: Timing) -> dict[str, Any]:
 def read_cells(folder: Path) -> dict[str, tuple[Result, Timing]]:
     """Finished cells of a suite folder by digest; none when it holds no such file. Raises `FormatError`."""
     path = folder / CELLS_FILE
-    if not path.exists():
+    if not is_there(path):
         return {}
     found = {}
     for value in read_jsonl(path):

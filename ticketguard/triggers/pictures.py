@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import DataError, UsageError
-from ticketguard.storage.atomic import make_folder, read_bytes, write_bytes
+from ticketguard.storage.atomic import is_folder, listed, make_folder, read_bytes, write_bytes
 from ticketguard.storage.documents import read_npy
 
 SUFFIXES = (".png", ".bmp", ".jpg", ".jpeg", ".npy")
@@ -22,9 +22,9 @@ def read_folder(folder: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 
     Grey and RGB pictures, and `.npy` arrays of uint8. Raises `DataError` when there are none or one does not fit.
     """
-    if not folder.is_dir():
+    if not is_folder(folder):
         raise DataError(f"{folder}: no such folder of pictures")
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    files = [path for path in listed(folder) if path.suffix.lower() in SUFFIXES]
     if not files:
         raise DataError(f"{folder}: no pictures in it ({', '.join(SUFFIXES)})")
     return np.stack([_read(path, shape) for path in files])

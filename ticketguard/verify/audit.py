@@ -1,7 +1,7 @@
 """The audit: what an accused can check about a claim alone, and which grounds for rejecting it remain (DESIGN 8).
 
 It needs no judge: reveal, public files and models of the accused's own choice. A nonce and an expiry bind the judge, not the
-accused, so an audit does not look at them.
+accused, so an audit does not look at them; it does look at which suspect the leaf was disclosed for.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def audit(case: Case, *, independent: Sequence[TensorFile] = (), answers: Sequen
     others |= {item.digest: _answered(opening, case, item, rule) for item in answers}
     checks = [check for check in form_checks(case) if check.name in FORM]
     checks += [*_parameters(case, rule), _carriers(opening), *_triggers(case, opening)]
-    checks += claim_checks(original, others)
+    checks += [*_frozen(case), *claim_checks(original, others)]
     verdict = None
     if case.suspect is not None:
         verdict = examine(examiner, case.suspect, rule)
@@ -92,6 +92,16 @@ def _carriers(opening: Opening) -> Check:
     bits = -float(log2_binomial_tail(max(ones, total - ones), total))
     detail = f"{total} pairs drawn again from the leaf, {ones} target bits are 1"
     return Check(name="carriers", passed=bits < LOPSIDED_BITS, detail=detail)
+
+
+def _frozen(case: Case) -> list[Check]:
+    """Whether the leaf was disclosed for this very suspect: whoever saw it before could have put the mark into another."""
+    if case.suspect is None and case.transcript is None:
+        return []
+    shown, found = case.reveal, case.suspect_digest
+    meant = (shown.kind, shown.suspect) == (case.kind, found)
+    detail = f"the reveal was made for {shown.kind} {shown.suspect[:16]}, this is {case.kind} {found[:16]}"
+    return [Check(name="suspect", passed=meant, detail=detail)]
 
 
 def _triggers(case: Case, opening: Opening) -> list[Check]:
