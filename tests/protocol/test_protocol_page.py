@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ticketguard.bundle import Bundle
+from ticketguard.signatures.edge import VALUE_CLIP
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import in_memory
 from ticketguard.triggers.plan import plan_of
@@ -40,6 +41,10 @@ def test_known_answers_of_the_page_are_those_of_the_fixtures():
     assert len(values) == 8
     for value in values[:-1]:
         assert value in known
+
+
+def test_the_page_weighs_a_pair_as_the_program_does():
+    assert f"v = min(difference, {VALUE_CLIP:g})^2" in PAGE
 
 
 def test_trigger_pictures_follow_the_words_of_the_page(world, owner):

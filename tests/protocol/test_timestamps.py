@@ -373,7 +373,9 @@ def test_register_stamp_embed_judge(world, authority, registered, tmp_path, caps
     done(*SIGN, "--registration", "signed/registration.dsse.json")
     shutil.copy("signed/ticket.safetensors", "signed/model.safetensors")
     done("claim", "signed", "--key", "owner.key")
-    done("timestamp", "signed", "--claim", "--request", "claim.tsq")
+    capsys.readouterr()
+    done("timestamp", "signed", "--claim", "--request", "claim.tsq", "--json")
+    assert json.loads(capsys.readouterr().out) == {"query": "claim.tsq"}
     (tmp_path / "claim.tsr").write_bytes(authority.stamp((tmp_path / "claim.tsq").read_bytes()))
     done("timestamp", "signed", "--claim", "--response", "claim.tsr", *root, "--json")
     assert (tmp_path / "signed" / "claim.tsr").exists()

@@ -51,7 +51,10 @@ def command(
         payload = envelope.open_by(data, registered.signers, where=str(bundle.claim)).payload
     if request_path is not None:
         write_bytes(request_path, timestamps.request(payload))
-        click.echo(f"query  {request_path}  (send as application/timestamp-query, then --response)")
+        if as_json:
+            print_json({"query": str(request_path)})
+        else:
+            click.echo(f"query  {request_path}  (send as application/timestamp-query, then --response)")
         return
     if (url is None) == (response is None) or roots is None:
         raise UsageError("give --url or --response, and --root with the authority's root certificate")
