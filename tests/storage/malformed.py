@@ -294,6 +294,7 @@ DOCUMENTS = {
     "npy: boolean extent": one(name="d.npy", make=npy_of("'<f4'", "(True,)", 4), says="do not make"),
     "npy: a hundred dimensions": one(name="d.npy", make=npy_of("'<f4'", f"({'1,' * 100})", 4), says="do not make"),
     "npy: empty type": one(name="d.npy", make=npy_of("()", "(1,)", 8), says="not an .npy"),
+    "npy: type with an escape": one(name="d.npy", make=npy_of("'\x1b[2J,2'", "(1,)", 8), says="x1b"),
     "npy: half a type": one(name="d.npy", make=npy_of("('<f4',)", "(1,)", 8), says="not an .npy"),
     "npy: pickled objects": one(name="d.npy", make=pickled_npy, says="not numbers"),
     "npy: records": one(name="d.npy", make=npy_of("[('a', '<f4')]", "(1,)", 4), says="not numbers"),

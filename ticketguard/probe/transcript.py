@@ -134,7 +134,7 @@ class Log:
         self._head = hashlib.sha256(encode(line, where=str(self.path)).encode()).hexdigest()
 
 
-def _signed(before: bytes, reason: Any, spki: bytes) -> bytes:
+def _signed(before: bytes | memoryview, reason: Any, spki: bytes) -> bytes:
     """The statement that a signature is over: all lines before it, why the probe ended, and the signer's own key."""
     predicate = {"format": FORMAT, "publicKey": statements.encode_bytes(spki), "reason": reason}
     return canonical.encode(statements.statement([("transcript", hashlib.sha256(before).hexdigest())], NAME, predicate))
@@ -156,10 +156,12 @@ def read(path: Path) -> Transcript:
     """
     data = read_bytes(path, limit=FILE_LIMIT)
     whole = data[: data.rfind(b"\n") + 1]
+    # Views, not copies: what comes before a line is looked at once, by the signature.
+    view = memoryview(whole)
     reader = _Reader(str(path))
     position = 0
     for number, line in enumerate(whole.split(b"\n")[:-1], start=1):
-        reader.line(line, whole[:position], f"{path}: line {number}")
+        reader.line(line, view[:position], f"{path}: line {number}")
         position += len(line) + 1
     if reader.begin is None:
         raise FormatError(f"{path}: not a transcript: it has no first line")
@@ -188,7 +190,7 @@ class _Reader:
         self.keyid: str | None = None
         self.head = START
 
-    def line(self, line: bytes, before: bytes, where: str) -> None:
+    def line(self, line: bytes, before: bytes | memoryview, where: str) -> None:
         """Take one line; `before` holds the bytes of all earlier ones."""
         value: Any = parse_json(line, where=where)
         if not isinstance(value, dict) or str(value.get("kind")) not in HANDLERS:
@@ -204,7 +206,7 @@ class _Reader:
             raise FormatError(f"{where}: field missing or malformed ({type(problem).__name__})") from problem
         self.head = hashlib.sha256(line).hexdigest()
 
-    def _begin(self, value: dict[str, Any], before: bytes, where: str) -> None:
+    def _begin(self, value: dict[str, Any], before: bytes | memoryview, where: str) -> None:
         del before
         if type(value["format"]) is not int or value["format"] != FORMAT:
             raise FormatError(f"{where}: transcript format {value['format']!r} is not known to this version")
@@ -216,14 +218,14 @@ class _Reader:
         self.classes = {name: index for index, name in enumerate(classes)}
         self.begin = value
 
-    def _ask(self, value: dict[str, Any], before: bytes, where: str) -> None:
+    def _ask(self, value: dict[str, Any], before: bytes | memoryview, where: str) -> None:
         del before
         number, image = value["number"], value["image"]
         if type(number) is not int or number < 0 or number in self.asked or not statements.is_digest(image):
             raise FormatError(f"{where}: a query out of range or asked twice")
         self.asked[number] = image
 
-    def _answer(self, value: dict[str, Any], before: bytes, where: str) -> None:
+    def _answer(self, value: dict[str, Any], before: bytes | memoryview, where: str) -> None:
         del before
         number, label, attempts = value["number"], value["label"], value["attempts"]
         if number not in self.asked or number in self.answers or value["status"] not in STATUSES:
@@ -243,12 +245,12 @@ class _Reader:
             unknown=unknown,
         )
 
-    def _end(self, value: dict[str, Any], before: bytes, where: str) -> None:
+    def _end(self, value: dict[str, Any], before: bytes | memoryview, where: str) -> None:
         del before, where
         self.reason = value["reason"]
         self.ended = str(self.reason)[:500]
 
-    def _signature(self, value: dict[str, Any], before: bytes, where: str) -> None:
+    def _signature(self, value: dict[str, Any], before: bytes | memoryview, where: str) -> None:
         opened = envelope.open_self_signed(value["envelope"].encode(), where=where)
         # Nothing in the statement is the signer's to choose: it is compared whole, not field by field.
         if opened.payload != _signed(before, self.reason, opened.public.spki):
@@ -256,7 +258,7 @@ class _Reader:
         self.keyid = opened.keyid
 
 
-HANDLERS: dict[str, Callable[[_Reader, dict[str, Any], bytes, str], None]] = {
+HANDLERS: dict[str, Callable[[_Reader, dict[str, Any], bytes | memoryview, str], None]] = {
     "begin": _Reader._begin,
     "ask": _Reader._ask,
     "answer": _Reader._answer,

@@ -60,7 +60,10 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
     try:
         with open_regular(path) as handle:
             size = os.fstat(handle.fileno()).st_size
-            data = handle.read(limit + 1) if size <= limit else b""
+            # Not `limit` at once: a buffer of that size is set aside first, however small the file is.
+            data = handle.read(size + 1) if size <= limit else b""
+            if size < len(data) <= limit:
+                data += handle.read(limit + 1 - len(data))
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
     if size > limit or len(data) > limit:

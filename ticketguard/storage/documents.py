@@ -204,4 +204,6 @@ def _check_depth(value: object, *, where: str) -> None:
 
 
 def _short(error: object) -> str:
-    return " ".join(str(error).split())[:160]
+    """The words of another library's error, which may quote a hostile file: one line, nothing that a terminal obeys."""
+    text = " ".join(str(error).split())[:160]
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -37,6 +37,7 @@ ATTRIBUTE_NAME, ATTRIBUTE_INTEGER = 1, 3
 DIMS, DATA_TYPE, FLOATS, INT32S, INT64S, NAME, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 5, 7, 8, 9, 10, 13, 14
 # TensorProto.DataType -> numpy type of raw data; bfloat16 is widened.
 BFLOAT16 = 16
+FLOATING = (1, 11)
 TYPES: dict[int, str] = {
     1: "<f4",
     2: "u1",
@@ -206,6 +207,9 @@ def _array(entry: Entry, where: str) -> NDArray[Any] | None:
         flat = np.frombuffer(entry.raw, dtype=dtype)
     else:
         joined = np.concatenate(entry.values) if entry.values else np.empty(0, dtype=dtype)
+        # Only the types that have a field of their own hold floats; all others stand in integers.
+        if entry.values and (joined.dtype != dtype if entry.kind in FLOATING else joined.dtype.kind != "i"):
+            raise ValueError("values of another type than the tensor's")
         bits = entry.kind in (10, BFLOAT16)
         flat = joined.astype("<u2").view(dtype) if bits else joined.astype(dtype)
     if flat.size != prod(entry.dims):

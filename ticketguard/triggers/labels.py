@@ -48,7 +48,7 @@ class Classes:
                 f"{where}: unknown class name {str(answer)[:60]!a}: it must be one of the {len(self.names)} registered ones"
             )
         if not 0 <= number < len(self.names):
-            raise DataError(f"{where}: label {number} is out of range: there are {len(self.names)} classes")
+            raise DataError(f"{where}: label {str(number)[:20]} is out of range: there are {len(self.names)} classes")
         return number
 
     def _number(self, answer: object) -> int | None:
