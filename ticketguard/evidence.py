@@ -161,7 +161,7 @@ class Verdict:
         """Read `to_json`. Raises `FormatError` when a field is missing or the numbers do not give the decision."""
         try:
             if data["format"] != FORMAT:
-                raise FormatError(f"verdict: format {data['format']!r} is not known to this version")
+                raise FormatError(f"verdict: format {str(data['format'])[:40]!a} is not known to this version")
             verdict = decide(
                 [Evidence(**{item.name: row[item.name] for item in fields(Evidence)}) for row in data["evidence"]],
                 Rule(**data["rule"]),
@@ -173,7 +173,9 @@ class Verdict:
         except (KeyError, TypeError, ValueError, AttributeError, UsageError) as problem:
             raise FormatError(f"verdict: field missing or malformed ({type(problem).__name__}: {problem})") from problem
         if verdict.decision != data.get("decision") or verdict.reason != data.get("reason"):
-            raise FormatError(f"verdict: the numbers say {verdict.decision}, the document {data.get('decision')!r}")
+            raise FormatError(
+                f"verdict: the numbers say {verdict.decision}, the document {str(data.get('decision'))[:40]!a}"
+            )
         return verdict
 
 

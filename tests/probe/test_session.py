@@ -267,11 +267,11 @@ JUNK = [None, True, -1, 7, 1e300, "", "x", [], [1], {}, {"a": 1}, "\u0000", 1 <<
 
 def rechained(lines: list[dict[str, Any]]) -> bytes:
     """The lines as a transcript whose chain is right, whatever they say."""
-    data, previous = b"", "0" * 64
+    texts, previous = [], "0" * 64
     for line in lines:
-        text = json.dumps({**line, "previous": previous}, separators=(",", ":")).encode()
-        data, previous = data + text + b"\n", hashlib.sha256(text).hexdigest()
-    return data
+        texts.append(json.dumps({**line, "previous": previous}, separators=(",", ":")).encode() + b"\n")
+        previous = hashlib.sha256(texts[-1][:-1]).hexdigest()
+    return b"".join(texts)
 
 
 def test_hostile_transcripts_raise_nothing_but_our_errors(tmp_path: Path, opening: Opening) -> None:

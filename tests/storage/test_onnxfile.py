@@ -110,6 +110,7 @@ BAD = {
     "long name": model(field(5, tensor(name=b"x" * 600))),
     "floats of an integer": model(field(5, field(1, 1) + field(2, 3) + field(8, b"w") + field(4, b"\x00\x00\xc0\x7f"))),
     "doubles of a float": model(field(5, field(1, 1) + field(2, 1) + field(8, b"w") + field(10, b"\xff" * 8))),
+    "values one by one": model(field(5, tensor(data=b"") + b"\x25\x00\x00\x80\x3f" * 5000)),
     "external data": model(field(5, tensor() + field(14, 1))),
     "external entry": model(field(5, tensor() + field(13, field(1, b"location")))),
 }

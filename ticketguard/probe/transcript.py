@@ -209,7 +209,9 @@ class _Reader:
     def _begin(self, value: dict[str, Any], before: bytes | memoryview, where: str) -> None:
         del before
         if type(value["format"]) is not int or value["format"] != FORMAT:
-            raise FormatError(f"{where}: transcript format {value['format']!r} is not known to this version")
+            raise FormatError(
+                f"{where}: a transcript of another format than {FORMAT}, which is all that this version knows"
+            )
         classes, label_map = value["classes"], value.get("labelMap")
         texts = [value["registration"], value["scope"], value["service"], *classes, *(label_map or {}).values()]
         fitting = isinstance(classes, list) and isinstance(label_map, dict | None) and len(classes) >= 2

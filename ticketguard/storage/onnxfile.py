@@ -29,6 +29,8 @@ DIMENSION_LIMIT = 8
 NAME_LIMIT = 512
 # Integers are one byte each in the file and some forty in a list; weights of any size are stored raw or as floats.
 INTEGER_LIMIT = 1 << 24
+# Fields of values in one tensor. Writers pack them in one; an array for every number would cost seventy times the file.
+PIECE_LIMIT = 1 << 12
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 MODEL_GRAPH, GRAPH_NODE, GRAPH_INITIALIZER = 7, 1, 5
@@ -172,6 +174,8 @@ def _entry(message: memoryview) -> Entry:
                 entry.external |= value != 0
             case _:
                 pass
+        if len(entry.values) > PIECE_LIMIT:
+            raise ValueError("a tensor whose values lie in too many pieces")
     return entry
 
 
