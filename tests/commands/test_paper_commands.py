@@ -1,8 +1,12 @@
 """The paper's commands: lock, unlock, verify-lock, convert, sign --code qr and read-qr."""
 
+import itertools
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from ticketguard.masks import Mask
 from ticketguard.models import build, fitted, prunable
@@ -69,6 +73,28 @@ def test_impossible_locks_are_refused(tg, ticket, options, said):
     assert said in done.err
 
 
+@pytest.mark.parametrize(
+    ("described", "arguments", "said"),
+    [
+        (5, {}, "input is not a JSON object"),
+        ({"shape": ["a", 8, 8], "mean": [0.5], "std": [0.5]}, {}, "no possible shape"),
+        ({"shape": [10**9] * 3, "mean": [0.5], "std": [0.5]}, {}, "no possible shape"),
+        ({"shape": [3, 8, 8], "mean": [0.5], "std": [0.5]}, {}, "does not take images of shape (3, 8, 8)"),
+        (None, {"in_channels": -1}, "cannot be built with these arguments (RuntimeError"),
+    ],
+)
+def test_a_ticket_that_lies_about_its_network_is_one_line(tg, world, ticket, described, arguments, said):
+    architecture = replace(ticket.architecture, arguments={**ticket.architecture.arguments, **arguments})
+    provenance = {**ticket.provenance, **({} if described is None else {"input": described})}
+    write_ticket(world / "liar.safetensors", replace(ticket, architecture=architecture, provenance=provenance))
+    for score in ("ewp", "synflow"):
+        done = tg("lock", "liar.safetensors", "--score", score, "--out", "locked")
+        assert done.code == 2
+        assert said in done.err
+        assert done.err.count("\n") == 1
+    assert not (world / "locked").exists()
+
+
 def test_verify_lock_retrains_all_three(tg, ticket):
     assert tg("lock", "run/ticket.safetensors", "--score", "taylor", "--data", "digits", "--out", "locked").code == 0
     done = tg(
@@ -127,9 +153,14 @@ def test_a_split_signing_makes_the_same_labelled_ticket(tg, world, ticket):
     [
         (("--code", "qr", "--qr-text", "x" * 40), "does not fit"),
         (("--qr-text", "hello"), "--code qr"),
+        (("--code", "qr", "--qr-text", "\udcff"), "not Unicode"),
+        (("--data", "folder", "--data-dir", "pictures"), "the ticket names another task"),
     ],
 )
 def test_impossible_labels_are_refused(tg, world, ticket, options, said):
+    for part, name in itertools.product(("train", "test"), ("cat", "dog")):
+        (world / "pictures" / part / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(world / "pictures" / part / name / "1.png")
     done = tg("sign", "run/ticket.safetensors", "--key", "owner.key", "--owner", "A", "--out", "new", *options)
     assert done.code == 2
     assert said in done.err

@@ -179,6 +179,22 @@ def test_weights_round_trip_and_mismatches_are_named():
         load_weights(other, {**weights, "fc.bias": np.zeros(5, dtype=np.float32)})
 
 
+def test_data_that_do_not_fit_the_network_are_refused_in_one_line(blobs):
+    """More channels, or more classes than it has scores for: said at once, and the module stays as it was."""
+    module = convnet().train()
+    before = weights_of(module)
+    rgb = replace(
+        blobs, train_images=np.repeat(blobs.train_images, 3, 1), test_images=np.repeat(blobs.test_images, 3, 1)
+    )
+    with pytest.raises(UsageError, match=r"does not take its images of shape \(3, 8, 8\)") as refused:
+        fit(module, replace(rgb, mean=(0.5,) * 3, std=(0.25,) * 3), RECIPE, seed=0)
+    assert "\n" not in str(refused.value)
+    with pytest.raises(UsageError, match="no score for each of its 20 classes"):
+        fit(module, replace(blobs, classes=tuple(map(str, range(20)))), RECIPE, seed=0)
+    assert module.training
+    assert all(np.array_equal(before[name], after) for name, after in weights_of(module).items())
+
+
 def test_divergence_is_said_in_words(blobs):
     with pytest.raises(UsageError, match="diverged in epoch"):
         fit(convnet(), blobs, replace(RECIPE, lr=1e30, schedule="constant"), seed=0, threads=1)

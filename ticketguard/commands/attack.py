@@ -54,15 +54,20 @@ def command(
     from ticketguard.attacks.registry import make
     from ticketguard.storage.tensors import write_tensors
     from ticketguard.tickets import Model, read_ticket
+    from ticketguard.training import module_of
+    from ticketguard.training.evaluate import require_fit
 
     attack = make(name, strength)
     require_writable(out)
     released = read_ticket(model)
     if not isinstance(released, Model):
         raise UsageError(f"{model}: a ticket, not a trained model: attacks start from what a thief gets")
+    dataset = None if data is None else load_data(data, data_dir, limit)
+    if dataset is not None:
+        require_fit(module_of(released), dataset)
     victim = Victim(
         model=released,
-        dataset=None if data is None else load_data(data, data_dir, limit),
+        dataset=dataset,
         symmetry=api.symmetry_for(released)[0],
         recipe=chosen_recipe(None, data or "", epochs),
         seed=seed,

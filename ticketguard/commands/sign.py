@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -23,6 +23,9 @@ from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import Architecture, Ticket, task_of, ticket_from_tensors, write_ticket
 from ticketguard.triggers.pictures import read_folder, write_folder
 from ticketguard.triggers.plan import plan_of
+
+if TYPE_CHECKING:
+    from ticketguard.data import Dataset
 
 REWIND = "rewind.safetensors"
 
@@ -117,7 +120,7 @@ def command(
         raise UsageError("--register-only and --registration are the two halves of signing: give one of them")
     ticket = read_unsigned(ticket_path, arch)
     if data is not None:
-        ticket = replace(ticket, provenance={**ticket.provenance, **load_data(data, data_dir, None).task()})
+        ticket = with_task(ticket, load_data(data, data_dir, None))
     rewind = rewind_weights(ticket_path, rewind_path)
     bundle = Bundle(out)
     word = passphrase()
@@ -163,6 +166,18 @@ def declared_input(ticket: Ticket, path: Path, no_triggers: bool) -> dict[str, A
     if not isinstance(document, dict):
         raise UsageError(f"{path}: a JSON object is expected")
     return document
+
+
+def with_task(ticket: Ticket, dataset: Dataset) -> Ticket:
+    """The ticket with a data set's classes and input; refused when it says others of its own: its triggers would not fit."""
+    said, told = task_of(ticket), replace(ticket, provenance={**ticket.provenance, **dataset.task()})
+    task = task_of(told)
+    if said is not None and task is not None and (said.shape != task.shape or said.classes not in ((), task.classes)):
+        raise UsageError(
+            f"data set {dataset.name}: the ticket names another task, images of shape {said.shape} in classes "
+            f"{', '.join(said.classes)[:80]}"
+        )
+    return told
 
 
 def own_images(ticket: Ticket, folder: Path, no_triggers: bool) -> NDArray[np.uint8]:

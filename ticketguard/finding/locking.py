@@ -16,7 +16,7 @@ from ticketguard.graph import scores
 from ticketguard.graph.scores import Scores
 from ticketguard.models import input_shape
 from ticketguard.signatures.keymask import KeyMask, forge, merge, unlock
-from ticketguard.tickets import Ticket
+from ticketguard.tickets import Ticket, task_of
 from ticketguard.training import EpochReport, Recipe, module_of, train
 from ticketguard.training.batches import Normalizer
 
@@ -42,14 +42,21 @@ def scores_of(ticket: Ticket, name: str, *, dataset: Dataset | None = None, seed
     if name in NEEDS_DATA and dataset is None:
         raise UsageError(f"score {name} looks at gradients on real images: give --data")
     if dataset is None:
-        shape = ticket.provenance.get("input", {}).get("shape") or input_shape(ticket.architecture)
+        task = task_of(ticket)
+        shape = input_shape(ticket.architecture) if task is None else task.shape
         images, labels = torch.zeros(2, *shape), torch.zeros(2, dtype=torch.int64)
     else:
         chosen = np.random.default_rng(seed).permutation(len(dataset.train_images))[:BATCH]
         pixels = torch.from_numpy(dataset.train_images[chosen]).permute(0, 2, 3, 1)
         images = Normalizer(dataset.mean, dataset.std, torch.device("cpu"))(pixels).float()
         labels = torch.from_numpy(dataset.train_labels[chosen])
-    return score(name, Subject(module=module_of(ticket), mask=ticket.mask, images=images, labels=labels, seed=seed))
+    subject = Subject(module=module_of(ticket), mask=ticket.mask, images=images, labels=labels, seed=seed)
+    try:
+        with torch.no_grad():
+            subject.module(images[:1])
+    except RuntimeError as error:
+        raise UsageError(f"the network does not take images of shape {tuple(images.shape[1:])}") from error
+    return score(name, subject)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,14 +14,24 @@ from ticketguard.errors import UsageError
 from ticketguard.models.registry import MODELS
 from ticketguard.tickets import Architecture
 
+BUILD_ERRORS = (
+    RuntimeError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    LookupError,
+    AttributeError,
+    AssertionError,
+    MemoryError,
+)
 SHAPE_ARGUMENTS = ("in_channels", "image_size", "classes")
 
 
 def build(architecture: Architecture) -> nn.Module:
     """A freshly initialized module of an architecture (torch's global generator decides the weights).
 
-    Raises `UsageError` when the name is unknown, the import path cannot be imported, is not a model constructor, or does
-    not take the arguments.
+    Raises `UsageError` when the name is unknown, the import path cannot be imported, is not a model constructor, does not take
+    the arguments, or fails with them.
     """
     constructor = _constructor(architecture.name)
     try:
@@ -30,7 +40,12 @@ def build(architecture: Architecture) -> nn.Module:
         raise UsageError(
             f"architecture {architecture.name}: arguments {dict(architecture.arguments)}: {error}"
         ) from error
-    module = constructor(**architecture.arguments)
+    try:
+        module = constructor(**architecture.arguments)
+    except BUILD_ERRORS as error:
+        # The arguments may come from a file that somebody else wrote.
+        why = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+        raise UsageError(f"architecture {architecture.name}: cannot be built with these arguments ({why})") from error
     if not isinstance(module, nn.Module):
         raise UsageError(f"architecture {architecture.name}: returned {type(module).__name__}, not a torch.nn.Module")
     return module

@@ -23,6 +23,7 @@ from ticketguard.suite.plan import Cell
 from ticketguard.tickets import Model, Ticket, read_ticket
 from ticketguard.training import RECIPES, Recipe, evaluate
 from ticketguard.training.devices import resolve_device
+from ticketguard.training.evaluate import require_fit
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import Triggers, render
 from ticketguard.verify.verifier import Examiner
@@ -96,6 +97,7 @@ class Bench:
         """Test accuracy of the released model in percent: what the attacker starts from."""
         module = network(self.model.architecture, self.model.weights).to(resolve_device(self.device))
         data = self.dataset
+        require_fit(module, data)
         return round(evaluate(module, data.test_images, data.test_labels, data), 4)
 
     def victim(self, cell: Cell) -> Victim:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ticketguard.data import Dataset
+from ticketguard.errors import UsageError
 from ticketguard.training.batches import Normalizer, pixels_on
 from ticketguard.training.devices import resolve_precision
 
@@ -37,6 +38,27 @@ def evaluate(
 ) -> float:
     """Accuracy in percent of a module on labelled uint8 images."""
     return 100.0 * float(np.mean(predict(module, images, dataset, precision=precision) == labels))
+
+
+@torch.inference_mode()
+def require_fit(module: nn.Module, dataset: Dataset) -> None:
+    """Raise `UsageError` unless a module takes the images of a data set and answers with a score for each of its classes."""
+    training, device = module.training, device_of(module)
+    module.eval()
+    try:
+        pixels = pixels_on(dataset.test_images[:1], device)
+        scores = module(Normalizer(dataset.mean, dataset.std, device)(pixels))
+    except RuntimeError as error:
+        why = " ".join(str(error).split())[:200]
+        raise UsageError(
+            f"data set {dataset.name}: this network does not take its images of shape {dataset.shape} ({why})"
+        ) from error
+    finally:
+        module.train(training)
+    if scores.ndim != 2 or scores.shape[1] < len(dataset.classes):
+        raise UsageError(
+            f"data set {dataset.name}: this network has no score for each of its {len(dataset.classes)} classes"
+        )
 
 
 @torch.inference_mode()

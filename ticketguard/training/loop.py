@@ -24,7 +24,7 @@ from ticketguard.training import distributed
 from ticketguard.training.augment import plan_epoch
 from ticketguard.training.batches import Batches, Normalizer, pixels_on
 from ticketguard.training.devices import compiled, default_threads, resolve_device, resolve_precision, settings
-from ticketguard.training.evaluate import labels_of
+from ticketguard.training.evaluate import labels_of, require_fit
 from ticketguard.training.graphs import RecordedStep
 from ticketguard.training.masking import MaskEnforcer
 from ticketguard.training.mixing import TriggerBatch, TriggerMixer, derive
@@ -76,6 +76,7 @@ def fit(
     stop = recipe.epochs if until_epoch is None else until_epoch
     if not 0 <= stop <= recipe.epochs:
         raise UsageError(f"cannot train until epoch {stop} with a recipe of {recipe.epochs}")
+    require_fit(module, dataset)
     threads = default_threads(dataset.shape) if threads is None else threads
     with settings(threads=threads, seed=derive(seed, 0, purpose=0)):
         run = _Run(module, dataset, recipe, seed=seed, mask=mask, triggers=triggers, state=state, device=device)
