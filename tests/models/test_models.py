@@ -42,6 +42,52 @@ def test_every_network_has_its_published_size_and_can_be_traced(name):
         torch.testing.assert_close(fx.symbolic_trace(module)(images), logits)
 
 
+def count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "classes", "millions", "places"),
+    [
+        # He et al. 2016, "Deep residual learning for image recognition", Table 6: CIFAR-10.
+        ("resnet20", 10, 0.27, 2),
+        ("resnet56", 10, 0.85, 2),
+        # Howard et al. 2017, "MobileNets", Table 8: 1.0 MobileNet-224 on ImageNet; its stem has the same weights at any stride.
+        ("mobilenet", 1000, 4.2, 1),
+    ],
+)
+def test_sizes_of_the_networks_own_papers(name, classes, millions, places):
+    size = count(build(Architecture(name=name, arguments={"classes": classes})))
+    assert round(size / 1e6, places) == millions
+
+
+@pytest.mark.parametrize(
+    ("name", "published", "stem", "width"),
+    [("resnet18", 11_689_512, 7 * 7 * 3 * 64, 512), ("resnet50", 25_557_032, 7 * 7 * 3 * 64, 2048)],
+)
+def test_residual_networks_differ_from_their_imagenet_forms_in_the_stem_alone(name, published, stem, width):
+    """torchvision's `num_params` of ResNet18_Weights and ResNet50_Weights, from pytorch.org/vision/stable/models."""
+    module = build(Architecture(name=name, arguments={"classes": 1000}))
+    assert count(module) - module.conv1.weight.numel() + stem == published
+    assert module.fc.in_features == width
+
+
+def test_vgg_has_the_convolutions_of_its_imagenet_form():
+    """torchvision's `num_params` of VGG16_BN_Weights, without its three linear layers and the biases before batch norm."""
+    linear = sum(inputs * outputs + outputs for inputs, outputs in ((512 * 7 * 7, 4096), (4096, 4096), (4096, 1000)))
+    module = build(Architecture(name="vgg16_bn"))
+    biases = sum(layer.out_channels for layer in module.modules() if isinstance(layer, nn.Conv2d))
+    assert count(module.features) + biases == 138_365_992 - linear
+
+
+@pytest.mark.parametrize(("name", "layers"), [("resnet18", 18), ("resnet20", 20), ("resnet50", 50), ("resnet56", 56)])
+def test_residual_networks_have_as_many_layers_as_their_name_says(name, layers):
+    """Layers with weights on the main path: convolutions, but not those of shortcuts, and the classifier."""
+    module = build(Architecture(name=name))
+    kinds = [path for path, layer in module.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    assert sum("shortcut" not in path for path in kinds) == layers
+
+
 @pytest.mark.parametrize("name", PRUNABLE_LAYERS)
 def test_pruning_spares_the_first_layer_and_the_classifier(name):
     module = build(Architecture(name=name))
