@@ -179,6 +179,42 @@ def test_the_rate_limit_spaces_requests() -> None:
     assert time.monotonic() - started >= 5 / 50
 
 
+def test_a_late_comer_does_not_overtake_who_waits() -> None:
+    """He arrives at the very moment when the turn of another is due."""
+    now, late = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if not late:
+            late.append(now[0])
+            client._wait_for_turn()
+            late.append(now[0])
+
+    client = Client(Courtesy(rate=10.0), sleep=sleep, clock=lambda: now[0])
+    client._wait_for_turn()
+    client._wait_for_turn()
+    client.close()
+    assert late == pytest.approx([0.1, 0.2])
+
+
+def test_a_pause_that_is_asked_for_holds_those_who_wait_already() -> None:
+    now, held = [0.0], []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        if not held:
+            held.append(True)
+            client._hold(5.0)
+
+    client = Client(Courtesy(rate=10.0), sleep=sleep, clock=lambda: now[0])
+    client._wait_for_turn()
+    client._wait_for_turn()
+    assert now[0] == pytest.approx(5.1)
+    client._wait_for_turn()
+    assert now[0] == pytest.approx(5.2)
+    client.close()
+
+
 def test_nothing_is_sent_once_the_budget_is_spent() -> None:
     service = FaultyService({})
     with serving(service) as url:

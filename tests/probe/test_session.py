@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,10 +22,12 @@ from hypothesis import strategies as st
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import AuthenticityError, FormatError, TicketguardError, UsageError
+from ticketguard.probe.judging import begin_fields
 from ticketguard.probe.predictor import CallablePredictor, RecordedPredictor, Reply, Take
 from ticketguard.probe.run import probe, replay
-from ticketguard.probe.session import Manners, State
-from ticketguard.probe.transcript import read
+from ticketguard.probe.schedule import Parameters, make_schedule, one_leaf
+from ticketguard.probe.session import Manners, Session, State
+from ticketguard.probe.transcript import Log, read
 from ticketguard.triggers.plan import image_digest, plan_of
 from ticketguard.triggers.render import render
 
@@ -393,3 +396,35 @@ def test_killed_at_any_moment_it_goes_on_without_asking_twice(
     transcript = read(path)
     assert len(transcript.interrupted) <= 6
     assert replay(opening, path).decision == decision
+
+
+def test_queries_wait_a_random_while_and_never_more_than_the_workers_are_under_way(
+    tmp_path: Path, opening: Opening
+) -> None:
+    lock, under_way, most, pauses = threading.Lock(), 0, 0, []
+
+    def busy(digest: str, answer: Any) -> Reply:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.005)
+        with lock:
+            under_way -= 1
+        return Reply(status="answered", answer=answer)
+
+    parameters = Parameters(salt="0123456789abcdef", decoys=10)
+    schedule = make_schedule(one_leaf(opening, 0), plan_of(opening.registration), parameters)
+    session = Session(
+        predictor=Service(answers_of(opening, 0.0), busy),
+        schedule=schedule,
+        log=Log.begin(tmp_path / "t", begin_fields(opening, schedule, service="a test service")),
+        bar_bits=126.0,
+        manners=Manners(workers=3, jitter=0.7, early=False),
+        sleep=pauses.append,
+    )
+    session.run()
+    assert most == 3
+    assert len(pauses) == len(schedule.order)
+    assert 0.0 <= min(pauses) < 0.2
+    assert 0.5 < max(pauses) <= 0.7

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from math import inf
 from random import Random
 from typing import Any
 from urllib.parse import urlsplit
@@ -119,7 +120,7 @@ class Client:
         self._random = random or Random()  # noqa: S311 - spreads retries, hides nothing
         self._sleep, self._clock = sleep, clock
         self._lock = threading.Lock()
-        self._free_at = 0.0
+        self._free_at = self._held_until = -inf
         # A service that asks for more patience than there is gets no further request.
         self._sent_away = ""
         # No decompression: a small body must not become a large one after its size was checked.
@@ -210,20 +211,26 @@ class Client:
             return int(response.status_code), response.headers, bytes(body)
 
     def _wait_for_turn(self) -> None:
-        """Wait until the rate limit and every pause that the service asked for allow one more request."""
+        """Wait until the rate limit and every pause that the service asked for allow one more request.
+
+        Turns are given in the order of asking: a query that others overtake holds up the test of all that came after it.
+        """
+        turn = -inf
         while True:
             with self._lock:
-                pause = self._free_at - self._clock()
-                if pause <= 0:
-                    spacing = 1 / self.courtesy.rate if self.courtesy.rate else 0.0
-                    self._free_at = self._clock() + spacing
-                    return
-            self._sleep(min(pause, 1.0))
+                now = self._clock()
+                if turn < self._held_until or turn == -inf:
+                    turn = max(now, self._free_at)
+                    self._free_at = turn + (1 / self.courtesy.rate if self.courtesy.rate else 0.0)
+            if turn <= now:
+                return
+            self._sleep(min(turn - now, 1.0))
 
     def _hold(self, pause: float) -> None:
         """Send nothing for a while, from any thread: a service that asks one to wait means all."""
         with self._lock:
-            self._free_at = max(self._free_at, self._clock() + pause)
+            self._held_until = max(self._held_until, self._clock() + pause)
+            self._free_at = max(self._free_at, self._held_until)
 
 
 class _BeyondLimitError(Exception):
