@@ -58,6 +58,9 @@ def test_a_locked_copy_opens_only_for_its_licensee(signed: Path, capsys: pytest.
     hpke.save_public(Path("me.enc.pub"), hpke.public_key(licensee))
     assert issue("carol", "--lock", "0.05", "--to", "me.enc.pub") == 0
     locked = ["unlock", "carol/ticket.safetensors", "--key", "carol/keymask.hpke", "--out", "open.safetensors"]
+    capsys.readouterr()
+    assert run(locked) == 2
+    assert "encrypted to a licensee; give that licensee's secret key with --secret" in capsys.readouterr().err
     assert run([*locked, "--secret", "other.key"]) == 2
     assert not Path("open.safetensors").exists()
     assert run([*locked, "--secret", "me.key"]) == 0

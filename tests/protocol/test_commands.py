@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from ticketguard.claims import canonical, envelope, reveal
+from ticketguard.claims import canonical, envelope, keys, reveal
 from ticketguard.claims.secret import read_secret
 from ticketguard.commands import cli, run
 from ticketguard.storage.documents import read_csv, write_csv
@@ -67,12 +67,15 @@ def test_reveal_judge_check_and_audit(place, world):
     assert code == 0
     assert text.startswith("MATCH")
     assert "lawful or unwitting access is not excluded" in text
+    for words in ("against chance", "against search", "the bar", "M = ", "support", "magnitude", "judged at 20"):
+        assert words in text
     again = (
         "judge", place / "public", "--reveal", place / "reveal.json", "--suspect", place / "suspect.safetensors",
         "--control", place / "other.safetensors", "--key", place / "judge.key", "--check", place / "verdict.json", "--json",
     )  # fmt: skip
     code, text = good(*again)
     assert (code, json.loads(text)["outcome"]) == (0, "MATCH")
+    assert json.loads(text)["judge"] == keys.load_public(place / "judge.pub").keyid
     code, text = good(
         "audit", place / "public", "--reveal", place / "reveal.json", "--suspect", place / "suspect.safetensors",
         "--control", place / "other.safetensors", "--key", place / "judge.key", "--json",
@@ -185,8 +188,9 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
         ((*judge[:4], "--reveal", "plain.json"), "a new verdict needs"),
         ((*judge, "--reveal", "reveal.json", "--root", "junk"), "junk: no PEM certificates"),
         ((*judge, "--reveal", "reveal.json", "--root", "missing"), "missing"),
-        ((*judge, "--reveal", "reveal.json", "--check", "junk"), "junk"),
-        ((*judge, "--reveal", "reveal.json", "--check", "public/claim.dsse.json"), "of type"),
+        ((*judge[:-2], "--reveal", "reveal.json", "--check", "junk"), "junk"),
+        ((*judge, "--reveal", "reveal.json", "--check", "junk"), "give one of them"),
+        ((*judge[:-2], "--reveal", "reveal.json", "--check", "public/claim.dsse.json"), "of type"),
         ((*judge, "--reveal", "reveal.json", "--transcript", "junk"), "not JSON"),
         (("judge", "nowhere", *judge[2:], "--reveal", "reveal.json"), "nowhere"),
         (("audit", "public", *suspect, "--reveal", "public/claim.dsse.json"), "of type"),

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from ticketguard.claims import keys
-from ticketguard.commands.cases import read_case, read_transcript, show_checks
+from ticketguard.commands.cases import read_case, read_transcript, show_checks, show_numbers
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, trigger_images_option
 from ticketguard.verify.audit import audit
 
@@ -53,6 +53,8 @@ def command(
     else:
         click.echo(f"{'every check holds' if found.sound else 'A CHECK FAILS'}; the suspect: {decision}")
         show_checks(found.checks)
+        if found.verdict is not None:
+            show_numbers(found.verdict)
         click.echo("what remains to be argued:")
         for ground in found.grounds:
             click.echo(f"  - {ground}")

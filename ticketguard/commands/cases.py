@@ -14,6 +14,7 @@ from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import AuthenticityError, UsageError
+from ticketguard.evidence import Verdict
 from ticketguard.storage.atomic import is_there, read_bytes
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import read_tensors
@@ -107,6 +108,16 @@ def read_stamp(path: Path, payload: bytes, roots: Path | None) -> Stamp | None:
     # Read in any case: a judge who pins by a file that holds no certificate should hear of it.
     pinned = timestamps.load_roots(roots)
     return timestamps.read_stamp(path, payload, pinned) if is_there(path) else None
+
+
+def show_numbers(verdict: Verdict) -> None:
+    """Print both numbers, the bar and every test of a verdict."""
+    from rich.console import Console
+
+    from ticketguard.report.text import evidence_table, numbers_table
+
+    console = Console(soft_wrap=False)
+    console.print(numbers_table(verdict), "", evidence_table(verdict.evidence, verdict.bar_bits))
 
 
 def show_checks(checks: Sequence[Check]) -> None:

@@ -10,7 +10,7 @@ import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT
 from ticketguard.claims import keys
-from ticketguard.commands.cases import read_case, show_checks
+from ticketguard.commands.cases import read_case, show_checks, show_numbers
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, trigger_images_option
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import read_bytes, write_bytes
@@ -59,19 +59,23 @@ def command(
     """  # noqa: D301 - click wants the backspace character
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, key=key, **files)
+    if check_path is not None and out is not None:
+        raise UsageError("--out writes a new verdict, --check recomputes an old one: give one of them")
     if check_path is not None:
-        found = verdicts.recompute(read_bytes(check_path, limit=ENVELOPE_LIMIT), case, where=str(check_path))
+        signed = read_bytes(check_path, limit=ENVELOPE_LIMIT)
+        found = verdicts.recompute(signed, case, where=str(check_path))
     else:
         if key is None or out is None or nonce is None:
             raise UsageError("a new verdict needs --nonce, --key and --out; an old one is recomputed with --check")
         now = datetime.now(UTC).replace(microsecond=0)
         found, signed = verdicts.sign(case, key, nonce=nonce, now=now, supplied_by=supplied_by)
         write_bytes(out, signed)
-    _report(found, case, out or check_path, as_json)
+    _report(found, case, out or check_path, verdicts.judge_of(signed), as_json)
     return 0 if found.outcome == "MATCH" else 1
 
 
-def _report(found: Judgement, case: Case, path: Path | None, as_json: bool) -> None:
+def _report(found: Judgement, case: Case, path: Path | None, judge: tuple[str, str], as_json: bool) -> None:
+    keyid, judged_at = judge
     if as_json:
         print_json(
             {
@@ -81,14 +85,18 @@ def _report(found: Judgement, case: Case, path: Path | None, as_json: bool) -> N
                 "verdict": found.verdict.to_json(),
                 "priority": dict(found.priority),
                 "suspect": case.suspect_digest,
+                "judge": keyid,
+                "judgedAt": judged_at,
                 "file": str(path),
             }
         )
         return
     click.echo(f"{found.outcome}: {found.reason}")
     show_checks(found.checks)
+    show_numbers(found.verdict)
     click.echo(f"  priority: {found.priority['status']}  {found.priority.get('time', '')}")
     if found.verdict.caveat:
         click.echo(f"  {found.verdict.caveat}")
     click.echo(f"  suspect sha256 {case.suspect_digest}")
+    click.echo(f"  judged at {judged_at}, by its own word, by the holder of key {keyid}")
     click.echo(f"  verdict {path}")

@@ -10,7 +10,8 @@ import click
 
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.commands.license import PURPOSE
-from ticketguard.storage.atomic import read_bytes, write_bytes
+from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import open_regular, read_bytes, write_bytes
 
 if TYPE_CHECKING:
     from ticketguard.signatures.keymask import KeyMask
@@ -34,6 +35,8 @@ def command(locked_path: Path, key_path: Path, secret: Path | None, out: Path, a
     from ticketguard.signatures.keymask import read_key, unlock
     from ticketguard.tickets import read_ticket, write_ticket
 
+    if secret is None and _is_sealed(key_path):
+        raise UsageError(f"{key_path}: encrypted to a licensee; give that licensee's secret key with --secret")
     key = read_key(key_path) if secret is None else _decrypted(key_path, secret)
     ticket = unlock(key, read_ticket(locked_path))
     write_ticket(out, ticket)
@@ -41,6 +44,13 @@ def command(locked_path: Path, key_path: Path, secret: Path | None, out: Path, a
         print_json({"ticket": str(out), "edges": ticket.mask.kept})
     else:
         click.echo(f"ticket  {out}  ({ticket.mask.kept:,} edges, every digest agrees)")
+
+
+def _is_sealed(path: Path) -> bool:
+    from ticketguard.claims import hpke
+
+    with open_regular(path) as handle:
+        return hpke.is_sealed(handle.read(len(hpke.MAGIC)))
 
 
 def _decrypted(path: Path, secret: Path) -> KeyMask:

@@ -73,5 +73,11 @@ def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement
     return judgement
 
 
+def judge_of(signed: bytes) -> tuple[str, str]:
+    """Key id of a verdict's signer, and when it was judged by the signer's own word. For verdicts that were recomputed."""
+    opened = envelope.open_self_signed(signed)
+    return opened.keyid, str(statements.predicate(canonical.parse(opened.payload), NAME)["judgedAt"])
+
+
 def _sha256(payload: bytes) -> dict[str, str]:
     return {"sha256": hashlib.sha256(payload).hexdigest()}

@@ -49,7 +49,8 @@ def _both(reading: Reading, scope: str, view: str) -> list[Evidence]:
         n=len(signs),
         matches=int((signs > 0).sum()),
         log2_p=log2_signed_sum_bound(values, signs),
-        capacity_bits=-log2_signed_sum_bound(values, np.ones_like(signs)),
+        # Not -0.0 when nothing could be read.
+        capacity_bits=max(0.0, -log2_signed_sum_bound(values, np.ones_like(signs))),
         erasures=erasures,
         null=MAGNITUDE_NULL,
     )
