@@ -161,7 +161,7 @@ class Verdict:
         """Read `to_json`. Raises `FormatError` when a field is missing or the numbers do not give the decision."""
         try:
             if data["format"] != FORMAT:
-                raise FormatError(f"verdict: format {str(data['format'])[:40]!a} is not known to this version")
+                raise FormatError(f"verdict: format {ascii(data['format'])[:40]} is not known to this version")
             verdict = decide(
                 [Evidence(**{item.name: row[item.name] for item in fields(Evidence)}) for row in data["evidence"]],
                 Rule(**data["rule"]),
@@ -174,7 +174,7 @@ class Verdict:
             raise FormatError(f"verdict: field missing or malformed ({type(problem).__name__}: {problem})") from problem
         if verdict.decision != data.get("decision") or verdict.reason != data.get("reason"):
             raise FormatError(
-                f"verdict: the numbers say {verdict.decision}, the document {str(data.get('decision'))[:40]!a}"
+                f"verdict: the numbers say {verdict.decision}, the document {ascii(data.get('decision'))[:40]}"
             )
         return verdict
 

@@ -116,7 +116,7 @@ def ticket_from_tensors(tensors: Weights, metadata: Any, *, where: str) -> Ticke
     """
     meta = metadata if isinstance(metadata, dict) else {}
     if meta and meta.get("format") != FORMAT:
-        raise FormatError(f"{where}: ticket format {str(meta.get('format'))[:40]!a} is not known to this version")
+        raise FormatError(f"{where}: ticket format {ascii(meta.get('format'))[:40]} is not known to this version")
     sources, masks = _sources(tensors)
     for name, key in masks.items():
         if _shape(tensors, key) != _shape(tensors, sources[name]):

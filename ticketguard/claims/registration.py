@@ -155,7 +155,7 @@ def parse(payload: bytes) -> Registration:
 
 def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
     if predicate["format"] != FORMAT:
-        raise FormatError(f"registration: format {str(predicate['format'])[:40]!a} is not known to this version")
+        raise FormatError(f"registration: format {ascii(predicate['format'])[:40]} is not known to this version")
     table = tuple(_entry(row) for row in predicate["layers"])
     names = [entry.layer.name for entry in table]
     leaves, tests = predicate["leaves"], predicate["testPlan"]["tests"]
@@ -168,7 +168,7 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
     if tests < len(STATISTICS) * len(VIEWS) * (leaves + 1):
         raise FormatError(f"registration: a plan of {tests} tests is smaller than the tests it names")
     if predicate["beacon"]["policy"] not in GRINDING_BITS:
-        raise FormatError(f"registration: beacon policy {str(predicate['beacon']['policy'])[:40]!a} is not known")
+        raise FormatError(f"registration: beacon policy {ascii(predicate['beacon']['policy'])[:40]} is not known")
     return Registration(
         owner=_text(predicate["owner"], "owner"),
         public_key=PublicKey.from_spki(statements.decode_bytes(predicate["publicKey"])),

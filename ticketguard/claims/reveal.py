@@ -134,7 +134,7 @@ def parse(payload: bytes) -> Reveal:
 
 def _from_predicate(predicate: Mapping[str, Any], subjects: Mapping[str, str]) -> Reveal:
     if predicate["format"] != FORMAT:
-        raise FormatError(f"reveal: format {str(predicate['format'])[:40]!a} is not known to this version")
+        raise FormatError(f"reveal: format {ascii(predicate['format'])[:40]} is not known to this version")
     leaf, judge = predicate["leaf"], predicate["judge"]
     index = leaf["index"]
     if predicate["kind"] not in KINDS or type(index) is not int or not 0 <= index < 1 << 16 or len(leaf["proof"]) > 64:
