@@ -146,6 +146,10 @@ def test_a_withdrawn_registration_is_refused_everywhere(place, world, capsys):
     assert "withdrawn by key" in line(capsys, *AUDIT, "--withdrawal", "signed/withdrawal.dsse.json")
     assert "of type" in line(capsys, *AUDIT, "--withdrawal", "public/claim.dsse.json")
     assert "missing.json" in line(capsys, *AUDIT, "--withdrawal", "missing.json")
+    reveals = ("--nonce", world.NONCE, "--reveal-a", "reveal.json", "--reveal-b", "reveal.json")
+    for party in ("--withdrawal-a", "--withdrawal-b"):
+        given = (*reveals, party, "signed/withdrawal.dsse.json")
+        assert "withdrawn by key" in line(capsys, "dispute", "public", "public", "suspect.safetensors", *given)
     (place / "public" / "withdrawal.dsse.json").write_bytes((place / "signed" / "withdrawal.dsse.json").read_bytes())
     judge_ = ("judge", *AUDIT[1:], "--nonce", world.NONCE, "--key", "stranger.key", "--out", "v.json")
     dispute = ("dispute", "public", "public", "suspect.safetensors", "--nonce", world.NONCE)

@@ -22,6 +22,10 @@ from ticketguard.verify.dispute import settle
 @click.option("--nonce", required=True, help="The nonce that you gave to both.")
 @click.option("--root", "roots", type=PATH, help="PEM file of the time-stamp authorities that you trust.")
 @click.option("--key", "key_path", type=PATH, help="Your secret key, when reveals are encrypted to you.")
+@click.option(
+    "--withdrawal-a", type=PATH, help="A statement that withdraws A's registration, from wherever you have it."
+)
+@click.option("--withdrawal-b", type=PATH, help="The same for B's.")
 @json_option
 def command(
     a: Path,
@@ -32,6 +36,8 @@ def command(
     nonce: str,
     roots: Path | None,
     key_path: Path | None,
+    withdrawal_a: Path | None,
+    withdrawal_b: Path | None,
     as_json: bool,
 ) -> int:
     """Decide who was first when the claims in the folders A and B both match SUSPECT.
@@ -43,8 +49,8 @@ def command(
     """
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     cases = [
-        read_case(public, shown, suspect=suspect, roots=roots, key=key)
-        for public, shown in ((a, reveal_a), (b, reveal_b))
+        read_case(public, shown, suspect=suspect, roots=roots, key=key, withdrawal=withdrawal)
+        for public, shown, withdrawal in ((a, reveal_a, withdrawal_a), (b, reveal_b, withdrawal_b))
     ]
     found = settle(*cases, nonce=nonce, now=datetime.now(UTC))
     if as_json:
