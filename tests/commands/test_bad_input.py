@@ -375,6 +375,10 @@ SIGNING = {
         "frame of this ticket is not the registered one",
         tensors("other.safetensors", lambda content: content["conv2.weight_mask"].fill(0)),
     ),
+    "registration that was embedded for already": Case(
+        ("sign", "signed/ticket.safetensors", *SIGN[2:-1], "signed", "--registration", "signed/registration.dsse.json"),
+        "signed/ticket.safetensors exists already",
+    ),
     "rewind weights missing": Case((*SIGN, "--rewind", "no.safetensors"), "no.safetensors.*no such file"),
     "unknown architecture": Case((*SIGN, "--arch", "transformer"), "unknown architecture"),
     "architecture that would run code": Case((*SIGN, "--arch", "os:system"), "not a torch.nn.Module"),
@@ -577,7 +581,7 @@ def with_nothing_there(name_of_nothing):
 
 @pytest.mark.parametrize(
     "arguments",
-    [arguments for name in ("no/such", "n" * 300, "no\0name", "") for arguments in with_nothing_there(name)],
+    [arguments for name in ("no/such", "n" * 300, "no\0name") for arguments in with_nothing_there(name)],
     ids=lambda arguments: " ".join(arguments)[:80].replace("\0", " "),
 )
 def test_every_command_refuses_files_that_are_not_there(arguments, world, tg, snapshot):

@@ -135,6 +135,8 @@ def command(
     if registered_path is not None:
         opening = _registered_bundle(registered_path, out).open(word)
         embedded = signing.embed(ticket, opening, rewind=rewind)
+        if is_there(bundle.ticket):
+            raise UsageError(f"{bundle.ticket} exists already: signing never overwrites a signature")
         write_ticket(bundle.ticket, embedded.ticket)
         _report(bundle, opening.registration.owner, key.public.keyid, embedded, None, extra, as_json)
         return
