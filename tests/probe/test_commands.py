@@ -127,6 +127,15 @@ def test_verify_endpoint_with_a_mapping_a_token_and_own_decoys(
             ("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--label-map", "bad.json"),
             "exactly once",
         ),
+        (("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "half.json"), "surrogates"),
+        (
+            ("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--label-map", "halfmap.json"),
+            "surrogates",
+        ),
+        (
+            ("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--label-map", "mixed.json"),
+            "exactly once",
+        ),
         (
             ("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--decoy-images", "none"),
             "no such folder",
@@ -144,6 +153,10 @@ def test_bad_requests_are_one_line_and_write_nothing(
     (tmp_path / "bad.json").write_text('{"colour": 1}\n')
     (tmp_path / "list.json").write_text("[]")
     (tmp_path / "map.json").write_text('{"image": "png", "at": "a", "label": "b"}')
+    (tmp_path / "half.json").write_text('{"image": "png", "at": "a", "label": "b", "body": {"x": "\\ud800"}}')
+    names = {str(number): str(number) for number in range(9)}
+    (tmp_path / "halfmap.json").write_text(json.dumps({**names, "\ud800": "9"}))
+    (tmp_path / "mixed.json").write_text(json.dumps({**names, "9": 9}))
     before = sorted(path for path in tmp_path.rglob("*"))
     code, out, err = run(capsys, *arguments, "--signed", signed)
     assert code == 2

@@ -113,7 +113,10 @@ def test_a_label_map_is_applied_and_priced_by_the_services_vocabulary(tmp_path: 
     assert read_mapped(write(tmp_path, "b.csv", "index,label\n0,ant\n"), ANIMALS).charge_bits == 0.0
 
 
-@pytest.mark.parametrize("names", [{}, {"a": "ant", "b": "ant", "c": "cat"}, {"a": "ant", "b": "bee"}, {"a": "dog"}])
+@pytest.mark.parametrize(
+    "names",
+    [{}, {"a": "ant", "b": "ant", "c": "cat"}, {"a": "ant", "b": "bee"}, {"a": "dog"}, {"a": 1, "b": "bee", "c": None}],
+)
 def test_a_map_must_be_one_to_one(tmp_path: Path, names: dict[str, str]) -> None:
     path = write(tmp_path, "a.csv", "index,label\n0,a\n")
     with pytest.raises(DataError, match="exactly once"):

@@ -17,7 +17,7 @@ from ticketguard.errors import FormatError, UsageError
 from ticketguard.probe.adapters import Input, pixels_for, prepare
 from ticketguard.probe.client import Client, failure, shown
 from ticketguard.probe.predictor import Image, Reply, Take, reply_of
-from ticketguard.storage.documents import parse_json
+from ticketguard.storage.documents import encode, parse_json
 from ticketguard.triggers.pictures import png_bytes
 from ticketguard.triggers.plan import TriggerPlan
 
@@ -48,6 +48,8 @@ class Mapped:
             raise UsageError(f"mapping: image is one of {', '.join(KINDS)}, and either label or scores has a path")
         if not isinstance(self.body, dict) or not isinstance(self.at, str):
             raise UsageError("mapping: body is a JSON object, at a path")
+        # What cannot be sent shows now, not in the middle of a probe.
+        encode([self.at, self.body], where="mapping")
         if self.image != "multipart":
             steps(self.at)
         steps(self.label if self.label is not None else self.scores)

@@ -68,7 +68,10 @@ def encode(value: object, *, where: str, indent: int | None = None) -> str:
     """JSON text of a value, compact unless `indent` is given; raises `FormatError` for NaN and for foreign types."""
     try:
         separators = (",", ":") if indent is None else None
-        return json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False, indent=indent, separators=separators)
+        # Half a surrogate pair, which JSON can escape, has no bytes.
+        text.encode("utf-8")
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise FormatError(f"{where}: cannot be written as JSON: {_short(error)}") from error
 

@@ -29,7 +29,10 @@ class Classes:
     label_map: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
-        if self.label_map is not None and sorted(self.label_map.values()) != sorted(self.names):
+        if self.label_map is None:
+            return
+        named = list(self.label_map.values())
+        if not all(isinstance(name, str) for name in named) or sorted(named) != sorted(self.names):
             raise DataError("label map: it must name every registered class exactly once")
 
     def index(self, answer: object, *, where: str) -> int:
