@@ -140,6 +140,16 @@ def test_sign_with_a_qr_code_reads_back_and_the_edge_code_still_matches(tg, worl
     assert "proves nothing" in bare.out
 
 
+def test_the_kind_of_code_can_be_chosen(tg, world, ticket):
+    long = "a text of 40 bytes, too long for 3-H ...."
+    common = ("sign", "run/ticket.safetensors", "--key", "owner.key", "--owner", "A", "--code", "qr", "--qr-text", long)
+    assert tg(*common, "--qr-version", "4", "--qr-error", "M", "--out", "labelled").code == 0
+    done = tg("read-qr", "labelled/ticket.safetensors", "--signed", "labelled", "--json")
+    assert done.code == 0
+    assert done.json["text"] == long
+    assert (done.json["place"]["version"], done.json["place"]["error"]) == (4, "M")
+
+
 def test_a_split_signing_makes_the_same_labelled_ticket(tg, world, ticket):
     common = ("--key", "owner.key", "--code", "qr", "--qr-text", "Example Lab", "--out", "split", "--json")
     assert tg("sign", "run/ticket.safetensors", "--owner", "Example Lab", "--register-only", *common).code == 0
@@ -153,6 +163,8 @@ def test_a_split_signing_makes_the_same_labelled_ticket(tg, world, ticket):
     [
         (("--code", "qr", "--qr-text", "x" * 40), "does not fit"),
         (("--qr-text", "hello"), "--code qr"),
+        (("--qr-error", "L"), "--code qr"),
+        (("--code", "qr", "--qr-version", "30"), "no convolution has 137 x 137"),
         (("--code", "qr", "--qr-text", "\udcff"), "not Unicode"),
         (("--data", "folder", "--data-dir", "pictures"), "the ticket names another task"),
     ],

@@ -76,6 +76,10 @@ QR_NOTE = (
 )
 @click.option("--qr-text", help="Text of the QR code; by default the first 12 digits of the key id.")
 @click.option(
+    "--qr-version", type=click.IntRange(1, 40), help="Size of the QR code: 17 + 4 v modules a side; by default 3."
+)
+@click.option("--qr-error", type=click.Choice(["L", "M", "Q", "H"]), help="Its error correction level; by default H.")
+@click.option(
     "--successor",
     "successor_paths",
     type=PATH,
@@ -103,6 +107,8 @@ def command(
     registered_path: Path | None,
     codes: tuple[str, ...],
     qr_text: str | None,
+    qr_version: int | None,
+    qr_error: str | None,
     successor_paths: tuple[Path, ...],
     as_json: bool,
     **options: Any,
@@ -127,11 +133,12 @@ def command(
     key = keys.load_secret(key_path, word)
     extra: tuple[str, ...] = ()
     if "qr" in codes:
-        ticket = labelled(ticket, qr_text or key.public.keyid[:QR_DIGITS], key.public.keyid, rewind)
+        text = qr_text or key.public.keyid[:QR_DIGITS]
+        ticket = labelled(ticket, text, key.public.keyid, rewind, version=qr_version, error=qr_error)
         options["qr"] = ticket.provenance["qr"]
         extra = (QR_NOTE,)
-    elif qr_text is not None:
-        raise UsageError("--qr-text is the text of a QR code: give --code qr as well")
+    elif qr_text is not None or qr_version is not None or qr_error is not None:
+        raise UsageError("--qr-text, --qr-version and --qr-error are those of a QR code: give --code qr as well")
     if registered_path is not None:
         opening = _registered_bundle(registered_path, out).open(word)
         embedded = signing.embed(ticket, opening, rewind=rewind)
@@ -209,17 +216,18 @@ def read_unsigned(path: Path, arch: str | None) -> Ticket:
     return ticket
 
 
-def labelled(ticket: Ticket, text: str, keyid: str, rewind: dict[str, NDArray[Any]] | None) -> Ticket:
-    """The ticket with a QR code in its topology.
+def labelled(
+    ticket: Ticket, text: str, keyid: str, rewind: dict[str, NDArray[Any]] | None, **kind: int | str | None
+) -> Ticket:
+    """The ticket with a QR code in its topology, of the `kind` (version, error) that was asked for.
 
     Its random choices hang on the key id, which is public: so both halves of a split signing make the same ticket.
     """
-    import numpy as np
-
     from ticketguard.signatures.labels import label
 
     generator = np.random.default_rng(int(keyid[:16], 16))
-    return label(ticket, text, generator=generator, rewind=rewind)[0]
+    chosen = {name: value for name, value in kind.items() if value is not None}
+    return label(ticket, text, generator=generator, rewind=rewind, **chosen)[0]
 
 
 def rewind_weights(ticket_path: Path, given: Path | None) -> dict[str, NDArray[Any]] | None:
