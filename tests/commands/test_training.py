@@ -1,10 +1,14 @@
 """`find`, `train` and `demo`: what they write and print, on a handful of digits; how well they do is measured elsewhere."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from ticketguard.commands.training_options import chosen_recipe
 from ticketguard.evidence import Evidence, Rule, decide
 from ticketguard.tickets import Model, read_ticket
+from ticketguard.training import RECIPES
 
 FEW = ("--limit", "96", "--epochs", "1")
 FIND = ("find", "--data", "digits", "--arch", "convnet", "--rounds", "1", "--out", "run", *FEW)
@@ -46,6 +50,41 @@ def test_another_search_in_the_same_folder_is_refused(found, tg, monkeypatch):
     result = tg(*FIND, "--seed", "5")
     assert result.code == 2
     assert result.err.count("\n") == 1
+
+
+def test_any_value_of_a_recipe_can_be_set():
+    given = ("weight_decay=5e-4", "milestones=40,60", "batch_size=64", "nesterov=true", "schedule=cosine", "gamma=1")
+    recipe = chosen_recipe("paper", "cifar10", 80, overrides=given)
+    expected = replace(
+        RECIPES["paper"], epochs=80, weight_decay=5e-4, milestones=(40, 60), batch_size=64, nesterov=True,
+        schedule="cosine", gamma=1.0,
+    )  # fmt: skip
+    assert recipe == expected
+    assert type(recipe.gamma) is float
+    assert chosen_recipe("paper", "cifar10", None, overrides=("milestones=",)).milestones == ()
+    assert chosen_recipe("paper", "cifar10", None) == RECIPES["paper"]
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("lr", "FIELD=VALUE"),
+        ("speed=1", "no 'speed'"),
+        ("epochs=3", "no 'epochs'"),
+        ("lr=fast", "a number"),
+        ("lr=nan", "learning rate"),
+        ("batch_size=1.5", "an integer"),
+        ("nesterov=yes", "true or false"),
+        ("milestones=1;2", "commas"),
+        ("schedule=x\x1b[2J", "unknown schedule"),
+    ],
+)
+def test_impossible_values_of_a_recipe_are_refused(tg, world, given, says):
+    refused = tg("find", "--data", "digits", "--out", "other", "--set", given)
+    assert refused.code == 2
+    assert says in refused.err
+    assert refused.err.rstrip("\n").isprintable()
+    assert not (world / "other").exists()
 
 
 def test_several_seeds_are_searched_in_folders_of_their_own(tg, world):

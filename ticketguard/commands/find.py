@@ -54,6 +54,7 @@ def command(
     arch: str,
     recipe: str | None,
     epochs: int | None,
+    overrides: tuple[str, ...],
     compiled: bool,
     density: float,
     rounds: int,
@@ -81,7 +82,7 @@ def command(
     dataset = load_data(data, data_dir, limit)
     config = FindConfig(
         architecture=fitted(arch, shape=dataset.shape, classes=len(dataset.classes)),
-        recipe=chosen_recipe(recipe, data, epochs, compiled=compiled),
+        recipe=chosen_recipe(recipe, data, epochs, overrides=overrides, compiled=compiled),
         rounds=rounds,
         rate=rate_for(density, rounds) if rounds else 0.2,
         seed=seeds[0],

@@ -28,6 +28,7 @@ def command(
     limit: int | None,
     recipe: str | None,
     epochs: int | None,
+    overrides: tuple[str, ...],
     compiled: bool,
     no_triggers: bool,
     seed: int,
@@ -46,7 +47,7 @@ def command(
     opening = None if no_triggers else bundle.open(passphrase())
     ticket = bundle.read_ticket()
     dataset = load_data(data, data_dir, limit)
-    chosen = chosen_recipe(recipe, data, epochs, compiled=compiled)
+    chosen = chosen_recipe(recipe, data, epochs, overrides=overrides, compiled=compiled)
     with progress("training", quiet=as_json) as on_epoch:
         model = api.train(
             ticket,

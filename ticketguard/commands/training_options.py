@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 # More than anybody trains; a slip of the keyboard is told at once.
 MOST_EPOCHS = 100_000
+# What `--set` leaves to other options.
+OWN_OPTION = ("epochs", "compiled")
 
 
 def data_options(function: Function) -> Function:
@@ -34,9 +36,16 @@ def data_options(function: Function) -> Function:
 
 
 def recipe_options(function: Function) -> Function:
-    """`--recipe`, `--epochs` and `--compile`."""
+    """`--recipe`, `--epochs`, `--set` and `--compile`."""
     for option in (
         click.option("--compile", "compiled", is_flag=True, help="Train with torch.compile: pays in long runs only."),
+        click.option(
+            "--set",
+            "overrides",
+            multiple=True,
+            metavar="FIELD=VALUE",
+            help="Another value of the recipe, such as weight_decay=5e-4 or milestones=40,60; repeatable.",
+        ),
         click.option("--epochs", type=int, help="Epochs instead of the recipe's; its milestones scale along."),
         click.option("--recipe", help="Training recipe: paper, short or digits; by default the data set's."),
     ):
@@ -51,7 +60,9 @@ def load_data(name: str, directory: Path | None, limit: int | None) -> Dataset:
     return load(name, directory, limit=limit)
 
 
-def chosen_recipe(name: str | None, data: str, epochs: int | None, *, compiled: bool = False) -> Recipe:
+def chosen_recipe(
+    name: str | None, data: str, epochs: int | None, *, overrides: tuple[str, ...] = (), compiled: bool = False
+) -> Recipe:
     """The recipe that the options name: `digits` for digits and `short` for the rest, when they name none."""
     from ticketguard.training import RECIPES
 
@@ -59,12 +70,30 @@ def chosen_recipe(name: str | None, data: str, epochs: int | None, *, compiled: 
     if name not in RECIPES:
         raise UsageError(f"unknown recipe {name!r}: choose one of {', '.join(RECIPES)}")
     recipe = replace(RECIPES[name], compiled=compiled)
-    if epochs is None:
-        return recipe
-    if not 1 <= epochs <= MOST_EPOCHS:
-        raise UsageError(f"epochs must be at least 1 and at most {MOST_EPOCHS:,}, not {epochs}")
-    scaled = tuple(round(milestone * epochs / recipe.epochs) for milestone in recipe.milestones)
-    return replace(recipe, epochs=epochs, milestones=scaled, rewind_epoch=min(recipe.rewind_epoch, epochs - 1))
+    if epochs is not None:
+        if not 1 <= epochs <= MOST_EPOCHS:
+            raise UsageError(f"epochs must be at least 1 and at most {MOST_EPOCHS:,}, not {epochs}")
+        scaled = tuple(round(milestone * epochs / recipe.epochs) for milestone in recipe.milestones)
+        recipe = replace(recipe, epochs=epochs, milestones=scaled, rewind_epoch=min(recipe.rewind_epoch, epochs - 1))
+    known = {field: value for field, value in recipe.to_json().items() if field not in OWN_OPTION}
+    changes: dict[str, Any] = {}
+    for item in overrides:
+        field, equals, text = item.partition("=")
+        if not equals or field not in known:
+            raise UsageError(f"--set takes FIELD=VALUE, and no {field[:40]!a}: a recipe has {', '.join(known)}")
+        changes[field] = _value(field, text, type(known[field]))
+    return replace(recipe, **changes)
+
+
+def _value(field: str, text: str, kind: type) -> Any:
+    """A recipe's value from its text, of the type that the recipe has there."""
+    try:
+        if kind is bool:
+            return {"true": True, "false": False}[text.lower()]
+        return tuple(int(part) for part in text.split(",") if part) if kind is list else kind(text)
+    except (ValueError, KeyError) as problem:
+        words = {bool: "true or false", int: "an integer", float: "a number", list: "integers with commas between"}
+        raise UsageError(f"--set {field}: {text[:40]!a} is not {words[kind]}") from problem
 
 
 @contextmanager

@@ -25,6 +25,7 @@ def command(
     limit: int | None,
     recipe: str | None,
     epochs: int | None,
+    overrides: tuple[str, ...],
     compiled: bool,
     seed: int,
     as_json: bool,
@@ -40,7 +41,7 @@ def command(
     from ticketguard.tickets import read_ticket
 
     key, locked = read_key(key_path), read_ticket(locked_path)
-    chosen = chosen_recipe(recipe, data, epochs, compiled=compiled)
+    chosen = chosen_recipe(recipe, data, epochs, overrides=overrides, compiled=compiled)
     with progress("retraining", quiet=as_json) as show:
         found = fidelity(key, locked, load_data(data, data_dir, limit), chosen, seed=seed, on_epoch=show)
     if as_json:
