@@ -39,8 +39,7 @@ def read_tensors(data):
     size = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + size])
     header.pop("__metadata__", None)
-    body = data[8 + size :]
-    return {n: (t["dtype"], t["shape"], body[slice(*t["data_offsets"])]) for n, t in header.items()}
+    return {n: (t["dtype"], t["shape"], data[8 + size :][slice(*t["data_offsets"])]) for n, t in header.items()}
 
 
 def manifest_digest(tensors):
@@ -113,7 +112,7 @@ def tail(matches, n, chances):
 
 
 def verify(public, reveal, suspect):
-    """{"support": (n, matches, log2 p), "magnitude": ...} of a safetensors suspect with registered layer names."""
+    """{"support": (n, matches, log2 p), "magnitude" or its square: ...} of a suspect with registered layer names."""
     registration, binder, j, leaf = open_case(public, reveal)
     tensors, values, signs, support = read_tensors(suspect.read_bytes()), [], [], []
     for layer in registration["layers"]:
@@ -132,11 +131,12 @@ def verify(public, reveal, suspect):
             w = w / np.sqrt(np.where(squares > 0, squares / np.maximum(np.bincount(index), 1), 1))[index]
         d = w[: len(bits)] - w[len(bits) :]
         signs += list(np.where((d > 0) == bits, 1, -1)[(d != 0) & fine])
-        values += list(np.minimum(np.abs(d), 3)[(d != 0) & fine] ** 2)
-    v, s = np.array(values), np.array(signs)
+        values += list(np.abs(d)[(d != 0) & fine])
+    v, s, name = np.array(values), np.array(signs), registration["testPlan"]["statistics"][1]
+    v = np.minimum(v, 3) ** 2 if name == "squared-magnitude" else np.minimum(v, 1)
     bounds = [(np.logaddexp(x * v, -x * v) - np.log(2)).sum() - x * (v @ s) for x in np.geomspace(1e-3, 30, 4000)]
     found = len(support), sum(support), tail(sum(support), len(support), 2)
-    return {"support": found, "magnitude": (len(s), int((s > 0).sum()), min(0, *bounds) / np.log(2))}
+    return {"support": found, name: (len(s), (s > 0).sum(), min(0, *bounds) / np.log(2))}
 
 
 def answers(public, reveal, labels):

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.evidence import CAVEAT, Evidence, Rule, Verdict, decide
+from ticketguard.evidence import CAVEAT, TESTS, Evidence, Rule, Verdict, decide
 
 
 def outcome(bits: float, *, capacity: float = 1000.0, n: int = 1000, **changes: object) -> Evidence:
@@ -94,7 +94,7 @@ evidences = st.builds(
     st.floats(0, 1),
     st.floats(0, 1e6),
     st.floats(0, 1e6),
-    st.sampled_from(["support", "magnitude", "triggers"]),
+    st.sampled_from(list(TESTS)),
     st.sampled_from(["stored", "aligned"]),
 )
 

@@ -83,15 +83,18 @@ def carriers(key: str, layer: Layer) -> edge.Carriers:
     return edge.draw(layer, PAIRS, leaf=1, groups=GROUPS, stream=stream(key, "edge/" + layer.name))
 
 
-def edge_p(key: str, weights: dict[str, np.ndarray]) -> tuple[float, float]:
-    """log2 p of the support and the magnitude test of one suspect under one key."""
+def edge_p(key: str, weights: dict[str, np.ndarray]) -> tuple[float, ...]:
+    """log2 p of the support test and of the magnitude tests of one suspect under one key."""
     readings = []
     for layer in LAYERS:
         drawn = carriers(key, layer)
         readings.append(edge.read(drawn, weights[layer.name][drawn.first], weights[layer.name][drawn.second]))
     reading = edge.join(readings)
     n, matches = reading.support()
-    return log2_binomial_tail(matches, n), log2_signed_sum_bound(*reading.magnitude())
+    return (
+        log2_binomial_tail(matches, n),
+        *(log2_signed_sum_bound(*reading.magnitude(test)) for test in edge.PAIR_WEIGHTS),
+    )
 
 
 def assert_bound_holds(log2_p: np.ndarray, what: str) -> None:
@@ -102,14 +105,15 @@ def assert_bound_holds(log2_p: np.ndarray, what: str) -> None:
 
 
 def check_edge_code(kind: str, draws: int) -> np.ndarray:
-    """Bounds for one make of suspect over `draws` fresh pairs of key and suspect; returns log2 p (draws, 2)."""
+    """Bounds for one make of suspect over `draws` fresh pairs of key and suspect; returns log2 p (draws, 3)."""
     generator = np.random.default_rng(list(kind.encode()))
-    found = np.empty((draws, 2))
+    found = np.empty((draws, 3))
     for number in range(draws):
         weights = {layer.name: SUSPECTS[kind](generator, layer) for layer in LAYERS}
         found[number] = edge_p(f"{kind} {number}", weights)
     assert_bound_holds(found[:, 0], f"support, {kind}")
-    assert_bound_holds(found[:, 1], f"magnitude, {kind}")
+    for column, test in enumerate(edge.PAIR_WEIGHTS, start=1):
+        assert_bound_holds(found[:, column], f"{test}, {kind}")
     return found
 
 

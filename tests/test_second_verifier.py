@@ -17,10 +17,17 @@ from ticketguard.verify import judge as judging
 from ticketguard.verify import verdicts
 from ticketguard.verify.transcript import trigger_answers
 
-CASE = Path(__file__).parents[1] / "fixtures" / "case-v1"
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+CASES = [FIXTURES / "case-v1", FIXTURES / "case-v1-squared"]
 SOURCE = Path(__file__).parent / "second_verifier.py"
 NOW = parse_time("2026-06-01T12:00:00Z")
 NONCE = "5e" * 32
+
+
+@pytest.fixture(params=CASES, ids=lambda folder: folder.name)
+def folder(request):
+    """One committed case for each test plan of version 1."""
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +38,8 @@ def second():
     return module
 
 
-def judged(name, **what):
-    case = read_case(CASE / "public", CASE / f"{name}.dsse.json", **what)
+def judged(folder, name, **what):
+    case = read_case(folder / "public", folder / f"{name}.dsse.json", **what)
     return case, judging.judge(case, nonce=NONCE, now=NOW)
 
 
@@ -40,12 +47,12 @@ def judged(name, **what):
     ("suspect", "reveal", "outcome"),
     [("suspect", "reveal", "MATCH"), ("unrelated", "reveal-unrelated", "NO MATCH")],
 )
-def test_both_verifiers_read_the_same_evidence(second, suspect, reveal, outcome):
-    path = CASE / f"{suspect}.safetensors"
-    case, found = judged(reveal, suspect=path)
+def test_both_verifiers_read_the_same_evidence(second, folder, suspect, reveal, outcome):
+    path = folder / f"{suspect}.safetensors"
+    case, found = judged(folder, reveal, suspect=path)
     assert found.outcome == outcome
     assert second.manifest_digest(second.read_tensors(path.read_bytes())) == case.suspect_digest
-    other = second.verify(CASE / "public", CASE / f"{reveal}.dsse.json", path)
+    other = second.verify(folder / "public", folder / f"{reveal}.dsse.json", path)
     for item in found.verdict.evidence:
         n, matches, log2_p = other[item.test]
         assert (item.n, item.matches) == (n, matches)
@@ -53,46 +60,46 @@ def test_both_verifiers_read_the_same_evidence(second, suspect, reveal, outcome)
 
 
 @pytest.mark.parametrize(("name", "outcome"), [("stolen", "MATCH"), ("honest", "NO MATCH")])
-def test_both_verifiers_count_the_same_answers(second, name, outcome):
-    case, found = judged(f"reveal-{name}", transcript=CASE / f"answers-{name}.json")
+def test_both_verifiers_count_the_same_answers(second, folder, name, outcome):
+    case, found = judged(folder, f"reveal-{name}", transcript=folder / f"answers-{name}.json")
     assert found.outcome == outcome
     plan = plan_of(case.registration)
     labels, _ = trigger_answers(case.transcript, render(judging.opened(case), plan), plan)
     revealed = labels[plan.indices(case.reveal.index)]
-    n, matches, log2_p = second.answers(CASE / "public", CASE / f"reveal-{name}.dsse.json", revealed.tolist())
+    n, matches, log2_p = second.answers(folder / "public", folder / f"reveal-{name}.dsse.json", revealed.tolist())
     best = found.verdict.best
     assert (best.n, best.matches) == (n, matches)
     assert 0 <= best.log2_p - log2_p < 0.01
 
 
-def test_committed_verdict_is_recomputed_bit_for_bit():
+def test_committed_verdict_is_recomputed_bit_for_bit(folder):
     """Also the promise to old cases: version 1 is judged the same for ever."""
     case = read_case(
-        CASE / "public",
-        CASE / "reveal.dsse.json",
-        suspect=CASE / "suspect.safetensors",
-        controls=[CASE / "unrelated.safetensors"],
+        folder / "public",
+        folder / "reveal.dsse.json",
+        suspect=folder / "suspect.safetensors",
+        controls=[folder / "unrelated.safetensors"],
     )
-    signed = (CASE / "verdict.dsse.json").read_bytes()
+    signed = (folder / "verdict.dsse.json").read_bytes()
     assert verdicts.recompute(signed, case).outcome == "MATCH"
     statement = json.loads(b64decode(json.loads(signed)["payload"]))
     assert statement["predicateType"] == "urn:ticketguard:verdict/v1"
     assert envelope.open(signed).payload
 
 
-def test_second_verifier_refuses_what_does_not_belong(second, tmp_path):
+def test_second_verifier_refuses_what_does_not_belong(second, folder, tmp_path):
     from cryptography.exceptions import InvalidSignature
 
     for name in ("registration.dsse.json", "claim.dsse.json", "ticket.safetensors"):
-        (tmp_path / name).write_bytes((CASE / "public" / name).read_bytes())
-    second.open_case(tmp_path, CASE / "reveal.dsse.json")
+        (tmp_path / name).write_bytes((folder / "public" / name).read_bytes())
+    second.open_case(tmp_path, folder / "reveal.dsse.json")
     (tmp_path / "withdrawal.dsse.json").write_text("{}")
     with pytest.raises(AssertionError):
-        second.open_case(tmp_path, CASE / "reveal.dsse.json")
+        second.open_case(tmp_path, folder / "reveal.dsse.json")
     (tmp_path / "withdrawal.dsse.json").unlink()
     with pytest.raises(AssertionError):
-        second.open_envelope((CASE / "reveal.dsse.json").read_bytes(), ["00" * 32])
-    text = (CASE / "reveal.dsse.json").read_text()
+        second.open_envelope((folder / "reveal.dsse.json").read_bytes(), ["00" * 32])
+    text = (folder / "reveal.dsse.json").read_text()
     wrapper = json.loads(text)
     wrapper["payload"] = wrapper["payload"][:-8] + "AAAA" + wrapper["payload"][-4:]
     (tmp_path / "reveal.dsse.json").write_text(json.dumps(wrapper))

@@ -17,7 +17,7 @@ from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
 
 Decision = Literal["MATCH", "NO MATCH", "INCONCLUSIVE"]
 FORMAT = 1
-TESTS = ("support", "magnitude", "triggers")
+TESTS = ("support", "magnitude", "squared-magnitude", "triggers")
 VIEWS = ("stored", "aligned")
 CAVEAT = (
     "A match says that the suspect is not independent of the registered secret; "
@@ -29,7 +29,7 @@ CAVEAT = (
 class Evidence:
     """The outcome of one test.
 
-    `test`: support, magnitude or triggers; `scope`: "pooled" or "leaf 0" ...; `view`: "stored" or "aligned"; `n`:
+    `test`: one of `TESTS`; `scope`: "pooled" or "leaf 0" ...; `view`: "stored" or "aligned"; `n`:
     carriers or triggers read; `matches`: those that agree with the secret; `log2_p`: upper bound on the base-2
     logarithm of the p-value, any charge for a search included; `capacity_bits`: the evidence had all n agreed;
     `erasures`: carriers or triggers that could not be read; `null`: the null hypothesis in words.

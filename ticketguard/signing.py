@@ -80,6 +80,7 @@ def register(
     qr: Mapping[str, Any] | None = None,
     successors: Sequence[str] = (),
     leave_out: Sequence[str] = (),
+    statistics: tuple[str, ...] = registration.STATISTICS,
     master: bytes | None = None,
     nonce: bytes | None = None,
 ) -> Registered:
@@ -87,8 +88,9 @@ def register(
 
     `successors`: ids of keys that may later sign claims, reveals and a withdrawal in place of `key`.
     `spend` is the share of edges that embedding may move; `leave_out` names layers that must carry nothing (linear maps
-    without a nonlinearity between them). `master` and `nonce` (32 bytes each) are for reproducible tests; by default they
-    come from the operating system. Raises `CapacityError` when the ticket is too small.
+    without a nonlinearity between them); `statistics`: the test plan, one that `claims.registration` names. `master` and
+    `nonce` (32 bytes each) are for reproducible tests; by default they come from the operating system. Raises
+    `CapacityError` when the ticket is too small.
     """
     if not 2 <= block <= registration.MOST_CELL:
         raise UsageError(f"a block has 2 to {registration.MOST_CELL} inputs, found {block}")
@@ -113,6 +115,7 @@ def register(
         classes=None if classes is None else tuple(classes),
         triggers=triggers,
         carriers=None if carriers is None else tuple(carriers),
+        statistics=statistics,
         tests=tests,
         beacon=beacon,
         qr=qr,

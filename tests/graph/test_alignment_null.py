@@ -21,7 +21,7 @@ from ticketguard.graph.groups import Symmetry
 from ticketguard.graph.layout import rearranged
 from ticketguard.masks import Mask
 from ticketguard.models import build
-from ticketguard.signatures.edge import Carriers, Reading, draw, embed, join, moves, read
+from ticketguard.signatures.edge import PAIR_WEIGHTS, Carriers, Reading, draw, embed, join, moves, read
 from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.tickets import Architecture
 from ticketguard.tracing import symmetry_of
@@ -108,14 +108,16 @@ def tail_excess(log2_p: NDArray[np.float64], level: float) -> float:
 
 
 def is_fair(readings: list[Reading]) -> bool:
-    """Whether matches are fair coins within three standard errors, in their mean and in both tails of both tests."""
+    """Whether matches are fair coins within three standard errors, in their mean and in both tails of all tests."""
     counts = [seen.support() for seen in readings]
     informative, matches = sum(n for n, _ in counts), sum(hits for _, hits in counts)
     support = np.array([log2_binomial_tail(hits, n) for n, hits in counts])
-    magnitude = np.array([log2_signed_sum_bound(*seen.magnitude()) for seen in readings])
+    magnitudes = [
+        np.array([log2_signed_sum_bound(*seen.magnitude(test)) for seen in readings]) for test in PAIR_WEIGHTS
+    ]
     assert informative > len(readings) * 20
     return abs(matches - informative / 2) < 3 * np.sqrt(informative) / 2 and all(
-        tail_excess(log2_p, level) <= 0 for log2_p in (support, magnitude) for level in (0.1, 0.01)
+        tail_excess(log2_p, level) <= 0 for log2_p in (support, *magnitudes) for level in (0.1, 0.01)
     )
 
 

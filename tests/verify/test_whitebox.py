@@ -13,13 +13,16 @@ from ticketguard.verify.whitebox import edge_tests
 def edge_evidence(opening, weights):
     effective = effective_weights(weights)
     readings = Board(all_carriers(opening)).read(effective)
-    return {(item.test, item.scope): item for item in edge_tests(readings, leaves=4, view="stored")}
+    return {
+        (item.test, item.scope): item
+        for item in edge_tests(readings, leaves=4, view="stored", magnitude="squared-magnitude")
+    }
 
 
 def test_pooled_tests_join_all_leaves(signed):
     found = edge_evidence(signed.opening, signed.model)
     assert len(found) == 10
-    for test in ("support", "magnitude"):
+    for test in ("support", "squared-magnitude"):
         pooled, single = found[test, "pooled"], [found[test, f"leaf {leaf}"] for leaf in range(4)]
         assert pooled.n == sum(item.n for item in single)
         assert pooled.matches == sum(item.matches for item in single)
@@ -32,7 +35,7 @@ def test_one_revealed_leaf_gives_its_own_tests_and_no_pooled_one(signed):
         registration=whole.registration, payload=whole.payload, beacon=whole.beacon, leaves={2: whole.leaves[2]}
     )
     found = edge_evidence(opening, signed.model)
-    assert set(found) == {("support", "leaf 2"), ("magnitude", "leaf 2")}
+    assert set(found) == {("support", "leaf 2"), ("squared-magnitude", "leaf 2")}
     assert found["support", "leaf 2"] == edge_evidence(whole, signed.model)["support", "leaf 2"]
 
 
@@ -51,8 +54,8 @@ def test_dense_suspects_have_no_informative_pair_and_full_magnitude_capacity(sig
     rng = np.random.default_rng(0)
     found = edge_evidence(signed.opening, {name: rng.normal(size=value.shape) for name, value in signed.model.items()})
     assert found["support", "pooled"].n == 0
-    assert found["magnitude", "pooled"].capacity_bits > 1000
-    assert found["magnitude", "pooled"].bits < 20
+    assert found["squared-magnitude", "pooled"].capacity_bits > 1000
+    assert found["squared-magnitude", "pooled"].bits < 20
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])

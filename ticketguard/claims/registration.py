@@ -20,7 +20,9 @@ from ticketguard.masks import Mask
 NAME = "registration"
 FORMAT = 1
 FRAME_DTYPE = "U16"
-STATISTICS = ("support", "magnitude", "triggers")
+# Test plans of version 1: what registrations name now, and what they named before 2026-11-27 (docs/design.md).
+STATISTICS = ("support", "squared-magnitude", "triggers")
+EARLIER_STATISTICS = ("support", "magnitude", "triggers")
 VIEWS = ("stored", "aligned")
 DEFAULT_TESTS = 64
 GRINDING_BITS = {"none": 80.0, "rfc3161": 20.0}
@@ -52,8 +54,9 @@ class Registration:
     `owner`: free text; `public_key`: the owner's Ed25519 key; `leaves`: K; `root`: Merkle root over the leaf commitments (32
     bytes); `frame`: SHA-256 digest of the frame (hex); `table`: layers in order; `symmetry`: symmetry groups as plain JSON;
     `classes`: class names in order; `triggers`: trigger parameters and preprocessing; `carriers`: digests of the owner's own
-    trigger images; `tests`: M of the test plan; `beacon`: "none" or "rfc3161"; `qr`, `fingerprints`: the other signatures;
-    `successors`: ids of keys that may sign in place of `public_key`; `nonce`: 32 bytes (hex). Law: `parse(r.payload()) == r`.
+    trigger images; `statistics`, `tests`: what the test plan holds, and its M; `beacon`: "none" or "rfc3161"; `qr`,
+    `fingerprints`: the other signatures; `successors`: ids of keys that may sign in place of `public_key`; `nonce`: 32 bytes
+    (hex). Law: `parse(r.payload()) == r`.
     """
 
     owner: str
@@ -67,6 +70,7 @@ class Registration:
     classes: tuple[str, ...] | None = None
     triggers: Mapping[str, Any] | None = None
     carriers: tuple[str, ...] | None = None
+    statistics: tuple[str, ...] = STATISTICS
     tests: int = DEFAULT_TESTS
     beacon: str = "none"
     qr: Mapping[str, Any] | None = None
@@ -86,6 +90,11 @@ class Registration:
     def channel_groups(self) -> Symmetry | None:
         """`symmetry` as a value. Raises `FormatError` when it is malformed."""
         return None if self.symmetry is None else Symmetry.from_json(self.symmetry)
+
+    @property
+    def magnitude_test(self) -> str:
+        """The test of its plan that reads magnitudes: a key of `signatures.edge.PAIR_WEIGHTS`."""
+        return self.statistics[1]
 
     @property
     def groups(self) -> int:
@@ -120,7 +129,7 @@ class Registration:
             "triggers": self.triggers,
             "carriers": None if self.carriers is None else list(self.carriers),
             "testPlan": {
-                "statistics": list(STATISTICS),
+                "statistics": list(self.statistics),
                 "scopes": ["pooled", "leaf"],
                 "views": list(VIEWS),
                 "tests": self.tests,
@@ -165,7 +174,10 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
         raise FormatError("registration: layer names repeat, or there are too many")
     if not 1 <= leaves <= MOST_LEAVES or leaves * sum(entry.pairs for entry in table) > MOST_PAIRS:
         raise FormatError("registration: number of leaves or pairs out of range")
-    if tests < len(STATISTICS) * len(VIEWS) * (leaves + 1):
+    statistics = tuple(predicate["testPlan"]["statistics"])
+    if statistics not in (STATISTICS, EARLIER_STATISTICS):
+        raise FormatError("registration: a plan of other tests than this version knows")
+    if tests < len(statistics) * len(VIEWS) * (leaves + 1):
         raise FormatError(f"registration: a plan of {tests} tests is smaller than the tests it names")
     if predicate["beacon"]["policy"] not in GRINDING_BITS:
         raise FormatError(f"registration: beacon policy {ascii(predicate['beacon']['policy'])[:40]} is not known")
@@ -181,6 +193,7 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
         classes=None if predicate["classes"] is None else _classes(predicate["classes"]),
         triggers=_object(predicate["triggers"], "triggers"),
         carriers=None if predicate["carriers"] is None else tuple(_digest(item) for item in predicate["carriers"]),
+        statistics=statistics,
         tests=tests,
         beacon=predicate["beacon"]["policy"],
         qr=_object(predicate["qr"], "qr"),

@@ -11,12 +11,15 @@ VIEWS = {"stored": "as stored", "aligned": "aligned"}
 TESTS = {
     "support": "Kept weights: in each readable pair of positions exactly one is kept, and the secret says which",
     "magnitude": "Sizes of weights: in each pair one weight is larger, and the secret says which",
+    "squared-magnitude": "Sizes of weights: in each pair one weight is larger, and the secret says which; large weigh most",
     "triggers": "Answers to secret pictures, whose labels the secret drew",
 }
 FORMULAS = {
     "support": "p = P(Binomial(n, 1/2) ≥ matches), exact up to rounding upwards",
     "magnitude": "p ≤ min over x ≥ 0 of exp(−x t) ∏ cosh(x vᵢ), with vᵢ the differences of a pair's sizes in the layer brought "
-    "to equal scale and t the sum of those that agree minus those that do not",
+    "to equal scale, at most 1, and t the sum of those that agree minus those that do not",
+    "squared-magnitude": "p ≤ min over x ≥ 0 of exp(−x t) ∏ cosh(x vᵢ), with vᵢ the squared differences of a pair's sizes in "
+    "the layer brought to equal scale, at most 9, and t the sum of those that agree minus those that do not",
     "triggers": "p = P(Binomial(n, 1/C) ≥ matches) for C classes, exact up to rounding upwards",
 }
 PROVES = (

@@ -7,7 +7,7 @@ value to the other position, so no cell ever changes its count.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -19,12 +19,17 @@ from ticketguard.masks import Mask
 
 WORDS_PER_PAIR = 4
 EQUILIBRATION_ROUNDS = 3
-# A pair weighs the square of its difference: edges that survive rewiring are the large ones, and what grew in place of the
-# others, which lies off the bits, is small. The clip keeps a few huge weights from being the whole sum (docs/design.md).
-VALUE_CLIP = 3.0
 
 Positions = NDArray[np.int64]
 Floats = NDArray[np.float64]
+
+# What a pair of (equilibrated) difference d >= 0 weighs in a test of magnitudes. The first is for registrations that name it;
+# what survives rewiring are the large edges, and what grew in place of the others lies off the bits, so squares hold more. The
+# clips keep a few huge weights from being the whole sum (docs/design.md).
+PAIR_WEIGHTS: dict[str, Callable[[Floats], Floats]] = {
+    "magnitude": lambda d: np.minimum(d, 1.0),
+    "squared-magnitude": lambda d: np.minimum(d, 3.0) ** 2,
+}
 
 
 class Words(Protocol):
@@ -55,7 +60,7 @@ class Reading:
     """What one suspect shows at the pairs of one leaf, over all layers that could be read, one entry per pair.
 
     `kept_first`, `kept_second`: the weights there are not zero; `sign`: +1 / -1 / 0 for |first| greater / less / equal
-    |second|; `value`: the square of the clipped, equilibrated difference of magnitudes (float64, >= 0); `bits`: the targets;
+    |second|; `value`: the equilibrated difference of magnitudes (float64, >= 0); `bits`: the targets;
     `erased`: NaN or infinity at either position. Only `bits` depends on the secret's target bits.
     """
 
@@ -80,11 +85,14 @@ class Reading:
         chosen = self.informative
         return int(chosen.sum()), int((self.kept_first == self.bits)[chosen].sum())
 
-    def magnitude(self) -> tuple[Floats, NDArray[np.int8]]:
-        """Values (>= 0) and signs (+1 agrees with the target bit, -1 does not) of all pairs of unequal magnitude."""
+    def magnitude(self, test: str) -> tuple[Floats, NDArray[np.int8]]:
+        """Weights (>= 0) and signs (+1 agrees with the target bit, -1 does not) of all pairs of unequal magnitude.
+
+        `test`: a key of `PAIR_WEIGHTS`.
+        """
         chosen = (self.sign != 0) & ~self.erased
         agrees = (self.sign > 0) == self.bits
-        return self.value[chosen], np.where(agrees[chosen], 1, -1).astype(np.int8)
+        return PAIR_WEIGHTS[test](self.value[chosen]), np.where(agrees[chosen], 1, -1).astype(np.int8)
 
 
 def group_cells(layer: Layer, group: int, groups: int) -> int:
@@ -185,7 +193,7 @@ def read_values(bits: NDArray[np.bool_], values: NDArray[Any], bins: Bins) -> Re
         kept_first=kept[0],
         kept_second=kept[1],
         sign=np.sign(difference).astype(np.int8),
-        value=np.minimum(np.abs(difference), VALUE_CLIP) ** 2,
+        value=np.abs(difference),
         erased=erased,
     )
 

@@ -42,7 +42,7 @@ def measure(bench: Bench, result: Result, attacked: Attacked) -> Result:
     answers = answer(bench.dataset.test_images)
     verdict = judge(bench, attacked, answer)
     bits = strongest(verdict)
-    edge = [bits[test] for test in ("support", "magnitude") if test in bits]
+    edge = [found for test, found in bits.items() if test != "triggers"]
     return replace(
         result,
         decision=verdict.decision,

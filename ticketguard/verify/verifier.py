@@ -96,7 +96,10 @@ class Examiner:
         return align_suspect(effective_weights(weights), self.opening.registration, self.reference).overlap
 
     def _tests(self, weights: Mapping[str, Any], view: str) -> list[Evidence]:
-        return edge_tests(self._board.read(weights), leaves=self.opening.registration.leaves, view=view)
+        registered = self.opening.registration
+        return edge_tests(
+            self._board.read(weights), leaves=registered.leaves, view=view, magnitude=registered.magnitude_test
+        )
 
     def verify(
         self,

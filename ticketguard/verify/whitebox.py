@@ -17,19 +17,22 @@ MAGNITUDE_NULL = (
 )
 
 
-def edge_tests(readings: Mapping[int, Reading], *, leaves: int, view: str) -> list[Evidence]:
-    """Support and magnitude tests of every reading; pooled ones when all `leaves` of the registration are open."""
+def edge_tests(readings: Mapping[int, Reading], *, leaves: int, view: str, magnitude: str) -> list[Evidence]:
+    """Support and magnitude tests of every reading; pooled ones when all `leaves` of the registration are open.
+
+    `magnitude`: which test of magnitudes, as the registration names it.
+    """
     evidence = []
     if len(readings) == leaves:
-        evidence += _both(join(list(readings.values())), "pooled", view)
+        evidence += _both(join(list(readings.values())), "pooled", view, magnitude)
     for leaf, reading in readings.items():
-        evidence += _both(reading, f"leaf {leaf}", view)
+        evidence += _both(reading, f"leaf {leaf}", view, magnitude)
     return evidence
 
 
-def _both(reading: Reading, scope: str, view: str) -> list[Evidence]:
+def _both(reading: Reading, scope: str, view: str, test: str) -> list[Evidence]:
     n, matches = reading.support()
-    values, signs = reading.magnitude()
+    values, signs = reading.magnitude(test)
     erasures = int(reading.erased.sum())
     support = Evidence(
         test="support",
@@ -43,7 +46,7 @@ def _both(reading: Reading, scope: str, view: str) -> list[Evidence]:
         null=SUPPORT_NULL,
     )
     magnitude = Evidence(
-        test="magnitude",
+        test=test,
         scope=scope,
         view=view,
         n=len(signs),
