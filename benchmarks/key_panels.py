@@ -36,11 +36,17 @@ def save(pyplot: Any, figure: Any, path: Path) -> None:
 
 
 def draw_key_masks(
-    path: Path, scores: Mapping[str, Curve], *, unlocked: Sequence[float], forged: Curve, depth: float = DEPTH
+    path: Path,
+    scores: Mapping[str, Curve],
+    *,
+    unlocked: Sequence[float],
+    forged: Mapping[str, Curve],
+    depth: float = DEPTH,
 ) -> bool:
     """Panels of retrained accuracy against the size of the key mask, `depth` points deep where losses are larger.
 
-    False, and no file, without matplotlib or points.
+    `forged`: the same after joining a forged key, by score; the lock by magnitude stands in for a score that has none. False,
+    and no file, without matplotlib or points.
     """
     pyplot = pyplot_or_none()
     drawn = {name: curve for name, curve in scores.items() if any(curve.values())}
@@ -51,10 +57,12 @@ def draw_key_masks(
     figure, grid = pyplot.subplots(rows, COLUMNS, figsize=size, sharex=True, sharey=True, squeeze=False)
     panels = grid.ravel()
     for axes, (name, curve) in zip(panels, drawn.items(), strict=False):
-        _panel(axes, name, curve, unlocked, forged, depth)
+        own = forged.get(name, {})
+        stand_in = not any(own.values())
+        _panel(axes, name, curve, unlocked, forged.get("omp", {}) if stand_in else own, depth, stand_in=stand_in)
     for axes in panels[len(drawn) :]:
         axes.set_axis_off()
-    shares = sorted({100 * share for curve in (*drawn.values(), forged) for share in curve})
+    shares = sorted({100 * share for curve in drawn.values() for share in curve})
     for axes in panels[max(0, len(drawn) - COLUMNS) : len(drawn)]:
         axes.set_xticks(shares, [f"{share:g}" for share in shares])
         axes.tick_params(labelbottom=True)
@@ -67,12 +75,14 @@ def draw_key_masks(
     return True
 
 
-def _panel(axes: Any, name: str, curve: Curve, unlocked: Sequence[float], forged: Curve, depth: float) -> None:
+def _panel(
+    axes: Any, name: str, curve: Curve, unlocked: Sequence[float], forged: Curve, depth: float, *, stand_in: bool
+) -> None:
     whole = mean(unlocked)
     axes.axhline(whole, color=UNLOCKED, linewidth=1, label="unlocked")
     axes.axhline(whole - 1, color=UNLOCKED, linewidth=1, linestyle=":", label="1 point below")
     for values, colour, style, label in (
-        (forged, FORGED, "--x", "forged key (omp lock)"),
+        (forged, FORGED, "--x", "forged key (omp lock)" if stand_in and name != "omp" else "forged key"),
         (curve, LOCKED, "-o", "locked"),
     ):
         shares = sorted(share for share, found in values.items() if found)

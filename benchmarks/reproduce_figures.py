@@ -45,7 +45,7 @@ def _key_masks(path: Path, steps: Steps) -> bool:
         for name in steps.values("score", kind="v1")
     }
     forged = {share: steps.pick("forged", kind="fake1", share=share) for share in steps.values("share", kind="fake1")}
-    return draw_key_masks(path, scores, unlocked=steps.clean("unsigned"), forged=forged, depth=DEPTH)
+    return draw_key_masks(path, scores, unlocked=steps.clean("unsigned"), forged={"omp": forged}, depth=DEPTH)
 
 
 def _line(axes: Any, points: Iterable[tuple[float, list[float]]], **style: Any) -> None:

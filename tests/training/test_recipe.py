@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from ticketguard.errors import UsageError
@@ -47,3 +49,9 @@ def test_recipes_are_json(name):
 def test_impossible_recipes_are_refused(wrong):
     with pytest.raises(UsageError, match="recipe: "):
         Recipe(**{"epochs": 5, **wrong})
+
+
+def test_a_record_of_a_plain_recipe_reads_as_it_did_before_there_was_compiling():
+    plain = RECIPES["digits"].to_json()
+    assert "compiled" not in plain
+    assert replace(RECIPES["digits"], compiled=True).to_json() == {**plain, "compiled": True}

@@ -76,8 +76,11 @@ class Recipe:
         return self.lr
 
     def to_json(self) -> dict[str, Any]:
-        """All fields as JSON values."""
-        return {**asdict(self), "milestones": list(self.milestones)}
+        """All fields as JSON values; `compiled` only where it is set, so that earlier records stay equal to it."""
+        fields = {**asdict(self), "milestones": list(self.milestones)}
+        if not self.compiled:
+            del fields["compiled"]
+        return fields
 
 
 RECIPES: dict[str, Recipe] = {
