@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from ticketguard.bundle import Bundle
-from ticketguard.signatures.edge import VALUE_CLIP
+from ticketguard.claims.registration import EARLIER_STATISTICS, STATISTICS
+from ticketguard.signatures.edge import PAIR_WEIGHTS
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import in_memory
 from ticketguard.triggers.plan import plan_of
@@ -44,7 +45,12 @@ def test_known_answers_of_the_page_are_those_of_the_fixtures():
 
 
 def test_the_page_weighs_a_pair_as_the_program_does():
-    assert f"v = min(difference, {VALUE_CLIP:g})^2" in PAGE
+    small, large = np.array([0.25, 0.5]), np.array(1e9)
+    squared, plain = (PAIR_WEIGHTS[plan[1]] for plan in (STATISTICS, EARLIER_STATISTICS))
+    assert np.array_equal(squared(small), small**2)
+    assert np.array_equal(plain(small), small)
+    assert f"v = min(difference, {np.sqrt(squared(large)):g})^2 (or min(difference, {plain(large):g}))" in PAGE
+    assert f"**{STATISTICS[1]}** (or **{EARLIER_STATISTICS[1]}**" in PAGE
 
 
 def test_trigger_pictures_follow_the_words_of_the_page(world, owner):
