@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.probe.test_http import connect
@@ -286,5 +286,7 @@ def test_a_header_name_that_is_none_is_one_line() -> None:
         st.sampled_from(["GMT", "-2359", "+9999", "+99999999999", "x", ""]),
     )
 )
+@example("Fri, 0 Jan -1 0:0:0 +99999999999")
+@example("Mon, 1 Jan 0001 0:0:0 +2359")
 def test_any_retry_after_is_a_pause(value: str) -> None:
     assert _retry_after(value, datetime(2030, 1, 1, tzinfo=UTC)) >= 0

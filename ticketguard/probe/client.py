@@ -245,9 +245,9 @@ def _retry_after(value: str | None, now: datetime) -> float:
         return float(value)
     try:
         date = email.utils.parsedate_to_datetime(value)
-    except (TypeError, ValueError):
+        return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
+    except (TypeError, ValueError, OverflowError):  # a time zone, or a year, that no clock has
         return 0.0
-    return max(0.0, (date.replace(tzinfo=date.tzinfo or UTC) - now).total_seconds())
 
 
 def failure(response: Response) -> Reply:
