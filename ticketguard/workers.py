@@ -1,4 +1,4 @@
-"""Worker processes: spawned, because a fork of a process with threads (numpy's, torch's) may hang, and gone when it is gone."""
+"""Worker processes: spawned, as a fork of one with threads (numpy's, torch's) may hang, and gone when their parent is."""
 
 from __future__ import annotations
 

@@ -18,15 +18,21 @@ from ticketguard.training import weights_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Unsigned(TrainingAttack):
-    """The owner's own ticket before signing, retrained: same frame, same rewind weights, no secret in it."""
+class Control(TrainingAttack):
+    """What all controls share: one strength, and a full rate, since they train from the beginning."""
 
-    name: ClassVar[str] = "unsigned"
     unit: ClassVar[str] = ""
     bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
     control: ClassVar[bool] = True
 
     lr: float = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Unsigned(Control):
+    """The owner's own ticket before signing, retrained: same frame, same rewind weights, no secret in it."""
+
+    name: ClassVar[str] = "unsigned"
 
     def run(self, victim: Victim) -> Attacked:
         """Train the unsigned ticket. Raises `UsageError` when the victim comes without it."""
@@ -38,17 +44,12 @@ class Unsigned(TrainingAttack):
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class OtherOwner(TrainingAttack):
+class OtherOwner(Control):
     """Another owner's signed model: the unsigned ticket (or else a random one of the same density) signed with another key, and
     trained.
     """
 
     name: ClassVar[str] = "other-owner"
-    unit: ClassVar[str] = ""
-    bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
-    control: ClassVar[bool] = True
-
-    lr: float = 0.1
 
     def run(self, victim: Victim) -> Attacked:
         """Sign with a key from the seed, then train."""

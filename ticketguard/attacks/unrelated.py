@@ -8,24 +8,20 @@ from typing import ClassVar
 import numpy as np
 
 from ticketguard.attacks.base import Attacked, Victim
+from ticketguard.attacks.controls import Control
 from ticketguard.attacks.fresh import fresh_network
 from ticketguard.attacks.prune_magnitude import apply
 from ticketguard.attacks.rebuild import network
-from ticketguard.attacks.tuning import TrainingAttack, train
+from ticketguard.attacks.tuning import train
 from ticketguard.masks import keep_largest
 from ticketguard.training import weights_of
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
-class Unrelated(TrainingAttack):
+class Unrelated(Control):
     """An independent model of the same architecture, recipe and density: trained dense, pruned by magnitude, trained on."""
 
     name: ClassVar[str] = "unrelated"
-    unit: ClassVar[str] = ""
-    bounds: ClassVar[tuple[float, float]] = (1.0, 1.0)
-    control: ClassVar[bool] = True
-
-    lr: float = 0.1
 
     def run(self, victim: Victim) -> Attacked:
         """Nothing of the victim is used but its architecture and density."""
