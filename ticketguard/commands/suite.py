@@ -16,6 +16,7 @@ from ticketguard.errors import UsageError
 if TYPE_CHECKING:
     from ticketguard.data import Dataset
     from ticketguard.suite import Plan, Progress, SuiteResult
+    from ticketguard.workers import Staff
 
 
 @click.command()
@@ -67,19 +68,20 @@ def command(
     Examples:  ticketguard suite signed/ --data digits --out suite/
                ticketguard suite signed/ --data digits --preset standard --engine processes --jobs 2 --out suite/
     """  # noqa: D301 - click reads the backspace
-    from ticketguard.suite import EngineOptions, run_suite
+    with _staff(engine, jobs) as staff:
+        from ticketguard.suite import EngineOptions, run_suite
 
-    plan = _plan(preset, plan_path, images, epochs, seed)
-    options = EngineOptions(jobs=jobs, address=ray_address, gpus=gpus)
-    dataset = load_data(data, data_dir, limit)
-    if test_images is not None:
-        dataset = _fewer_tests(dataset, test_images)
-    word = passphrase()
-    with _progress(quiet=as_json) as tell:
-        suite = run_suite(
-            signed, dataset, plan, out, passphrase=word, unsigned=unsigned, threads=threads, device=device, engine=engine,
-            options=options, on_progress=tell,
-        )  # fmt: skip
+        plan = _plan(preset, plan_path, images, epochs, seed)
+        options = EngineOptions(jobs=jobs, address=ray_address, gpus=gpus, staff=staff)
+        dataset = load_data(data, data_dir, limit)
+        if test_images is not None:
+            dataset = _fewer_tests(dataset, test_images)
+        word = passphrase()
+        with _progress(quiet=as_json) as tell:
+            suite = run_suite(
+                signed, dataset, plan, out, passphrase=word, unsigned=unsigned, threads=threads, device=device, engine=engine,
+                options=options, on_progress=tell,
+            )  # fmt: skip
     _write_reports(out, suite)
     if as_json:
         print_json(suite.to_json())
@@ -90,6 +92,18 @@ def command(
 
     Console().print(suite_text(suite))
     click.echo(f"\nreports: {out / 'report.html'}, {out / 'report.md'}, {out / 'results.csv'}")
+
+
+@contextmanager
+def _staff(engine: str, jobs: int) -> Iterator[Staff | None]:
+    """Workers for the engine `processes`: they import torch while this process does. None where the engine will want none."""
+    from ticketguard.workers import MOST_JOBS, Staff
+
+    if engine != "processes" or not 2 <= jobs <= MOST_JOBS:
+        yield None
+        return
+    with Staff(jobs - 1, "ticketguard.suite.engines") as staff:
+        yield staff
 
 
 def _write_reports(out: Path, suite: SuiteResult) -> None:

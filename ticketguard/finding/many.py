@@ -13,7 +13,7 @@ from ticketguard.data import Dataset
 from ticketguard.errors import UsageError
 from ticketguard.finding.config import FindConfig, FindResult
 from ticketguard.finding.imp import find
-from ticketguard.workers import pool
+from ticketguard.workers import Staff
 
 
 def find_many(
@@ -29,7 +29,8 @@ def find_many(
     """`find` for each of `seeds`, `jobs` at a time, each in its own folder `directory`/seed-N and resumable there.
 
     Yields seed and result as each ends; the results do not depend on `jobs` when `threads` is given. With None, the processes
-    share PyTorch's threads equally. Raises `UsageError` for no jobs, no seed or one given twice, and as `find` does.
+    share PyTorch's threads equally. Raises `UsageError` for no jobs, no seed or one given twice, and as `find` and
+    `Staff` do.
     """
     if jobs < 1 or not seeds or len(set(seeds)) != len(seeds):
         raise UsageError("several searches need at least one job, and different seeds")
@@ -42,13 +43,11 @@ def find_many(
             yield seed, _search(*given)
         return
     share = max(1, torch.get_num_threads() // jobs)
-    with pool(jobs, torch.set_num_threads, (share,)) as workers:
-        waiting = {workers.submit(_search, *given): seed for seed, given in arguments.items()}
-        try:
-            for done in as_completed(waiting):
-                yield waiting[done], done.result()
-        finally:
-            workers.shutdown(wait=True, cancel_futures=True)
+    with Staff(jobs, __name__) as staff:
+        staff.brief(torch.set_num_threads, share)
+        waiting = {staff.submit(_search, *given): seed for seed, given in arguments.items()}
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
 
 
 def _search(config: FindConfig, dataset: Dataset, directory: Path, device: str, threads: int | None) -> FindResult:

@@ -12,19 +12,22 @@ from ticketguard.suite.bench import Bench
 from ticketguard.suite.cells import run_cell
 from ticketguard.suite.plan import Cell
 from ticketguard.suite.results import Result, Timing
-from ticketguard.workers import pool
+from ticketguard.workers import MOST_JOBS, Staff
 
 Outcome = tuple[Result, Timing]
-MOST_JOBS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
 class EngineOptions:
-    """`jobs`: cells at a time; `address`: of a Ray cluster (None: a local one); `gpus`: share of a GPU for each cell."""
+    """`jobs`: cells at a time; `address`: of a Ray cluster (None: a local one); `gpus`: share of a GPU for each cell.
+
+    `staff`: workers of the engine `processes` that have been started already (None: it starts its own).
+    """
 
     jobs: int = 1
     address: str | None = None
     gpus: float = 0.0
+    staff: Staff | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.jobs <= MOST_JOBS or not 0 <= self.gpus <= 64:
@@ -41,28 +44,25 @@ def serial(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Itera
 
 
 def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
-    """`jobs` at a time: in fresh processes and in this one.
+    """`jobs` at a time: this process works from the end of the plan, workers from its beginning.
 
-    The fresh ones need seconds to import torch, which is here already: so this process works from the end of the plan while the
-    others work from its beginning. They end when this one does.
+    Workers that only start now need seconds to import torch, which is here already.
     """
     if options.jobs == 1:
         yield from serial(bench, cells, options)
         return
-    with pool(options.jobs - 1, _enter, (bench,)) as workers:
-        waiting = {workers.submit(_run_here, cell): cell for cell in cells}
-        try:
-            for future, cell in reversed(list(waiting.items())):
-                if future.cancel():
-                    del waiting[future]
-                    yield run_cell(bench, cell)
-                for done in [other for other in waiting if other.done()]:
-                    del waiting[done]
-                    yield done.result()
-            for done in as_completed(waiting):
+    with options.staff or Staff(options.jobs - 1, __name__) as staff:
+        staff.brief(_enter, bench)
+        waiting = {staff.submit(_run_here, cell): cell for cell in cells}
+        for future, cell in reversed(list(waiting.items())):
+            if future.cancel():
+                del waiting[future]
+                yield run_cell(bench, cell)
+            for done in [other for other in waiting if other.done()]:
+                del waiting[done]
                 yield done.result()
-        finally:
-            workers.shutdown(wait=True, cancel_futures=True)
+        for done in as_completed(waiting):
+            yield done.result()
 
 
 def on_ray(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
+from functools import partial
 from pathlib import Path
 
-from ticketguard.errors import StorageError, TicketguardError, UsageError
+from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.storage.suspects import read_any
 from ticketguard.verify.verifier import Align, Examiner
-from ticketguard.workers import pool
+from ticketguard.workers import MOST_JOBS, Staff
 
 Result = Verdict | TicketguardError
 
-MOST_JOBS = 256
 # Suspects handed to a process at a time: few enough that all processes end together.
 MOST_AT_ONCE = 16
 
@@ -36,11 +35,9 @@ def scan(examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto",
     if jobs <= 1:
         return {path: _examine(examiner, path, align, count) for path in paths}
     share = max(1, min(MOST_AT_ONCE, len(paths) // (4 * jobs)))
-    with pool(jobs, _begin, (examiner,)) as workers:
-        try:
-            found = list(workers.map(_work, paths, [align] * len(paths), [count] * len(paths), chunksize=share))
-        except BrokenProcessPool as problem:
-            raise StorageError("a process of the scan died, for want of memory perhaps: use fewer --jobs") from problem
+    with Staff(jobs, __name__) as staff:
+        staff.brief(_begin, examiner)
+        found = list(staff.map(partial(_work, align=align, count=count), paths, chunk=share))
     return dict(zip(paths, found, strict=True))
 
 
