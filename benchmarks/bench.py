@@ -110,21 +110,23 @@ def compared(what: str, reference: str, times: Sequence[float], bar: float | Non
 
 
 def training(runs: int) -> list[Row]:
-    """ResNet-20, random images of CIFAR-10's size."""
-    data = bench_training.images_for(None, 640)
-    architecture = bench_scan.ARCHITECTURE
-    module = build(architecture)
+    """ResNet-20, random images of CIFAR-10's size: more of them on a GPU, whose first steps compile and record."""
+    device = resolve_device("auto")
+    data = bench_training.images_for(None, 25600 if device.type == "cuda" else 640)
+    module = build(bench_scan.ARCHITECTURE)
     rng = np.random.default_rng(0)
     mask = Mask({name: rng.random(module.get_parameter(name).shape) < 0.2 for name in prunable(module)})
     recipe = replace(RECIPES["short"], epochs=1, rewind_epoch=0, batch_size=128, evaluate_every=1, warmup=0.5)
-    device = resolve_device("auto")
+    setting = bench_training.Setting(
+        architecture=bench_scan.ARCHITECTURE, data=data, recipe=recipe, mask=mask, device=device, workers=0
+    )
     usual, fast = [], []
     for _ in range(runs):
-        usual.append(bench_training.reference(build(architecture), data, recipe, mask, device, 0))
-        fast.append(bench_training.ours(build(architecture), data, recipe, mask, device))
+        usual.append(bench_training.reference(setting.module(), data, recipe, mask, device, 0))
+        fast.append(bench_training.ours(setting.module(), data, recipe, mask, device))
     ratio = statistics.median(a / b for a, b in zip(fast, usual, strict=True))
     one, two = statistics.median(fast), statistics.median(usual)
-    share = 100 * bench_training.enforcement_seconds(module.to(device), mask, 50) * one / recipe.batch_size
+    share = bench_training.enforcement_share(setting, one)
     where = f"{device}, {torch.get_num_threads()} thread(s)"
     return [
         Row(

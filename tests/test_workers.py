@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,16 @@ def die() -> None:
     os._exit(3)
 
 
+def ask(staff: Staff, task: Callable[[], object]) -> object:
+    with staff:
+        staff.brief(listen, 1)
+        return staff.submit(task).result()
+
+
+def make_ready() -> None:
+    heard.append(-1)
+
+
 def test_each_worker_hears_the_brief_once() -> None:
     with Staff(2, __name__) as staff:
         staff.brief(listen, 7)
@@ -59,21 +70,25 @@ def test_each_worker_hears_the_brief_once() -> None:
     assert heard == []
 
 
+def test_workers_make_themselves_ready_before_they_are_briefed() -> None:
+    with Staff(1, f"{__name__}:make_ready") as staff:
+        staff.brief(listen, 7)
+        assert staff.submit(tell).result()[1] == [-1, 7]
+
+
 def test_a_staff_without_work_ends() -> None:
     with pytest.raises(UsageError, match="something else"), Staff(2, __name__):
         raise UsageError("something else went wrong")
 
 
 def test_a_worker_that_dies() -> None:
-    with pytest.raises(StorageError, match="died"), Staff(1, __name__) as staff:
-        staff.brief(listen, 1)
-        staff.submit(die).result()
+    with pytest.raises(StorageError, match="died"):
+        ask(Staff(1, __name__), die)
 
 
 def test_a_brief_that_nobody_reads_does_not_hold_the_parent() -> None:
-    with pytest.raises(StorageError, match="died"), Staff(1, "no.such.module") as staff:
-        staff.brief(listen, 1)
-        staff.submit(square, 2).result()
+    with pytest.raises(StorageError, match="died"):
+        ask(Staff(1, "no.such.module"), os.getpid)
 
 
 @pytest.mark.parametrize("size", [0, -1, MOST_JOBS + 1])

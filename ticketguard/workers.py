@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
+import atexit
+import gc
 import multiprocessing
 import os
 import pickle
+import pkgutil
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -27,15 +29,15 @@ MOST_JOBS = 256
 
 
 class Staff:
-    """`size` processes that import `module` at once and then wait until `brief` says what they are to work on.
+    """`size` processes that make themselves `ready` at once and then wait until `brief` says what they are to work on.
 
-    So they can start before their parent has imported torch itself, or knows the work: seconds that both spend side by side.
-    A script that wants some needs the usual `if __name__ == "__main__"`. As a context it ends them: tasks that nobody has begun
-    are dropped, and one that has begun is waited for. Raises `UsageError` for a size below 1 or above `MOST_JOBS`, and on
-    leaving `StorageError` when one of them died.
+    `ready` names a module to import, or as `module:function` what to call. So they can start before their parent has imported
+    torch itself, or knows the work: seconds that both spend side by side. A script that wants some needs the usual
+    `if __name__ == "__main__"`. As a context it ends them: tasks that nobody has begun are dropped, and one that has begun is
+    waited for. Raises `UsageError` for a size below 1 or above `MOST_JOBS`; on leaving, `StorageError` if a worker died.
     """
 
-    def __init__(self, size: int, module: str) -> None:
+    def __init__(self, size: int, ready: str) -> None:
         if not 1 <= size <= MOST_JOBS:
             raise UsageError(f"1 to {MOST_JOBS} worker processes, not {size}")
         context = multiprocessing.get_context("spawn")
@@ -44,7 +46,7 @@ class Staff:
         # A worker that died leaves its copy unread, which would hold this process at its end.
         self._briefs.cancel_join_thread()
         self._briefed = False
-        self._pool = ProcessPoolExecutor(size, mp_context=context, initializer=_begin, initargs=(module, self._briefs))
+        self._pool = ProcessPoolExecutor(size, mp_context=context, initializer=_begin, initargs=(ready, self._briefs))
         for _ in range(size):  # the pool starts a process for a task, not before
             self._pool.submit(_arrive)
 
@@ -81,11 +83,14 @@ class Staff:
             self._briefs.put(message)
 
 
-def _begin(module: str, briefs: Queue[bytes]) -> None:
+def _begin(ready: str, briefs: Queue[bytes]) -> None:
     # Ctrl-C reaches the workers too: the parent says what there is to say.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    atexit.register(gc.freeze)  # as the command line does: no last search for garbage
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    importlib.import_module(module)
+    prepare = pkgutil.resolve_name(ready)
+    if callable(prepare):
+        prepare()
     message = briefs.get()
     if message:
         enter, arguments, named = pickle.loads(message)  # noqa: S301 - from the parent, through a pipe of its own

@@ -10,6 +10,7 @@ import pytest
 from ticketguard.attacks.registry import ATTACKS
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.suite import Cell, Entry, Plan, preset, read_plan
+from ticketguard.suite.cells import trains
 from ticketguard.suite.presets import PRESETS
 
 TOML = """
@@ -169,3 +170,11 @@ def test_a_digest_depends_on_cell_and_subject() -> None:
     other = Cell(attack="rename", strength=1.0, seed=1, epochs=3, images=None)
     assert len({cell.digest("a"), cell.digest("b"), other.digest("a")}) == 3
     assert cell.digest("a") == cell.digest("a")
+
+
+@pytest.mark.parametrize(
+    ("attack", "expected"),
+    [("finetune", True), ("rename", False), ("permute+finetune@0.1", True), ("permute+rename", False)],
+)
+def test_which_cells_train(attack: str, expected: bool) -> None:
+    assert trains(Cell(attack=attack, strength=0.1, seed=0, epochs=3, images=None)) is expected

@@ -102,7 +102,7 @@ def _staff(engine: str, jobs: int) -> Iterator[Staff | None]:
     if engine != "processes" or not 2 <= jobs <= MOST_JOBS:
         yield None
         return
-    with Staff(jobs - 1, "ticketguard.suite.engines") as staff:
+    with Staff(jobs - 1, "ticketguard.suite.engines:warm") as staff:
         yield staff
 
 

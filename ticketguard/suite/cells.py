@@ -87,8 +87,17 @@ def strongest(verdict: Verdict) -> dict[str, float]:
     return bits
 
 
+def trains(cell: Cell) -> bool:
+    """Whether the cell's attack trains: then it takes seconds to days, and most others a fraction of that."""
+    return any(part.trains for part in _parts(make(cell.attack, cell.strength)))
+
+
+def _parts(attack: Attack) -> tuple[Attack, ...]:
+    return attack.parts if isinstance(attack, Stacked) else (attack,)
+
+
 def _blank(bench: Bench, cell: Cell, attack: Attack) -> Result:
-    parts = attack.parts if isinstance(attack, Stacked) else (attack,)
+    parts = _parts(attack)
     return Result(
         digest=cell.digest(bench.digest),
         cell=cell,

@@ -7,9 +7,11 @@ from concurrent.futures import as_completed
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
 from ticketguard.errors import UsageError
 from ticketguard.suite.bench import Bench
-from ticketguard.suite.cells import run_cell
+from ticketguard.suite.cells import run_cell, trains
 from ticketguard.suite.plan import Cell
 from ticketguard.suite.results import Result, Timing
 from ticketguard.workers import MOST_JOBS, Staff
@@ -44,18 +46,15 @@ def serial(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Itera
 
 
 def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
-    """`jobs` at a time: this process works from the end of the plan, workers from its beginning.
-
-    Workers that only start now need seconds to import torch, which is here already.
-    """
+    """`jobs` at a time, in workers and in this process. Cells that train go first: short ones last let all end together."""
     if options.jobs == 1:
         yield from serial(bench, cells, options)
         return
-    with options.staff or Staff(options.jobs - 1, __name__) as staff:
+    with options.staff or Staff(options.jobs - 1, f"{__name__}:warm") as staff:
         staff.brief(_enter, bench)
-        waiting = {staff.submit(_run_here, cell): cell for cell in cells}
-        for future, cell in reversed(list(waiting.items())):
-            if future.cancel():
+        waiting = {staff.submit(_run_here, cell): cell for cell in sorted(cells, key=trains, reverse=True)}
+        for future, cell in list(waiting.items()):
+            if future.cancel():  # no worker has taken it yet
                 del waiting[future]
                 yield run_cell(bench, cell)
             for done in [other for other in waiting if other.done()]:
@@ -63,6 +62,11 @@ def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> It
                 yield done.result()
         for done in as_completed(waiting):
             yield done.result()
+
+
+def warm() -> None:
+    """A process's first optimizer imports a second's worth of PyTorch (2.13): better while the brief is still to come."""
+    torch.optim.SGD([torch.zeros(1)])
 
 
 def on_ray(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
