@@ -418,7 +418,10 @@ REST = {
     "data folder without data": Case(("train", "signed", "--data", "cifar10", "--data-dir", "suspects"), "suspects"),
     "unknown recipe": Case(("train", "signed", "--data", "digits", "--recipe", "cake"), "cake.*digits"),
     "no epochs": Case(("train", "signed", "--data", "digits", "--epochs", "0"), "epochs must be at least 1"),
-    "architecture unknown": Case(("train", "signed", "--data", "digits", "--epochs", "1"), "architecture"),
+    "architecture unknown": Case(
+        ("train", "signed", "--data", "digits", "--epochs", "1", "--out", "x.safetensors"), "architecture"
+    ),
+    "train over a claimed model": Case(("train", "signed", "--data", "digits", "--epochs", "1"), "claim.dsse.json"),
     "train a folder that is not signed": Case(("train", "suspects", "--data", "digits"), "no such file"),
     "find keeps nothing": Case((*FIND, "--density", "0"), "--density"),
     "find keeps everything": Case((*FIND, "--density", "1.5"), "--density"),

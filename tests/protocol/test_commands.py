@@ -3,13 +3,15 @@
 import hashlib
 import json
 import shutil
+import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from click.testing import CliRunner
 
 from ticketguard.claims import canonical, envelope, keys, reveal
-from ticketguard.claims.secret import read_secret
+from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands import cli, run
 from ticketguard.storage.documents import read_csv, write_csv
 from ticketguard.storage.tensors import write_tensors
@@ -83,6 +85,33 @@ def test_reveal_judge_check_and_audit(place, world):
     document = json.loads(text)
     assert (code, document["sound"]) == (0, True)
     assert any("lawful" in ground for ground in document["grounds"])
+
+
+def test_reveals_at_the_same_time_take_different_leaves(place, world, monkeypatch):
+    from ticketguard.commands import reveal as module
+
+    def slow(*arguments):
+        time.sleep(0.2)  # long enough for the other to read the secret, if nothing held it back
+        write_secret(*arguments)
+
+    def disclose(name):
+        suspect = ("--suspect", f"{name}.safetensors", "--out", f"{name}.json")
+        return run(["reveal", "signed", "--nonce", world.NONCE, "--key", "owner.key", *suspect])
+
+    monkeypatch.setattr(module, "write_secret", slow)
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(disclose, ("suspect", "other"))) == [0, 0]
+    assert read_secret(place / "signed" / "secret.tgs", "correct horse").used.keys() == {0, 1}
+
+
+def test_a_withdrawn_registration_issues_and_traces_no_copies(place, capsys):
+    good("withdraw", "signed", "--key", "owner.key", "--reason", "stolen")
+    for words in (
+        ("license", "signed", "--licensee", "Example Ltd", "--key", "owner.key", "--out", "copy"),
+        ("trace", "suspect.safetensors", "--signed", "signed"),
+    ):
+        assert "withdrawn" in refused(capsys, *words)
+    assert not (place / "copy").exists()
 
 
 def test_unrelated_suspect_is_exit_code_1(place, world):

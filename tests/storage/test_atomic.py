@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import (
+    exclusive,
     is_folder,
     is_there,
     listed,
@@ -166,3 +168,26 @@ def test_somebody_elses_folder_is_refused(tmp_path: Path) -> None:
     result = subprocess.run([sys.executable, "-c", code, str(closed)], capture_output=True, text=True, timeout=60)
     assert result.stdout.splitlines()[0] == "False", result.stderr
     assert [line.rpartition(": ")[2] for line in result.stdout.splitlines()[1:]] == ["permission denied"] * 2
+
+
+def test_an_exclusive_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
+    entered = threading.Event()
+
+    def enter() -> None:
+        with exclusive(tmp_path):
+            entered.set()
+
+    other = threading.Thread(target=enter)
+    with exclusive(tmp_path):
+        other.start()
+        assert not entered.wait(0.2)
+    assert entered.wait(30)
+    other.join()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["missing", "file"])
+def test_what_cannot_be_exclusive(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StorageError, match="cannot be locked"), exclusive(tmp_path / name):
+        pass

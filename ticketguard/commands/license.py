@@ -70,6 +70,7 @@ def command(
     if is_there(target.ticket):
         raise UsageError(f"{target.ticket} exists already: choose another --out")
     registered, payload = bundle.read_registration()
+    bundle.require_standing(registered, payload)
     key, secret = keys.load_secret(key_path, word), read_secret(bundle.secret, word)
     opening = open_all(registered, payload, secret.master, secret.beacon)
     rewind = None if rewind_path is None else rewind_weights(bundle.ticket, rewind_path)

@@ -14,7 +14,7 @@ from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands.cases import read_transcript
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import replacing
+from ticketguard.storage.atomic import exclusive, replacing
 from ticketguard.storage.suspects import read_any
 from ticketguard.verify.judge import digest_of
 
@@ -59,24 +59,27 @@ def command(
     bundle, word = Bundle(signed), passphrase()
     registered, payload = bundle.read_registration()
     bundle.require_standing(registered, payload)
-    key, secret = keys.load_secret(key_path, word), read_secret(bundle.secret, word)
-    opening = open_all(registered, payload, secret.master, secret.beacon)
-    index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
-    shown, data = reveal.make(
-        opening,
-        index,
-        key,
-        kind="weights" if suspect is not None else "transcript",
-        suspect=digest,
-        nonce=nonce,
-        expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=valid_days),
-        recipient=None if judge is None else hpke.recipient_id(judge),
-    )
-    sealed = data if judge is None else hpke.seal(data, judge, purpose="reveal")
-    # The leaf is spent once the place for the reveal is secured, and before the reveal shows up there.
-    with replacing(out, mode=0o600) as handle:
-        write_secret(bundle.secret, spent, word)
-        handle.write(sealed)
+    key = keys.load_secret(key_path, word)
+    # Two reveals at a time must not take the same leaf.
+    with exclusive(bundle.folder):
+        secret = read_secret(bundle.secret, word)
+        opening = open_all(registered, payload, secret.master, secret.beacon)
+        index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
+        shown, data = reveal.make(
+            opening,
+            index,
+            key,
+            kind="weights" if suspect is not None else "transcript",
+            suspect=digest,
+            nonce=nonce,
+            expires=datetime.now(UTC).replace(microsecond=0) + timedelta(days=valid_days),
+            recipient=None if judge is None else hpke.recipient_id(judge),
+        )
+        sealed = data if judge is None else hpke.seal(data, judge, purpose="reveal")
+        # The leaf is spent once the place for the reveal is secured, and before the reveal shows up there.
+        with replacing(out, mode=0o600) as handle:
+            write_secret(bundle.secret, spent, word)
+            handle.write(sealed)
     left = registered.leaves - len(spent.used)
     if as_json:
         expires = reveal.format_time(shown.expires)

@@ -14,7 +14,7 @@ from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands.cases import CLAIM_STAMP, REGISTRATION_STAMP
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import is_there, read_bytes, write_bytes
+from ticketguard.storage.atomic import exclusive, is_there, read_bytes, write_bytes
 
 
 @click.command()
@@ -66,7 +66,8 @@ def command(
     beacon = not stamp_claim and registered.beacon == "rfc3161" and not is_there(bundle.ticket)
     if beacon:
         word = passphrase()
-        write_secret(bundle.secret, replace(read_secret(bundle.secret, word), beacon=stamp.beacon), word)
+        with exclusive(signed):
+            write_secret(bundle.secret, replace(read_secret(bundle.secret, word), beacon=stamp.beacon), word)
     write_bytes(path, token)
     if as_json:
         print_json({"stamp": str(path), **stamp.to_json(), "beacon": beacon})

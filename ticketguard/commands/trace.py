@@ -28,6 +28,7 @@ def command(suspect: Path, signed: Path, as_json: bool) -> int:
     """
     bundle, word = Bundle(signed), passphrase()
     registered, payload = bundle.read_registration()
+    bundle.require_standing(registered, payload)
     secret = read_secret(bundle.secret, word)
     opening = open_all(registered, payload, secret.master, secret.beacon)
     licenses = bundle.read_licenses()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import secrets
 import stat
@@ -50,6 +51,28 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
     except OSError as error:
         raise StorageError(f"{path}: cannot be written: {reason(error)}") from error
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
+    """Wait until no other process holds `folder`, and hold it for the block: for files that are read, changed and written back.
+
+    The lock is on the folder itself, so that it leaves no file behind, and ends with its process. Raises `StorageError` when
+    the folder cannot be locked.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(descriptor)
+            raise
+    except OSError as error:
+        raise StorageError(f"{folder}: cannot be locked: {reason(error)}") from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def read_bytes(path: Path, *, limit: int) -> bytes:
