@@ -1,6 +1,6 @@
-"""Scaling: time and peak memory of signing and verifying against the number of parameters, and of a scan against suspects.
+"""Scaling of time and peak memory: signing and verifying against parameters, a scan against suspects, a suite against cells.
 
-    python benchmarks/bench_scaling.py             # 1e5 to 1e8 parameters, 1 to 300 suspects
+    python benchmarks/bench_scaling.py             # 1e5 to 1e8 parameters, 1 to 300 suspects, 10 to 1,000 cells
     python benchmarks/bench_scaling.py --large     # also 1e9: needs 13 GB of disk in --folder
 
 Synthetic tickets of 16 equal 3 x 3 convolutions, float32, random masks at 10 %. Every step runs in a process of its own, with
@@ -47,8 +47,10 @@ LAYERS, DENSITY = 16, 0.1
 SIZES = (10**5, 10**6, 10**7, 10**8)
 LARGE = 10**9
 SUSPECTS = (1, 10, 100, 300)
+CELLS = (10, 100, 1000)
 MASTER = bytes(range(32))
 PART = 1 << 22
+PASSPHRASE = "demo"
 
 
 def shape_of(parameters: int) -> tuple[int, int, int, int]:
@@ -140,6 +142,18 @@ def many(folder: Path, count: int) -> None:
         path.unlink()
 
 
+def cells(folder: Path, count: int, engine: str) -> None:
+    """A suite of so many random prunings of the demo's model, each with a seed of its own."""
+    from ticketguard.data import load
+    from ticketguard.suite import EngineOptions, Entry, Plan, run_suite
+
+    plan = Plan(name="scaling", entries=(Entry(attack="prune-random", strengths=(0.3,)),), seeds=tuple(range(count)))
+    run_suite(
+        folder / "demo" / "signed", load("digits"), plan, folder / f"{engine}-{count}", passphrase=PASSPHRASE, engine=engine,
+        options=EngineOptions(jobs=2),
+    )  # fmt: skip
+
+
 def child(*arguments: str) -> dict[str, float]:
     """One step, done by this script in a process of its own."""
     done = subprocess.run([sys.executable, __file__, "--step", *arguments], check=True, capture_output=True, text=True)
@@ -153,15 +167,17 @@ def step(what: str, folder: Path, number: int) -> None:
         "sign": lambda: sign(folder),
         "verify": lambda: verify(folder),
         "scan": lambda: many(folder, number),
+        "serial": lambda: cells(folder, number, what),
+        "processes": lambda: cells(folder, number, what),
     }
     print(json.dumps(watched(work[what])))
 
 
-def parameters_table(sizes: list[int], folder: Path) -> None:
+def parameters_table(folder: Path | None, large: bool) -> None:
     """Sign and verify tickets of growing size."""
     columns = ("parameters", "largest layer, MB", "sign s", "own MB", "of the largest layer", "resident MB")
     print("| " + " | ".join([*columns, "verify s", "own MB", "test ms"]) + " |\n" + "| --- " * 9 + "|")
-    for size in sizes:
+    for size in [*SIZES, *([LARGE] if large else [])]:
         with tempfile.TemporaryDirectory(dir=folder) as name:
             child("make", name, str(size))
             signed, verified = child("sign", name, "0"), child("verify", name, "0")
@@ -174,7 +190,7 @@ def parameters_table(sizes: list[int], folder: Path) -> None:
         )
 
 
-def suspects_table(folder: Path) -> None:
+def suspects_table(folder: Path | None, _: bool) -> None:
     """Scans of growing length against a ticket of 270,000 parameters, about ResNet-20's."""
     print("\n| suspects | scan s | processor ms a suspect | own MB | resident MB |\n" + "| --- " * 5 + "|")
     with tempfile.TemporaryDirectory(dir=folder) as name:
@@ -189,18 +205,39 @@ def suspects_table(folder: Path) -> None:
             )
 
 
+def cells_table(folder: Path | None, _: bool) -> None:
+    """Suites of growing length on the demo's model, in one process and in two; imports included."""
+    print("\n| cells | serial s | ms a cell | own MB | resident MB | two processes s | own MB of the first |")
+    print("| --- " * 7 + "|")
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        environment = {**os.environ, "TICKETGUARD_PASSPHRASE": PASSPHRASE}
+        command = [sys.executable, "-m", "ticketguard.commands", "demo", "--out", f"{name}/demo"]
+        subprocess.run(command, env=environment, check=True, capture_output=True)
+        for count in CELLS:
+            one, two = child("serial", name, str(count)), child("processes", name, str(count))
+            print(
+                f"| {count:,} | {one['clock']:.2f} | {1000 * one['clock'] / count:.1f} | {one['own'] / 1e6:.0f} "
+                f"| {one['resident'] / 1e6:.0f} | {two['clock']:.2f} | {two['own'] / 1e6:.0f} |",
+                flush=True,
+            )
+
+
+TABLES = {"parameters": parameters_table, "suspects": suspects_table, "cells": cells_table}
+
+
 def main() -> None:
-    """Print both tables."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--large", action="store_true", help="1e9 parameters too")
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
     parser.add_argument("--folder", type=Path, default=None, help="where the files go; deleted afterwards")
     parser.add_argument("--step", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.step is not None:
         step(options.step[0], Path(options.step[1]), int(options.step[2]))
         return
-    parameters_table([*SIZES, *([LARGE] if options.large else [])], options.folder)
-    suspects_table(options.folder)
+    for name in options.only:
+        TABLES[name](options.folder, options.large)
 
 
 if __name__ == "__main__":

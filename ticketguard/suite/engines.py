@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import as_completed
+from concurrent.futures import Future, as_completed
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,15 +52,18 @@ def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> It
         return
     with options.staff or Staff(options.jobs - 1, f"{__name__}:warm") as staff:
         staff.brief(_enter, bench)
-        waiting = {staff.submit(_run_here, cell): cell for cell in sorted(cells, key=trains, reverse=True)}
-        for future, cell in list(waiting.items()):
-            if future.cancel():  # no worker has taken it yet
-                del waiting[future]
+        order = sorted(cells, key=trains, reverse=True)
+        futures = [staff.submit(_run_here, cell) for cell in order]
+        taken: list[Future[Outcome]] = []
+        for future, cell in zip(futures, order, strict=True):
+            if future.cancel():
                 yield run_cell(bench, cell)
-            for done in [other for other in waiting if other.done()]:
-                del waiting[done]
+            else:  # a worker has it
+                taken.append(future)
+            for done in [other for other in taken if other.done()]:
+                taken.remove(done)
                 yield done.result()
-        for done in as_completed(waiting):
+        for done in as_completed(taken):
             yield done.result()
 
 
