@@ -1,5 +1,8 @@
 """Path scores against brute force: every input-output path of small random graphs, enumerated by networkx."""
 
+import math
+from fractions import Fraction
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -126,6 +129,38 @@ def test_products_neither_overflow_nor_underflow():
         products = edge_products(builder.finish(start, at))
         # Through each edge pass 2 ** 5 paths of six weights.
         assert np.allclose(products, 6 * np.log(scale) + 5 * np.log(2))
+
+
+def test_paths_far_apart_do_not_hide_each_other():
+    builder = Builder()
+    at = start = builder.stage("x", 2)
+    for index in range(6):
+        at = builder.layer(f"l{index}", f"w{index}", np.diag([1e-100, 1e100]), at)
+    products = edge_products(builder.finish(start, at))
+    assert np.allclose(products.reshape(6, 2), np.log(10) * np.array([-600, 600]))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 20, 60, 90, 250]))
+def test_products_are_right_whatever_the_range_of_the_weights(seed, decades):
+    # Logs of exact fractions: the forward and the backward pass may each take either of two ways through a block.
+    rng = np.random.default_rng(seed)
+    builder = Builder()
+    at = start = builder.stage("x", 3)
+    for index in range(4):
+        weight = 10.0 ** rng.uniform(-decades, decades, (3, 3)) * (rng.random((3, 3)) < 0.7)
+        at = builder.layer(f"l{index}", f"w{index}", weight, at)
+    graph = builder.finish(start, at)
+    tails, heads, weights = graph.tails.tolist(), graph.heads.tolist(), [Fraction(w) for w in graph.weights.tolist()]
+    into = {node: Fraction(int(node in start)) for node in range(graph.nodes)}
+    out_of = {node: Fraction(int(node in at)) for node in range(graph.nodes)}
+    for tail, head, weight in sorted(zip(tails, heads, weights, strict=True)):
+        into[head] += into[tail] * weight
+    for tail, head, weight in sorted(zip(tails, heads, weights, strict=True), reverse=True):
+        out_of[tail] += out_of[head] * weight
+    exact = [into[tail] * weight * out_of[head] for tail, head, weight in zip(tails, heads, weights, strict=True)]
+    logs = [math.log(x.numerator) - math.log(x.denominator) if x else -math.inf for x in exact]
+    assert np.allclose(edge_products(graph), logs, rtol=1e-12, atol=1e-12)
 
 
 def test_weight_products_of_a_kernel_add_up_to_the_kernels():

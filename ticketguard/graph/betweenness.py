@@ -77,8 +77,8 @@ class _Step:
     def __init__(self, graph: ChannelGraph, index: int) -> None:
         block = graph.blocks[index]
         tail, head = graph.stages[block.source], graph.stages[block.target]
-        self.tails = slice(tail.start, tail.start + tail.size)
-        self.heads = slice(head.start, head.start + head.size)
+        self.tails = tail.nodes
+        self.heads = head.nodes
         self.edges = slice(int(graph.starts[index]), int(graph.starts[index + 1]))
         self.columns = block.tails - tail.start
         self.rows = block.heads - head.start

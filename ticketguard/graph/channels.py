@@ -32,6 +32,11 @@ class Stage:
     start: int
     size: int
 
+    @property
+    def nodes(self) -> slice:
+        """The stage's part of an array over all nodes."""
+        return slice(self.start, self.start + self.size)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Block:

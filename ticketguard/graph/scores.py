@@ -6,13 +6,13 @@ float64 array of the parameter's shape; pruned weights score -inf.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.channels import ChannelGraph, Floats, Indices
+from ticketguard.graph.channels import Block, ChannelGraph, Floats, Indices
 from ticketguard.masks import Mask
 
 Scores = dict[str, Floats]
@@ -30,22 +30,50 @@ class Potentials:
     out_of: Floats
 
 
+# Up to these, products of a weight and a scaled potential stay far from the ends of float64, and so do their sums.
+SPREAD = 200.0  # natural log of largest to smallest potential within a stage
+LARGEST = 1e130  # of a weight and of its reciprocal
+
+
 def potentials(graph: ChannelGraph) -> Potentials:
     """One forward and one backward pass over the stages, in log space, so that no product over- or underflows."""
-    into = np.full(graph.nodes, -np.inf)
-    into[graph.inputs] = 0.0
-    out_of = np.full(graph.nodes, -np.inf)
-    out_of[graph.outputs] = 0.0
     # Blocks are stored in order of their target stage, so one sweep sees every tail before its heads, and conversely.
-    for block in graph.blocks:
-        _accumulate(into, block.heads, into[block.tails] + np.log(block.weights))
-    for block in sorted(graph.blocks, key=lambda item: item.source, reverse=True):
-        _accumulate(out_of, block.tails, out_of[block.heads] + np.log(block.weights))
-    return Potentials(into=into, out_of=out_of)
+    return Potentials(
+        into=_swept(graph, graph.blocks, graph.inputs),
+        out_of=_swept(
+            graph, sorted(graph.blocks, key=lambda item: item.source, reverse=True), graph.outputs, backward=True
+        ),
+    )
+
+
+def _swept(graph: ChannelGraph, blocks: Iterable[Block], ends: Indices, *, backward: bool = False) -> Floats:
+    """Log of the summed weight products from `ends` to each node, along the blocks as they come."""
+    totals = np.full(graph.nodes, -np.inf)
+    totals[ends] = 0.0
+    scaled = np.zeros(graph.nodes)
+    mild = bool(((graph.weights < LARGEST) & (graph.weights > 1 / LARGEST)).all())
+    for block in blocks:
+        here, there = graph.stages[block.source].nodes, graph.stages[block.target].nodes
+        tails, heads = block.tails, block.heads
+        if backward:
+            here, there, tails, heads = there, here, heads, tails
+        before = totals[here]
+        largest = before.max(initial=-np.inf)
+        if largest == -np.inf:
+            continue
+        if mild and largest - before[before > -np.inf].min() < SPREAD:
+            # One exponential a node instead of one an edge: the whole stage is scaled by its largest potential.
+            scaled[here] = np.exp(before - largest)
+            sums = np.bincount(heads, weights=block.weights * scaled[tails], minlength=there.stop)[there]
+            with np.errstate(divide="ignore"):
+                totals[there] = np.logaddexp(totals[there], np.log(sums) + largest)
+        else:
+            _accumulate(totals, heads, totals[tails] + np.log(block.weights))
+    return totals
 
 
 def _accumulate(totals: Floats, where: Indices, terms: Floats) -> None:
-    """totals[where] = log(exp(totals[where]) + sum of exp(terms)), duplicates in `where` summed."""
+    """totals[where] = log(exp(totals[where]) + sum of exp(terms)), duplicates in `where` summed, each scaled by itself."""
     if not where.size:
         return
     low, high = int(where.min()), int(where.max()) + 1
@@ -64,7 +92,10 @@ def edge_products(graph: ChannelGraph, found: Potentials | None = None) -> Float
     the summed outputs, which is SynFlow's score.
     """
     found = found or potentials(graph)
-    return np.asarray(found.into[graph.tails] + np.log(graph.weights) + found.out_of[graph.heads])
+    products = np.log(graph.weights)
+    products += found.into[graph.tails]
+    products += found.out_of[graph.heads]
+    return products
 
 
 def edge_weight_product(graph: ChannelGraph, weights: Weights, mask: Mask) -> Scores:
