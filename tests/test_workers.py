@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,18 +18,57 @@ from ticketguard.workers import MOST_JOBS, Staff
 
 heard: list[int] = []
 
-SCRIPT = """
-import os, time
+START = """
+import os, resource, signal, sys, time
+from ticketguard.errors import StorageError
 from ticketguard.workers import Staff
 
+def pid(_):
+    time.sleep(0.3)
+    return os.getpid()
+
+"""
+
+WORKING = """
 if __name__ == "__main__":
     with Staff(2, "json") as staff:
-        staff.brief(time.sleep, 0)
-        pids = set()
-        while len(pids) < 2:
-            pids.add(staff.submit(os.getpid).result())
-        print(*pids, flush=True)
-        time.sleep(60)
+        print(*{pid for _, pid in staff.each(pid, range(2))}, flush=True)
+        list(staff.each(time.sleep, (60, 60)))
+"""
+
+STARTING = """
+if __name__ == "__main__":
+    print("starting", flush=True)
+    with Staff(8, "json") as staff:
+        list(staff.each(time.sleep, [60] * 8))
+"""
+
+IGNORING = """
+if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with Staff(2, "json") as staff:
+        list(staff.each(pid, range(2)))
+        print("started", flush=True)
+        print(len(list(staff.each(pid, range(6)))), flush=True)
+"""
+
+LARGE_BRIEF = """
+if __name__ == "__main__":
+    try:
+        with Staff(2, "no.such.module") as staff:
+            staff.brief(print, bytes(8_000_000))
+            list(staff.each(pid, range(2)))
+    except ModuleNotFoundError as problem:
+        print(problem)
+"""
+
+TOO_MANY_FILES = """
+if __name__ == "__main__":
+    resource.setrlimit(resource.RLIMIT_NOFILE, (40, 40))
+    try:
+        Staff(60, "json")
+    except StorageError as problem:
+        print(problem)
 """
 
 
@@ -36,7 +76,8 @@ def listen(number: int) -> None:
     heard.append(number)
 
 
-def tell(extra: int = 0) -> tuple[int, list[int]]:
+def tell(extra: int) -> tuple[int, list[int]]:
+    time.sleep(0.05)
     return os.getpid(), [number + extra for number in heard]
 
 
@@ -44,18 +85,46 @@ def square(number: int) -> int:
     return number * number
 
 
-def die() -> None:
-    os._exit(3)
+def slow_square(number: int) -> int:
+    time.sleep(0.01)
+    return number * number
 
 
-def ask(staff: Staff, task: Callable[[], object]) -> object:
-    with staff:
-        staff.brief(listen, 1)
-        return staff.submit(task).result()
+def die(number: int) -> int:
+    if number >= 5:
+        os._exit(3)
+    time.sleep(0.01)
+    return number
+
+
+def object_to_quarrel_with(number: int) -> object:
+    if number == 1:
+        raise UsageError("one is too many")
+    if number == 2:
+        return lambda: None  # cannot be pickled
+    raise UnpicklableError(number, "two arguments")
+
+
+class UnpicklableError(Exception):
+    def __init__(self, number: int, word: str) -> None:
+        super().__init__(f"{word}, of which one is {number}")
 
 
 def make_ready() -> None:
     heard.append(-1)
+
+
+def script(body: str, folder: Path) -> subprocess.Popen[str]:
+    path = folder / "script.py"
+    path.write_text(START + body)
+    return subprocess.Popen(
+        [sys.executable, str(path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )  # fmt: skip
+
+
+def no_children() -> bool:
+    return not multiprocessing.active_children()
 
 
 def test_each_worker_hears_the_brief_once() -> None:
@@ -63,32 +132,90 @@ def test_each_worker_hears_the_brief_once() -> None:
         staff.brief(listen, 7)
         with pytest.raises(UsageError, match="already"):
             staff.brief(listen, 8)
-        told = [staff.submit(tell, extra=1).result() for _ in range(8)]
-        assert list(staff.map(square, range(5), chunk=2)) == [0, 1, 4, 9, 16]
+        told = [answer for _, answer in staff.each(tell, [1] * 12)]
+        assert sorted(staff.each(square, range(5))) == [(n, n * n) for n in range(5)]
     assert {tuple(numbers) for _, numbers in told} == {(8,)}
-    assert os.getpid() not in {pid for pid, _ in told}
+    assert len({pid for pid, _ in told} - {os.getpid()}) == 2
     assert heard == []
+    assert no_children()
 
 
 def test_workers_make_themselves_ready_before_they_are_briefed() -> None:
     with Staff(1, f"{__name__}:make_ready") as staff:
         staff.brief(listen, 7)
-        assert staff.submit(tell).result()[1] == [-1, 7]
+        assert [answer[1] for _, answer in staff.each(tell, [0])] == [[-1, 7]]
 
 
-def test_a_staff_without_work_ends() -> None:
+def test_shared_work_is_done_once_and_delivered_while_this_process_is_busy() -> None:
+    delivered, enough = [], threading.Event()
+
+    def deliver(found: int) -> None:
+        delivered.append(found)
+        if len(delivered) == 10:
+            enough.set()
+
+    def own(number: int) -> int:
+        assert enough.wait(60)  # the workers' results come in the meantime
+        return number * number
+
+    with Staff(2, __name__) as staff:
+        staff.share(slow_square, range(40), deliver, own=own)
+    assert sorted(delivered) == [n * n for n in range(40)]
+
+
+def test_a_result_that_cannot_be_delivered_is_an_error() -> None:
+    def deliver(found: int) -> None:
+        if found == 9:
+            raise StorageError("the disk is full")
+
+    with pytest.raises(StorageError, match="full"), Staff(2, __name__) as staff:
+        staff.share(slow_square, range(6), deliver, own=slow_square)
+    assert no_children()
+
+
+@pytest.mark.parametrize("work", [[], [1]])
+def test_a_staff_without_work_ends(work: list[int]) -> None:
+    with Staff(2, __name__) as staff:
+        staff.brief(listen, 1)
+        assert dict(staff.each(square, work)) == {n: n * n for n in work}
+    assert no_children()
+
+
+def test_an_error_of_the_parent_ends_its_staff() -> None:
     with pytest.raises(UsageError, match="something else"), Staff(2, __name__):
         raise UsageError("something else went wrong")
+    assert no_children()
 
 
-def test_a_worker_that_dies() -> None:
-    with pytest.raises(StorageError, match="died"):
-        ask(Staff(1, __name__), die)
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_worker_that_dies_is_one_error_and_takes_the_others_with_it(size: int) -> None:
+    came = []
+    with pytest.raises(StorageError, match="died"), Staff(size, __name__) as staff:
+        came += staff.each(die, range(2000))
+    assert no_children()
+    with pytest.raises(StorageError, match="died"), Staff(size, __name__) as staff:
+        staff.share(die, range(4, 2000), came.append, own=slow_square)
+    assert no_children()
 
 
-def test_a_brief_that_nobody_reads_does_not_hold_the_parent() -> None:
-    with pytest.raises(StorageError, match="died"):
-        ask(Staff(1, "no.such.module"), os.getpid)
+@pytest.mark.parametrize(("number", "kind", "words"), [
+    (1, UsageError, "one is too many"), (2, Exception, "pickle"), (3, RuntimeError, "UnpicklableError.*one is 3"),
+])  # fmt: skip
+def test_errors_of_tasks_arrive_as_they_are(number: int, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=words) as caught, Staff(1, __name__) as staff:
+        list(staff.each(object_to_quarrel_with, [number]))
+    assert number == 3 or "object_to_quarrel_with" in caught.value.__notes__[0] or "dumps" in caught.value.__notes__[0]
+
+
+def test_a_worker_that_cannot_get_ready_says_why() -> None:
+    with pytest.raises(ModuleNotFoundError, match="No module named 'no'"), Staff(2, "no.such.module") as staff:
+        list(staff.each(square, range(2)))
+
+
+def test_a_brief_that_cannot_be_sent_is_an_error_at_once() -> None:
+    with pytest.raises(Exception, match="pickle"), Staff(1, __name__) as staff:
+        staff.brief(lambda: None)
+    assert no_children()
 
 
 @pytest.mark.parametrize("size", [0, -1, MOST_JOBS + 1])
@@ -99,12 +226,7 @@ def test_sizes(size: int) -> None:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_workers_leave_with_their_parent(how: signal.Signals, tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(SCRIPT)
-    with subprocess.Popen(
-        [sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-    ) as parent:  # fmt: skip
+    with script(WORKING, tmp_path) as parent:
         pids = [int(word) for word in parent.stdout.readline().split()]
         assert len(pids) == 2
         if how == signal.SIGINT:
@@ -117,6 +239,35 @@ def test_workers_leave_with_their_parent(how: signal.Signals, tmp_path: Path) ->
     while any(_alive(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+@pytest.mark.parametrize("after", [0.0, 0.03, 0.1, 0.4])
+def test_an_interruption_while_workers_start_is_heard_once(after: float, tmp_path: Path) -> None:
+    with script(STARTING, tmp_path) as parent:
+        assert parent.stdout.readline() == "starting\n"
+        time.sleep(after)
+        os.killpg(parent.pid, signal.SIGINT)
+        _, errors = parent.communicate(timeout=60)
+    assert errors.count("KeyboardInterrupt") == 1
+
+
+def test_an_interruption_that_the_parent_ignores_reaches_no_worker(tmp_path: Path) -> None:
+    with script(IGNORING, tmp_path) as parent:
+        assert parent.stdout.readline() == "started\n"
+        os.killpg(parent.pid, signal.SIGINT)
+        output, errors = parent.communicate(timeout=60)
+    assert (output, errors) == ("6\n", "")
+
+
+@pytest.mark.parametrize(
+    ("body", "words"), [(LARGE_BRIEF, "No module named 'no'"), (TOO_MANY_FILES, "cannot start 60")]
+)
+def test_a_start_that_fails_ends_in_an_error_and_not_in_waiting(body: str, words: str, tmp_path: Path) -> None:
+    with script(body, tmp_path) as parent:
+        output, errors = parent.communicate(timeout=60)
+    assert output.count("\n") == 1
+    assert words in output
+    assert errors == ""
 
 
 def _alive(pid: int) -> bool:

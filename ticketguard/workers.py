@@ -9,17 +9,23 @@ import os
 import pickle
 import pkgutil
 import signal
+import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
 
 from ticketguard.errors import StorageError, UsageError
 
 if TYPE_CHECKING:
-    from multiprocessing.queues import Queue
+    from multiprocessing.connection import Connection
+    from multiprocessing.context import SpawnProcess
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
@@ -27,43 +33,95 @@ Item = TypeVar("Item")
 
 MOST_JOBS = 256
 
+# Seconds that a worker which is asked to go may take to clean up.
+PATIENCE = 10.0
+
+
+@dataclass
+class _Worker:
+    process: SpawnProcess
+    pipe: Connection
+    briefed: bool = False
+
 
 class Staff:
     """`size` processes that make themselves `ready` at once and then wait until `brief` says what they are to work on.
 
     `ready` names a module to import, or as `module:function` what to call. So they can start before their parent has imported
     torch itself, or knows the work: seconds that both spend side by side. A script that wants some needs the usual
-    `if __name__ == "__main__"`. As a context it ends them: tasks that nobody has begun are dropped, and one that has begun is
-    waited for. Raises `UsageError` for a size below 1 or above `MOST_JOBS`; on leaving, `StorageError` if a worker died.
+    `if __name__ == "__main__"`. Leaving the context ends them, and with an error also what they are at. Ctrl-C is the parent's
+    to answer. Raises `UsageError` for a size below 1 or above `MOST_JOBS`, and `StorageError` when they cannot be started.
     """
 
     def __init__(self, size: int, ready: str) -> None:
         if not 1 <= size <= MOST_JOBS:
             raise UsageError(f"1 to {MOST_JOBS} worker processes, not {size}")
-        context = multiprocessing.get_context("spawn")
-        self.size = size
-        self._briefs: Queue[bytes] = context.Queue()
-        # A worker that died leaves its copy unread, which would hold this process at its end.
-        self._briefs.cancel_join_thread()
-        self._briefed = False
-        self._pool = ProcessPoolExecutor(size, mp_context=context, initializer=_begin, initargs=(ready, self._briefs))
-        for _ in range(size):  # the pool starts a process for a task, not before
-            self._pool.submit(_arrive)
+        self._workers: list[_Worker] = []
+        self._threads: list[threading.Thread] = []
+        self._brief: bytes | None = None
+        try:
+            # New processes must not hear Ctrl-C before they ignore it; the start of Python's own tracker would unblock it.
+            resource_tracker.ensure_running()
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                for _ in range(size):
+                    self._workers.append(_started(ready))
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        except BaseException as problem:
+            self._end(at_once=True)
+            if isinstance(problem, OSError):
+                raise StorageError(f"cannot start {size} worker processes: {problem.strerror or problem}") from problem
+            raise
 
     def brief(self, enter: Callable[Given, object], *arguments: Given.args, **named: Given.kwargs) -> None:
         """Let every worker call `enter` with these arguments before its first task; once for each staff."""
-        if self._briefed:
+        if self._brief is not None:
             raise UsageError("these workers have been briefed already")
-        self._briefed = True
-        self._send(pickle.dumps((enter, arguments, named)))
+        self._brief = pickle.dumps((enter, arguments, named))
 
-    def submit(self, task: Callable[Given, Found], *arguments: Given.args, **named: Given.kwargs) -> Future[Found]:
-        """Have a worker call `task`, once all are briefed. What it takes and returns must be picklable."""
-        return self._pool.submit(task, *arguments, **named)
+    def each(self, task: Callable[[Item], Found], items: Sequence[Item]) -> Iterator[tuple[Item, Found]]:
+        """Items with what `task` made of them in a worker, as they end. What it takes and gives must be picklable.
 
-    def map(self, task: Callable[[Item], Found], items: Iterable[Item], *, chunk: int = 1) -> Iterator[Found]:
-        """The results of `task` for each item, in order; `chunk` items travel together."""
-        return self._pool.map(task, items, chunksize=chunk)
+        Raises the first error of a task, and `StorageError` when a worker died.
+        """
+        news: SimpleQueue[tuple[Item, Found] | BaseException | None] = SimpleQueue()
+        running = self._start(task, deque(items), lambda item, found: news.put((item, found)), news.put)
+        while running:
+            one = news.get()
+            if isinstance(one, BaseException):
+                raise one
+            if one is None:
+                running -= 1
+            else:
+                yield one
+
+    def share(
+        self,
+        task: Callable[[Item], Found],
+        items: Sequence[Item],
+        deliver: Callable[[Found], object],
+        *,
+        own: Callable[[Item], Found],
+    ) -> None:
+        """As `each`, while this process does some of the items itself, by `own`.
+
+        Every result goes to `deliver` when it is there, also while `own` runs: one at a time, from any thread.
+        """
+        ends: SimpleQueue[BaseException | None] = SimpleQueue()
+        waiting, turn = deque(items), threading.Lock()
+
+        def ended(_: Item, found: Found) -> None:
+            with turn:
+                deliver(found)
+
+        running = self._start(task, waiting, ended, ends.put)
+        for item in _taken(waiting):
+            ended(item, own(item))
+        for _ in range(running):
+            problem = ends.get()
+            if problem is not None:
+                raise problem
 
     def __enter__(self) -> Self:
         return self
@@ -71,38 +129,158 @@ class Staff:
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._briefed:
-            self._send(b"")
-        self._pool.shutdown(wait=True, cancel_futures=True)
-        self._briefs.close()
-        if isinstance(problem, BrokenProcessPool):
-            raise StorageError("a worker process died, for want of memory perhaps: use fewer --jobs") from problem
+        self._end(at_once=kind is not None)
 
-    def _send(self, message: bytes) -> None:
-        for _ in range(self.size):
-            self._briefs.put(message)
+    def _start(
+        self,
+        task: Callable[[Item], Found],
+        waiting: deque[Item],
+        ended: Callable[[Item, Found], None],
+        over: Callable[[BaseException | None], None],
+    ) -> int:
+        """Serve as many workers as have use, each in a thread, and return how many: each says once that it is `over`."""
+        serving = self._workers[: len(waiting)]
+        for worker in serving:
+            thread = threading.Thread(target=self._serve, args=(worker, task, waiting, ended, over), daemon=True)
+            self._threads.append(thread)
+            thread.start()
+        return len(serving)
+
+    def _serve(
+        self,
+        worker: _Worker,
+        task: Callable[[Item], Found],
+        waiting: deque[Item],
+        ended: Callable[[Item, Found], None],
+        over: Callable[[BaseException | None], None],
+    ) -> None:
+        try:
+            if not worker.briefed:
+                _tell(worker.pipe, self._brief or b"")
+                worker.briefed = True
+                if all(other.briefed for other in self._workers):
+                    self._brief = b""  # it may be large
+            for item in _taken(waiting):
+                ended(item, _asked(worker.pipe, task, item))
+        except BaseException as problem:  # raised where the results are waited for
+            waiting.clear()
+            over(problem)
+        else:
+            over(None)
+
+    def _end(self, *, at_once: bool) -> None:
+        workers, self._workers = self._workers, []
+        for worker in workers:
+            if not worker.briefed:  # perhaps it still imports: it has nothing to clean up
+                worker.process.kill()
+            elif at_once:
+                worker.process.terminate()
+            else:
+                worker.pipe.close()
+        for worker in workers:
+            worker.process.join(PATIENCE)
+            if worker.process.exitcode is None:
+                worker.process.kill()
+                worker.process.join()
+        for thread in self._threads:  # its worker is gone, and so is what it waits for
+            thread.join(PATIENCE)
+        for worker in workers:
+            worker.pipe.close()
 
 
-def _begin(ready: str, briefs: Queue[bytes]) -> None:
-    # Ctrl-C reaches the workers too: the parent says what there is to say.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+def _taken(waiting: deque[Item]) -> Iterator[Item]:
+    """The items from the left, each for one taker only, until none is left."""
+    while True:
+        try:
+            yield waiting.popleft()
+        except IndexError:
+            return
+
+
+def _started(ready: str) -> _Worker:
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    try:
+        process = context.Process(target=_work, args=(ready, there), daemon=True)
+        process.start()
+    except BaseException:
+        here.close()
+        raise
+    finally:
+        there.close()  # so that the pipe ends with the worker
+    return _Worker(process, here)
+
+
+def _tell(pipe: Connection, message: bytes) -> None:
+    with suppress(ConnectionError):  # a worker that has gone may have left a last word
+        pipe.send_bytes(message)
+
+
+def _asked(pipe: Connection, task: Callable[[Item], Found], item: Item) -> Found:
+    """What a worker makes of an item."""
+    _tell(pipe, pickle.dumps((task, item)))
+    try:
+        well, found = pipe.recv()
+    except (EOFError, ConnectionError) as problem:
+        raise StorageError("a worker process died, for want of memory perhaps: use fewer --jobs") from problem
+    if not well:
+        raise found
+    answer: Found = found
+    return answer
+
+
+def _work(ready: str, pipe: Connection) -> None:
+    # Ctrl-C reaches all processes of a terminal; the parent hears it and ends its workers.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # An exception, so that half-written files are cleaned up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     atexit.register(gc.freeze)  # as the command line does: no last search for garbage
     threading.Thread(target=_leave_with_parent, daemon=True).start()
-    prepare = pkgutil.resolve_name(ready)
-    if callable(prepare):
-        prepare()
-    message = briefs.get()
-    if message:
-        enter, arguments, named = pickle.loads(message)  # noqa: S301 - from the parent, through a pipe of its own
-        enter(*arguments, **named)
+    with suppress(EOFError, ConnectionError):  # the parent has no more to ask
+        _answer_all(ready, pipe)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
-def _arrive() -> None:
-    """The task for which the pool starts a process."""
+def _answer_all(ready: str, pipe: Connection) -> None:
+    """In a worker: get ready, read the brief, then answer until the pipe ends."""
+    try:
+        prepare = pkgutil.resolve_name(ready)
+        if callable(prepare):
+            prepare()
+        brief = pipe.recv_bytes()
+        if brief:
+            enter, arguments, named = pickle.loads(brief)  # noqa: S301 - from the parent, through a pipe of its own
+            del brief
+            enter(*arguments, **named)
+    except Exception as problem:
+        pipe.send_bytes(_failure(problem))
+        return
+    while True:
+        pipe.send_bytes(_answer(pipe.recv_bytes()))
+
+
+def _answer(question: bytes) -> bytes:
+    try:
+        task, item = pickle.loads(question)  # noqa: S301 - from the parent
+        return pickle.dumps((True, task(item)))
+    except Exception as problem:
+        return _failure(problem)
+
+
+def _failure(problem: Exception) -> bytes:
+    """An error for the parent to raise; its traceback here goes along as a note."""
+    problem.add_note(f"in a worker process:\n{traceback.format_exc()}")
+    try:
+        answer = pickle.dumps((False, problem))
+        pickle.loads(answer)  # noqa: S301 - an exception of more than one argument often cannot be read back
+        return answer
+    except Exception:
+        return pickle.dumps((False, RuntimeError(f"{type(problem).__name__} in a worker process: {problem}")))
 
 
 def _leave_with_parent() -> None:
-    """A killed parent closes no queue: without this, a worker would wait on it for ever."""
+    """A busy worker does not look at its pipe: without this it would go on when the parent is killed."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from concurrent.futures import as_completed
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,21 +34,19 @@ def find_many(
     """
     if jobs < 1 or not seeds or len(set(seeds)) != len(seeds):
         raise UsageError("several searches need at least one job, and different seeds")
-    arguments = {
-        seed: (replace(config, seed=seed), dataset, directory / f"seed-{seed}", device, threads) for seed in seeds
-    }
+    search = partial(_search, config=config, dataset=dataset, directory=directory, device=device, threads=threads)
     jobs = min(jobs, len(seeds))
     if jobs == 1:
-        for seed, given in arguments.items():
-            yield seed, _search(*given)
+        for seed in seeds:
+            yield seed, search(seed)
         return
     share = max(1, torch.get_num_threads() // jobs)
     with Staff(jobs, __name__) as staff:
         staff.brief(torch.set_num_threads, share)
-        waiting = {staff.submit(_search, *given): seed for seed, given in arguments.items()}
-        for done in as_completed(waiting):
-            yield waiting[done], done.result()
+        yield from staff.each(search, seeds)
 
 
-def _search(config: FindConfig, dataset: Dataset, directory: Path, device: str, threads: int | None) -> FindResult:
-    return find(config, dataset, directory, device=device, threads=threads)
+def _search(
+    seed: int, *, config: FindConfig, dataset: Dataset, directory: Path, device: str, threads: int | None
+) -> FindResult:
+    return find(replace(config, seed=seed), dataset, directory / f"seed-{seed}", device=device, threads=threads)

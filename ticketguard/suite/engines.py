@@ -1,10 +1,10 @@
-"""Engines: the same cells, one after the other, in processes, or on Ray. Results come as they end, in any order."""
+"""Engines: the same cells, one after the other, in processes, or on Ray. Results are delivered as they end, in any order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, as_completed
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from ticketguard.suite.results import Result, Timing
 from ticketguard.workers import MOST_JOBS, Staff
 
 Outcome = tuple[Result, Timing]
+Deliver = Callable[[Outcome], object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,35 +37,24 @@ class EngineOptions:
             raise UsageError(f"engine: at least one job and at most {MOST_JOBS}, and a GPU share that is not negative")
 
 
-Engine = Callable[[Bench, Sequence[Cell], EngineOptions], Iterator[Outcome]]
+Engine = Callable[[Bench, Sequence[Cell], EngineOptions, Deliver], None]
 
 
-def serial(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:  # noqa: ARG001
+def serial(bench: Bench, cells: Sequence[Cell], options: EngineOptions, deliver: Deliver) -> None:  # noqa: ARG001
     """In this process, in the plan's order."""
     for cell in cells:
-        yield run_cell(bench, cell)
+        deliver(run_cell(bench, cell))
 
 
-def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
+def processes(bench: Bench, cells: Sequence[Cell], options: EngineOptions, deliver: Deliver) -> None:
     """`jobs` at a time, in workers and in this process. Cells that train go first: short ones last let all end together."""
-    if options.jobs == 1:
-        yield from serial(bench, cells, options)
+    jobs = min(options.jobs, len(cells))
+    if jobs < 2:
+        serial(bench, cells, options, deliver)
         return
-    with options.staff or Staff(options.jobs - 1, f"{__name__}:warm") as staff:
+    with options.staff or Staff(jobs - 1, f"{__name__}:warm") as staff:
         staff.brief(_enter, bench)
-        order = sorted(cells, key=trains, reverse=True)
-        futures = [staff.submit(_run_here, cell) for cell in order]
-        taken: list[Future[Outcome]] = []
-        for future, cell in zip(futures, order, strict=True):
-            if future.cancel():
-                yield run_cell(bench, cell)
-            else:  # a worker has it
-                taken.append(future)
-            for done in [other for other in taken if other.done()]:
-                taken.remove(done)
-                yield done.result()
-        for done in as_completed(taken):
-            yield done.result()
+        staff.share(_run_here, sorted(cells, key=trains, reverse=True), deliver, own=partial(run_cell, bench))
 
 
 def warm() -> None:
@@ -72,7 +62,7 @@ def warm() -> None:
     torch.optim.SGD([torch.zeros(1)])
 
 
-def on_ray(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Iterator[Outcome]:
+def on_ray(bench: Bench, cells: Sequence[Cell], options: EngineOptions, deliver: Deliver) -> None:
     """One Ray task per cell, on a local or a given cluster. The signed folder must be readable there under the same path."""
     try:
         import ray  # the extra `ray`: only this engine needs it
@@ -86,7 +76,8 @@ def on_ray(bench: Bench, cells: Sequence[Cell], options: EngineOptions) -> Itera
     waiting = [task.remote(shared, cell) for cell in cells]
     while waiting:
         done, waiting = ray.wait(waiting)
-        yield from ray.get(done)
+        for outcome in ray.get(done):
+            deliver(outcome)
 
 
 ENGINES: dict[str, Engine] = {"serial": serial, "processes": processes, "ray": on_ray}

@@ -13,7 +13,7 @@ from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import make_folder
 from ticketguard.storage.documents import append_jsonl
 from ticketguard.suite.bench import Bench, prepare
-from ticketguard.suite.engines import ENGINES, EngineOptions
+from ticketguard.suite.engines import ENGINES, EngineOptions, Outcome
 from ticketguard.suite.plan import Plan, preset
 from ticketguard.suite.results import CELLS_FILE, Result, SuiteResult, line_of, read_cells, write_results
 
@@ -75,11 +75,15 @@ def run_bench(
     missing = [cell for digest, cell in wanted.items() if digest not in outcomes]
     started, resumed = time.monotonic(), len(outcomes)
     _tell(on_progress, len(outcomes), len(wanted), resumed, started, None)
-    for result, timing in ENGINES[engine](bench, missing, options or EngineOptions()):
-        outcomes[result.digest] = (result, timing)
+
+    def deliver(outcome: Outcome) -> None:
+        result, timing = outcome
+        outcomes[result.digest] = outcome
         if out is not None:
             append_jsonl(out / CELLS_FILE, line_of(result, timing))
         _tell(on_progress, len(outcomes), len(wanted), resumed, started, result)
+
+    ENGINES[engine](bench, missing, options or EngineOptions(), deliver)
     suite = SuiteResult(
         plan=plan.name,
         subject=bench.digest,

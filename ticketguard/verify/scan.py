@@ -35,18 +35,21 @@ def scan(examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto",
     if jobs <= 1:
         return {path: _examine(examiner, path, align, count) for path in paths}
     share = max(1, min(MOST_AT_ONCE, len(paths) // (4 * jobs)))
+    found: dict[Path, Result] = {}
     with Staff(jobs, __name__) as staff:
         staff.brief(_begin, examiner)
-        found = list(staff.map(partial(_work, align=align, count=count), paths, chunk=share))
-    return dict(zip(paths, found, strict=True))
+        some = [paths[start : start + share] for start in range(0, len(paths), share)]
+        for part, results in staff.each(partial(_work, align=align, count=count), some):
+            found.update(zip(part, results, strict=True))
+    return {path: found[path] for path in paths}
 
 
 def _begin(examiner: Examiner) -> None:
     _mine[:] = [examiner]
 
 
-def _work(path: Path, align: Align, count: int) -> Result:
-    return _examine(_mine[0], path, align, count)
+def _work(paths: Sequence[Path], align: Align, count: int) -> list[Result]:
+    return [_examine(_mine[0], path, align, count) for path in paths]
 
 
 def _examine(examiner: Examiner, path: Path, align: Align, count: int) -> Result:
