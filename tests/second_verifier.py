@@ -125,8 +125,13 @@ def verify(public, reveal, suspect):
         at, fan_in = np.concatenate([first, second]), prod(shape[1:])
         w = np.where(np.tile(fine, 2), flat[at], 0.0)
         support += [int(x == b) for x, y, b in zip(w[: len(bits)] > 0, w[len(bits) :] > 0, bits, strict=True) if x != y]
+        bins = [at // fan_in, at % fan_in // prod(shape[2:])]
+        if (w[w > 0] < 1e-100 * w.max()).any():
+            for index in bins:
+                w = w / np.array([w[index == number].max(initial=0) or 1 for number in range(max(index) + 1)])[index]
+            w[w < 1e-100] = 0
         w = w / (w.max() or 1)
-        for index in [at // fan_in, at % fan_in // prod(shape[2:])] * 3:
+        for index in bins * 3:
             squares = np.bincount(index, w * w)
             w = w / np.sqrt(np.where(squares > 0, squares / np.maximum(np.bincount(index), 1), 1))[index]
         d = w[: len(bits)] - w[len(bits) :]
@@ -134,6 +139,7 @@ def verify(public, reveal, suspect):
         values += list(np.abs(d)[(d != 0) & fine])
     v, s, name = np.array(values), np.array(signs), registration["testPlan"]["statistics"][1]
     v = np.minimum(v, 3) ** 2 if name == "squared-magnitude" else np.minimum(v, 1)
+    v, s = v[v > 1e-100 * v.max(initial=0)], s[v > 1e-100 * v.max(initial=0)]
     bounds = [(np.logaddexp(x * v, -x * v) - np.log(2)).sum() - x * (v @ s) for x in np.geomspace(1e-3, 30, 4000)]
     found = len(support), sum(support), tail(sum(support), len(support), 2)
     return {"support": found, name: (len(s), (s > 0).sum(), min(0, *bounds) / np.log(2))}

@@ -58,6 +58,23 @@ def row_aligned(generator: Generator, layer: Layer) -> np.ndarray:
     return (generator.standard_normal((layer.rows, layer.fan_in)) * scale[:, None] * columns).ravel()
 
 
+def of_all_scales(generator: Generator, layer: Layer) -> np.ndarray:
+    """Weights from the smallest to the largest numbers there are: equal ones, ones whose squares vanish, a few huge ones."""
+    weights = 10.0 ** generator.choice([-300, -162, -161, -8, 0, 0, 0, 0, 0, 0, 1.6], layer.positions)
+    return weights * np.repeat(generator.choice([1.0, 1e-150, 1e150], layer.rows, p=[0.8, 0.1, 0.1]), layer.fan_in)
+
+
+def vanishing_squares(generator: Generator, layer: Layer) -> np.ndarray:
+    """Most cells are all ones, the others hold one weight of 2e-162, two also a 40: a few sizes of difference, ties else."""
+    cells = np.ones((layer.positions // layer.cell, layer.cell))
+    lone = generator.random(len(cells)) < 0.3
+    cells[lone] = 0.0
+    cells[lone, generator.integers(0, layer.cell, lone.sum())] = 2.3e-162
+    large = generator.choice(np.flatnonzero(~lone), 2, replace=False)
+    cells[large, layer.cell // 2] = 40.0
+    return cells.ravel()
+
+
 def own_unsigned_ticket(_: Generator, layer: Layer) -> np.ndarray:
     """The ticket that the owner signs, as it was before: one and the same for all keys."""
     return sparse(np.random.default_rng(layer.positions), layer)
@@ -70,6 +87,8 @@ SUSPECTS: dict[str, Suspect] = {
     "constant-sign": constant_sign,
     "clumped": clumped,
     "row-aligned": row_aligned,
+    "of all scales": of_all_scales,
+    "vanishing squares": vanishing_squares,
     "own unsigned ticket": own_unsigned_ticket,
 }
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
+from itertools import product
 from math import comb, log, log2
 
 import numpy as np
@@ -120,10 +121,32 @@ def test_signed_sum_bound_is_the_minimum_over_a_grid() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [np.full(1000, 0.25), np.logspace(-300, 0, 1000), np.random.default_rng(1).random(1000)]
+    "values", [np.full(1000, 0.25), np.logspace(-99, 0, 1000), np.random.default_rng(1).random(1000)]
 )
 def test_all_signs_agreeing_give_one_bit_a_value(values: np.ndarray) -> None:
     assert log2_signed_sum_bound(values, np.ones(1000, dtype=np.int8)) == -1000.0
+
+
+def test_values_that_vanish_beside_the_largest_count_for_nobody() -> None:
+    # Squares of 1e-162 are the smallest numbers there are: divided by 9 they were 0, and agreed with every target.
+    values = np.concatenate([np.full(4, 9.0), np.full(150, 1e-162) ** 2])
+    signs = np.repeat(np.array([1, -1, 1], dtype=np.int8), [4, 75, 75])
+    assert log2_signed_sum_bound(values, signs) == -4.0
+    assert log2_signed_sum_bound(values[4:], signs[4:]) == 0.0
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(
+        st.sampled_from([-323, -300, -170, -162, -150, -101, -99, -8, -1, 0, 0.5, 8, 150, 300]), min_size=1, max_size=7
+    )
+)
+def test_signed_sum_bound_holds_over_all_signs_whatever_the_scales(decades: list[float]) -> None:
+    values = 10.0 ** np.array(decades)
+    patterns = np.array(list(product([-1, 1], repeat=len(values))), dtype=np.int8)
+    bounds = np.sort([log2_signed_sum_bound(values, signs) for signs in patterns])
+    # Of all patterns, a part of at most p has a bound of at most p.
+    assert (np.arange(1, len(bounds) + 1) <= len(bounds) * 2.0**bounds * (1 + 1e-12)).all()
 
 
 def test_zeros_are_ignored_and_disagreement_is_no_evidence() -> None:

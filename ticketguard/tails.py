@@ -18,6 +18,8 @@ _UNITS = 8.0 * float(np.finfo(np.float64).eps)
 _STEPS_PER_BIT = 1_000_000
 _NEWTON_STEPS = 60
 _LARGEST_X = 1e300
+# Of the largest value in a sum: what is smaller is left out before it can vanish among roundings.
+NEGLIGIBLE = 1e-100
 
 Floats = NDArray[np.float64]
 
@@ -88,22 +90,23 @@ def log2_signed_sum_bound(values: NDArray[np.floating], signs: NDArray[np.intege
     """Upper bound on `log2 P(sum values_i * S_i >= sum values_i * signs_i)` for independent fair signs S_i = +-1.
 
     Chernoff: the minimum over x >= 0 of `exp(-x t) prod cosh(x values_i)` with t the observed sum; every x gives a
-    valid bound, so an imperfect minimum only costs bits. `values` are finite and >= 0 (zeros are ignored), `signs` +1
-    or -1, both one-dimensional. The result is a multiple of 1e-6 bits, rounded up, at most 0.0, and `-n` when all n
-    signs are +1 (the limit x -> infinity). Raises `UsageError` for values that are negative or not finite, or signs
-    that are not +-1.
+    valid bound, so an imperfect minimum only costs bits. `values` are finite and >= 0, `signs` +1 or -1, both
+    one-dimensional; values up to `NEGLIGIBLE` of the largest are left out of the sum, with their signs. The result is a
+    multiple of 1e-6 bits, rounded up, at most 0.0, and `-n` when all n signs in the sum are +1 (the limit x -> infinity).
+    Raises `UsageError` for values that are negative or not finite, or signs that are not +-1.
     """
     v, s = np.asarray(values, dtype=np.float64), np.asarray(signs)
     if v.ndim != 1 or s.shape != v.shape or not np.all(np.isfinite(v) & (v >= 0)) or not np.all(np.abs(s) == 1):
         raise UsageError("signed sum: values must be finite and not negative, signs +1 or -1, both of one length")
-    used = v > 0
+    # By size alone, so the bound holds for the rest. A value that scaling rounds to 0 would count for and never against.
+    used = v > NEGLIGIBLE * v.max(initial=0.0)
     v, s = v[used], s[used]
     if v.size == 0:
         return 0.0
+    if (s > 0).all():
+        return float(-v.size)
     v = v / v.max()
     against = float(v[s < 0].sum())
-    if against == 0.0:
-        return float(-v.size)
     if 2.0 * against >= float(v.sum()):
         return 0.0
     bits = _log_bound(v, against, _minimiser(v, against)) / log(2)
@@ -136,7 +139,7 @@ def _minimiser(v: Floats, against: float) -> float:
         step = total * log(total / against) / slope if total > 0 and slope > 0 else np.inf
         following = y + step
         if not low < following < high:
-            following = (low * high) ** 0.5 if low > 0 and high / low > 4 else (low + high) / 2
+            following = low**0.5 * high**0.5 if low > 0 and high / low > 4 else (low + high) / 2
         if abs(following - y) <= 1e-7 * y:
             return following
         y = following

@@ -181,6 +181,32 @@ def test_lossless_rescaling_of_rows_and_input_channels_leaves_the_evidence(marke
     assert total[1] == pytest.approx(total[0], rel=0.05)
 
 
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scale", [1e30, 1e60, 1e120, 1e170, 1e290])
+def test_rows_and_channels_of_any_scale_hide_nothing(marked, scale):
+    _, carriers, weights = marked
+    rows = np.where(np.arange(16) % 3, 1.0, scale).reshape(16, 1, 1, 1)
+    columns = np.where(np.arange(12) % 4, 1.0, 1 / scale).reshape(1, 12, 1, 1)
+    plain, scaled = values_of(carriers, weights), values_of(carriers, weights * rows * columns)
+    assert plain.support() == scaled.support()
+    assert (plain.sign == scaled.sign).mean() > 0.97
+    found = [float((v * s).sum()) for v, s in (plain.magnitude("magnitude"), scaled.magnitude("magnitude"))]
+    assert found[1] == pytest.approx(found[0], rel=0.1)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("dead", [0.0, 2.3e-162, 1e-310])
+def test_dead_filters_whose_squares_vanish_hide_nothing(marked, dead):
+    layer, carriers, weights = marked
+    rng = np.random.default_rng(3)
+    stolen = np.where(weights == 0, 1e-4 * rng.normal(size=layer.shape), weights)
+    plain = values_of(carriers, stolen)
+    stolen[::5] = dead * np.where(rng.random(stolen[::5].shape) < 0.12, 1.0, 0.45)
+    values, signs = values_of(carriers, stolen).magnitude("magnitude")
+    before = float(np.prod(plain.magnitude("magnitude"), axis=0).sum())
+    assert float((values * signs).sum()) > 0.6 * before
+
+
 @pytest.mark.parametrize("factor", [1e-200, 2.0**-20, 3.0, 1e200])
 def test_scaling_the_whole_layer_changes_nothing(marked, factor):
     _, carriers, weights = marked

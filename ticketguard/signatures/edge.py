@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ticketguard.graph.cells import Layer
 from ticketguard.masks import Mask
+from ticketguard.tails import NEGLIGIBLE
 
 WORDS_PER_PAIR = 4
 EQUILIBRATION_ROUNDS = 3
@@ -205,13 +206,35 @@ def _equilibrate(values: Floats, bins: Bins) -> Floats:
     # The largest magnitude first: squares of weights rescaled by 1e200 would overflow.
     largest = np.maximum.reduceat(values.max(axis=0), bins.starts)
     lengths = np.diff(np.append(bins.starts, values.shape[1]))
-    values = values / np.repeat(np.where(largest > 0, largest, 1.0), lengths)
+    scaled = values / np.repeat(np.where(largest > 0, largest, 1.0), lengths)
+    if np.any((values > 0) & (scaled < NEGLIGIBLE)):
+        scaled = _levelled(values, scaled, bins, lengths)
+    values = scaled
     for _ in range(EQUILIBRATION_ROUNDS):
         for index, sizes in ((bins.rows, bins.row_sizes), (bins.columns, bins.column_sizes)):
             total = np.bincount(index.ravel(), weights=(values * values).ravel(), minlength=len(sizes))
             rms = np.sqrt(np.divide(total, sizes, out=np.ones_like(total), where=total > 0))
             values = values / rms[index]
     return values
+
+
+def _levelled(values: Floats, scaled: Floats, bins: Bins, lengths: Positions) -> Floats:
+    """`scaled`, but layers that span too many scales for squares divided by the largest of each row, then of each channel.
+
+    After that every row and every input channel that has a value has a 1, and what is `NEGLIGIBLE` beside it becomes 0.
+    """
+    layers = np.repeat(np.arange(len(lengths)), lengths)
+    wide = np.zeros(len(lengths), dtype=np.bool_)
+    wide[layers[((values > 0) & (scaled < NEGLIGIBLE)).any(axis=0)]] = True
+    there = wide[layers]
+    part = values[:, there]
+    for index, sizes in ((bins.rows[:, there], bins.row_sizes), (bins.columns[:, there], bins.column_sizes)):
+        largest = np.zeros(len(sizes))
+        np.maximum.at(largest, index.ravel(), part.ravel())
+        part = part / np.where(largest > 0, largest, 1.0)[index]
+    part[part < NEGLIGIBLE] = 0.0
+    scaled[:, there] = part
+    return scaled
 
 
 def join(readings: list[Reading]) -> Reading:
