@@ -164,14 +164,14 @@ def test_alignment_to_a_frame_built_from_the_victim_proves_nothing(world, victim
         "c.weight": w["c.weight"][:, last],
     }
     examiner = Examiner(liar.opening, reference=lambda: liar.reference)
-    evidence, notes = examiner.read_weights(permuted, examiner.rule(), align="always")
+    evidence, notes = examiner.read_weights(permuted, examiner.opening.rule(), align="always")
     aligned = [item for item in evidence if item.view == "aligned"]
     assert aligned, notes
     assert max(item.bits for item in aligned) < GROUND
     mark = {"a.weight": liar.model.weights["a.weight"][middle]}
     mark["b.weight"] = liar.model.weights["b.weight"][last][:, middle]
     mark["c.weight"] = liar.model.weights["c.weight"][:, last]
-    evidence, _ = examiner.read_weights(mark, examiner.rule(), align="always")
+    evidence, _ = examiner.read_weights(mark, examiner.opening.rule(), align="always")
     # The same alignment does find the mark where there is one, so the test above can fail.
     assert max(item.bits for item in evidence if item.view == "aligned") > 126
 

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ticketguard.claims import merkle, streams
-from ticketguard.claims.registration import Registration
+from ticketguard.claims.registration import GRINDING_BITS, Registration
 from ticketguard.claims.streams import NO_BEACON
 from ticketguard.errors import AuthenticityError
+from ticketguard.evidence import Rule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,16 @@ class Opening:
     def binder(self) -> bytes:
         """B: what binds every stream to every parameter of the registration."""
         return streams.binder(self.payload, self.beacon)
+
+    def rule(self, suspects: int = 1) -> Rule:
+        """The registered decision rule, for a search among `suspects`.
+
+        The allowance for a claimant who searched sinks only when a beacon really entered the binder; that it comes from a
+        trusted authority is for the judge to check.
+        """
+        registered = self.registration
+        grinding = registered.grinding_bits if self.beacon != NO_BEACON else GRINDING_BITS["none"]
+        return Rule(tests=registered.tests, suspects=suspects, grinding_bits=grinding)
 
     def stream(self, label: str, leaf: int) -> streams.Stream:
         """The stream of a revealed leaf under `label`."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
-from ticketguard.evidence import Evidence, Rule, Verdict, decide
+from ticketguard.evidence import Evidence, Verdict, decide
 from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedule, one_leaf
 from ticketguard.probe.sequential import TWO_LOOKS_BITS, Progress
 from ticketguard.probe.transcript import Recorded, Transcript
@@ -147,12 +147,6 @@ def schedule_of(
     return narrowed, schedule
 
 
-def rule_of(opening: Opening, suspects: int = 1) -> Rule:
-    """The registered decision rule, for a search among `suspects`."""
-    registered = opening.registration
-    return Rule(tests=registered.tests, suspects=suspects, grinding_bits=registered.grinding_bits)
-
-
 def judge(
     opening: Opening, schedule: Schedule, transcript: Transcript, *, supplied_by: str = "", suspects: int = 1
 ) -> Verdict:
@@ -160,7 +154,7 @@ def judge(
     charge = charge_of(transcript)
     # Once a probe has ended, or its writer is gone, what has no answer is lost.
     found = tally(schedule, transcript.answers, transcript.interrupted, charge_bits=charge)
-    rule = rule_of(opening, suspects)
+    rule = opening.rule(suspects)
     item = _evidence(found, schedule, rule.bar_bits)
     return decide(
         [item],

@@ -11,7 +11,7 @@ from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import UsageError
 from ticketguard.evidence import Verdict
-from ticketguard.probe.judging import begin_fields, judge, rule_of, schedule_of
+from ticketguard.probe.judging import begin_fields, judge, schedule_of
 from ticketguard.probe.predictor import Predictor
 from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedule, one_leaf
 from ticketguard.probe.session import Manners, OnState, Session
@@ -66,7 +66,7 @@ def probe(
         predictor=predictor,
         schedule=schedule,
         log=log,
-        bar_bits=rule_of(opening, suspects).bar_bits,
+        bar_bits=opening.rule(suspects).bar_bits,
         manners=manners,
         previous=previous,
         label_map=label_map,

@@ -153,7 +153,7 @@ def examiner_of(case: Case, opening: Opening) -> tuple[Examiner, Rule]:
     if frame_digest(case.reference) != case.registration.frame:
         raise AuthenticityError("the released ticket's frame is not the registered one: the ticket is another")
     examiner = Examiner(opening, reference=lambda: case.reference)
-    return examiner, replace(examiner.rule(), grinding_bits=trusted_grinding(case))
+    return examiner, replace(examiner.opening.rule(), grinding_bits=trusted_grinding(case))
 
 
 def trusted_grinding(case: Case) -> float:
