@@ -3,6 +3,7 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 
 from ticketguard import signing
@@ -123,6 +124,25 @@ def test_both_frames_in_the_suspect_the_earlier_stamp_decides(world, owner, fram
     assert settled(world, owner, frame_thief, suspect, stamp_a=LATE, stamp_b=EARLY).outcome == "B PRIOR"
 
 
+@pytest.mark.parametrize("stamps", [{}, {"stamp_b": EARLY}, {"stamp_a": LATE, "stamp_b": EARLY}])
+def test_a_frame_planted_in_a_stolen_model_wins_nothing(world, owner, stamps):
+    """The thief registered a dense ticket of his own long before: edges of 1e-6 of the usual size bring its frame in."""
+    early = world.make_party(13, world.random_model(82, density=0.6))[0]
+    planted = {
+        name: np.where(weight != 0, weight, np.float32(1e-6) * early.model.mask[name])
+        for name, weight in owner.model.weights.items()
+    }
+    found = settled(world, owner, early, in_memory(planted), **stamps)
+    facts = passed(found)
+    assert facts["A's frame in the suspect"]
+    assert facts["B's frame in the suspect"]
+    assert found.outcome == "UNDECIDED"
+    if len(stamps) == 2:
+        assert "nothing in common" in found.reason
+        assert not facts["A's frame in B's"]
+        assert not facts["B's frame in A's"]
+
+
 @pytest.mark.parametrize("stamps", [{}, {"stamp_a": EARLY}, {"stamp_b": EARLY}, {"stamp_a": EARLY, "stamp_b": EARLY}])
 def test_missing_or_equal_stamps_leave_it_undecided(world, owner, frame_thief, stamps):
     suspect = suspect_of(world, owner, frame_thief)
@@ -177,8 +197,6 @@ def signing_carriers(party):
 
 
 def spread(shape, rows):
-    import numpy as np
-
     flat = np.zeros(int(np.prod(shape)), dtype=np.float32)
     for first, second, bits in rows:
         flat[np.where(bits, first, second)] = 1

@@ -1,7 +1,8 @@
 """Disputes: two claims match one suspect; who was first? (DESIGN 8)
 
 (1) A mark that is in the other's original, while the other's is not in one's own, was there first. (2) Both or neither: the
-earlier trusted time stamp, on a registration whose committed frame the suspect overlaps. (3) Otherwise nobody can tell.
+earlier trusted time stamp, on a registration whose committed frame the suspect overlaps; when it overlaps both, they must
+overlap each other. (3) Otherwise nobody can tell.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from typing import Literal
 from ticketguard.claims.reveal import format_time
 from ticketguard.errors import UsageError
 from ticketguard.storage.tensors import TensorFile
+from ticketguard.tickets import Weights
 from ticketguard.verify.judge import Case, Check, Judgement, examine, examiner_of, judge, opened
-from ticketguard.verify.lineage import chance_overlap, frame_overlap
+from ticketguard.verify.lineage import chance_overlap, frame_overlap, frame_weights
 
 # A frame is in the suspect when the overlap is this, and this many times what alignment finds in random frames.
 LEAST_OVERLAP = 0.3
@@ -89,6 +91,9 @@ def _by_time(a: Case, b: Case, suspect: TensorFile, checks: list[Check]) -> tupl
         return "UNDECIDED", "the marks do not decide, and the suspect shows neither registered frame"
     if any(case.stamp is None for case, _ in left):
         return "UNDECIDED", "the marks do not decide, and a trusted time stamp is missing: priority is unproven"
+    if len(left) == 2 and not (_related(left[0], left[1], checks) or _related(left[1], left[0], checks)):
+        reason = "the suspect shows two frames that have nothing in common: whoever made it put one of them in"
+        return "UNDECIDED", reason
     times = {name: case.stamp.time for case, name in left if case.stamp}
     first = min(times, key=lambda name: times[name])
     if list(times.values()).count(times[first]) > 1:
@@ -99,10 +104,20 @@ def _by_time(a: Case, b: Case, suspect: TensorFile, checks: list[Check]) -> tupl
     return outcome, f"{first}'s registration of this frame was stamped earlier, at {format_time(times[first])}"
 
 
+def _related(one: tuple[Case, str], other: tuple[Case, str], checks: list[Check]) -> bool:
+    """Whether one committed frame is in the other: no suspect, made after both, can bring that about."""
+    (case, name), (second, called) = one, other
+    frame = frame_weights(second.registration, second.reference)
+    return _shows(frame, case, f"{name}'s frame in {called}'s", checks)
+
+
 def _overlap(case: Case, suspect: TensorFile, name: str, checks: list[Check]) -> bool:
-    overlap = frame_overlap(suspect, case.registration, case.reference)
-    needed = max(LEAST_OVERLAP, OVER_CHANCE * chance_overlap(suspect, case.registration, case.reference))
+    return _shows(suspect, case, f"{name}'s frame in the suspect", checks)
+
+
+def _shows(weights: Weights, case: Case, what: str, checks: list[Check]) -> bool:
+    overlap = frame_overlap(weights, case.registration, case.reference)
+    needed = max(LEAST_OVERLAP, OVER_CHANCE * chance_overlap(weights, case.registration, case.reference))
     shown = overlap >= needed
-    detail = f"overlap {overlap:.2f}, {needed:.2f} is needed"
-    checks.append(Check(name=f"{name}'s frame in the suspect", passed=shown, detail=detail))
+    checks.append(Check(name=what, passed=shown, detail=f"overlap {overlap:.2f}, {needed:.2f} is needed"))
     return shown

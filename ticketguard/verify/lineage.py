@@ -50,6 +50,17 @@ def chance_overlap(
     return max(frame_overlap(weights, registered, counts) for counts in shuffled)
 
 
+def frame_weights(registered: Registration, reference: Counts) -> dict[str, NDArray[np.float32]]:
+    """A committed frame as weights of the registered shapes: 1 at the first positions of each cell, as many as it keeps."""
+    weights = {}
+    for name, counts in reference.items():
+        layer = registered.layers[name]
+        column = np.arange(layer.fan_in)
+        kept = column % layer.cell < counts[:, column // layer.cell]
+        weights[name] = kept.astype(np.float32).reshape(layer.shape)
+    return weights
+
+
 def _correlation(found: Mapping[str, Weight], layers: Mapping[str, Layer], reference: Counts) -> float:
     ours, theirs = [np.zeros(1)], [np.zeros(1)]
     for name, weight in found.items():
