@@ -143,6 +143,12 @@ def test_mask_of_another_shape_is_refused():
         ticket_from_tensors({"a": np.zeros(4), "a_mask": np.zeros((2, 2))}, None, where="x")
 
 
+def test_mask_of_a_parameter_that_goes_by_another_name_is_refused():
+    tensors = {name: np.zeros((2, 2), np.float32) for name in ("a_orig", "a_mask", "a_orig_mask")}
+    with pytest.raises(FormatError, match="here: a_orig_mask is the mask of no parameter"):
+        ticket_from_tensors(tensors, None, where="here")
+
+
 def test_task_is_what_the_provenance_says(ticket):
     assert task_of(ticket) == Task(shape=(3, 8, 8), classes=("a", "b"), mean=(0.5,) * 3, std=(1, 1, 1))
 

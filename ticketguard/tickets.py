@@ -119,6 +119,9 @@ def ticket_from_tensors(tensors: Weights, metadata: Any, *, where: str) -> Ticke
         raise FormatError(f"{where}: ticket format {ascii(meta.get('format'))[:40]} is not known to this version")
     sources, masks = _sources(tensors)
     for name, key in masks.items():
+        if name not in sources:
+            # `<p>_orig` with both `<p>_mask` and `<p>_orig_mask`: the parameter can have only one of its two names.
+            raise FormatError(f"{where}: {key} is the mask of no parameter, because {name} has another mask as well")
         if _shape(tensors, key) != _shape(tensors, sources[name]):
             raise FormatError(
                 f"{where}: mask of {name} has shape {_shape(tensors, key)}, the parameter {_shape(tensors, sources[name])}"

@@ -27,6 +27,21 @@ def test_nesting_counts_brackets_outside_strings_only():
     assert canonical.parse(b"[" * 32 + b"]" * 32)
 
 
+@pytest.mark.parametrize("piece", [b'\\"', b'"\\', b'\\\n"', b'["\\"', b'\\\\"'])
+def test_quotes_that_nothing_closes_take_linear_work(piece):
+    """A mebibyte of them: a search that begins again at every quote would take hours."""
+    with pytest.raises(FormatError):
+        canonical.parse(piece * (canonical.MOST_BYTES // len(piece)))
+
+
+@pytest.mark.parametrize("start", [b'"', b'"\\', b'"\\"', b'"\\\n'])
+def test_brackets_behind_a_quote_that_nothing_closes_are_text(start):
+    with pytest.raises(FormatError, match="not JSON"):
+        canonical.parse(start + b"[" * 100)
+    with pytest.raises(FormatError, match="deeper"):
+        canonical.parse(b"[" * 33 + start)
+
+
 @pytest.mark.parametrize(
     ("document", "words"),
     [

@@ -4,6 +4,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from ticketguard.claims import hpke
 from ticketguard.claims.keys import PublicKey, SecretKey, load_public, load_secret, save_public, save_secret
 from ticketguard.claims.vault import seal
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
@@ -84,6 +85,22 @@ def test_public_key_files_of_other_kinds_are_refused(tmp_path):
     path.write_bytes(ec.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     with pytest.raises(FormatError, match="Ed25519"):
         load_public(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "MCowBQYDK2VjAyEA7eazfQVf+NxOSxkcFxcjM9r5ZUgdNTFeTLaI6LEBLqg=",
+        "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAXcDQgAEDEziSYTiG4T/henQZ4yLq0RfFmSyb07IqVtLT6PlNHtX9V7dHzOfEUqEh+/4P8x6cHnMHkaBxzy03K1l"
+        "Kc0zuA==",
+    ],
+    ids=["kind", "curve"],
+)
+def test_keys_that_the_library_does_not_know_are_refused(tmp_path, text):
+    (tmp_path / "odd.pub").write_text(f"-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+    for load in (load_public, hpke.load_public):
+        with pytest.raises(FormatError, match=r"odd\.pub: a public key of a kind or on a curve"):
+            load(tmp_path / "odd.pub")
 
 
 def test_signature_of_another_message_or_length_is_refused():

@@ -213,6 +213,20 @@ def test_nothing_comparable_is_no_error() -> None:
     assert "no counterpart" in found.notes[0]
 
 
+@pytest.mark.parametrize("kernel", [(3, 0), (0,), (2, 2), (5, 5), (3,), (3, 3, 2), ()])
+def test_a_layer_with_another_kernel_is_left_out_and_the_others_are_found(kernel: tuple[int, ...]) -> None:
+    """Its channels are as many as registered, so nothing but the kernel says that it is no version of the layer."""
+    rng = np.random.default_rng(16)
+    case = ticket("convnet", 0.19, rng)
+    suspect, _ = case.permuted(case.weights, rng)
+    name = next(layer.name for layer in case.layers if len(layer.shape) == 4 and layer.shape[1] > 1)
+    suspect[name] = np.ones(suspect[name].shape[:2] + kernel, dtype=np.float32)
+    found = case.align(suspect)
+    assert set(found.apply(suspect)) == {layer.name for layer in case.layers} - {name}
+    assert any("1 layers have a shape" in note for note in found.notes)
+    assert found.overlap > 0.9
+
+
 def test_nan_and_infinity_do_not_stop_alignment() -> None:
     rng = np.random.default_rng(11)
     case = ticket("convnet", 0.19, rng)

@@ -5,11 +5,17 @@ import json
 import shutil
 import subprocess
 import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 
 pytest.importorskip("rfc3161_client")
 pytest.importorskip("asn1crypto")
@@ -18,7 +24,7 @@ if shutil.which("openssl") is None:
 
 from ticketguard.bundle import Bundle
 from ticketguard.claims import timestamps
-from ticketguard.claims.secret import read_secret
+from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands import run
 from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
 from ticketguard.tickets import write_ticket
@@ -162,6 +168,71 @@ def test_swapping_s_of_an_ecdsa_token_keeps_the_beacon(curve):
     assert one.beacon == two.beacon
 
 
+def look_alike(authority, *, subject, issuer=lambda text: text, serial=None):
+    """A certificate that anyone can make: the signer's issuer and serial number, another name and key, a stamp's purpose."""
+    real = x509.load_pem_x509_certificate((authority.folder / "tsa.pem").read_bytes())
+    key = Ed25519PrivateKey.generate()
+    names = [x509.NameAttribute(item.oid, issuer(item.value)) for item in real.issuer]
+    builder = x509.CertificateBuilder(x509.Name(names), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+    builder = builder.public_key(key.public_key()).serial_number(serial or real.serial_number)
+    builder = builder.not_valid_before(datetime(2020, 1, 1)).not_valid_after(datetime(2040, 1, 1))
+    purpose = x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.TIME_STAMPING])
+    return builder.add_extension(purpose, critical=True).sign(key, None).public_bytes(Encoding.DER)
+
+
+def with_certificates(token, change):
+    """The token with `change` applied to the list of its certificates, which no signature covers."""
+    from asn1crypto import cms, tsp
+
+    response = tsp.TimeStampResp.load(token)
+    signed = response["time_stamp_token"]["content"]
+    certificates = sorted(change([choice.dump() for choice in signed["certificates"]]))
+    signed["certificates"] = cms.CertificateSet([cms.CertificateChoices.load(der) for der in certificates])
+    return response.dump()
+
+
+ISSUERS = {"the same": str, "another case": str.upper, "a hyphen that is not seen": lambda text: "\u00ad".join(text)}
+
+
+@pytest.mark.parametrize("kind", list(ISSUERS))
+@pytest.mark.parametrize("key", ["ed25519", "unknown", "damaged"])
+def test_look_alike_of_the_signers_certificate_names_no_authority(curve, kind, key):
+    """Beside the real one, sorted before it: it must not give the stamp its name, nor its key type to the rule on s."""
+    token = curve.stamp(timestamps.request(b"payload"))
+    fake = look_alike(curve, subject="Federal Notary", issuer=ISSUERS[kind])
+    spki = bytes.fromhex("06032b6570032100")
+    fake = fake.replace(spki, {"unknown": b"\x06\x03+ec\x03!\0", "damaged": b"\x06\x03+eo\x03!\0"}.get(key, spki))
+    with pytest.raises(AuthenticityError, match=r"carry the signer's serial number|does not verify"):
+        timestamps.verify(with_certificates(token, lambda real: [fake, *real]), b"payload", curve.roots)
+
+
+def test_certificates_of_others_in_a_token_change_nothing(curve):
+    token = curve.stamp(timestamps.request(b"payload"))
+    other = look_alike(curve, subject="Federal Notary", serial=1)
+    more = with_certificates(token, lambda real: [other, *real])
+    assert more != token
+    assert timestamps.verify(more, b"payload", curve.roots) == timestamps.verify(token, b"payload", curve.roots)
+
+
+def test_signer_is_the_certificate_whose_hash_was_signed(curve):
+    """Where the reader pins the signer's own certificate, the one in the token is not needed to verify the signature."""
+    token = curve.stamp(timestamps.request(b"payload"))
+    roots = [*curve.roots, *timestamps.load_roots(curve.folder / "tsa.pem")]
+    assert "Test stamps" in timestamps.verify(token, b"payload", roots).authority
+    swapped = with_certificates(token, lambda real: [look_alike(curve, subject="Federal Notary")])
+    with pytest.raises(AuthenticityError, match="not bound to the signer's certificate"):
+        timestamps.verify(swapped, b"payload", roots)
+
+
+@pytest.mark.parametrize("form", ["sha1", "sha256", "sha384", "sha512"])
+def test_every_form_of_naming_the_certificate_is_known(tmp_path, form):
+    authority = Authority(tmp_path / "tsa", kind="ec")
+    conf = authority.folder / "conf"
+    conf.write_text(conf.read_text().replace("ess_cert_id_alg = sha256", f"ess_cert_id_alg = {form}"))
+    token = authority.stamp(timestamps.request(b"payload"))
+    assert "Test stamps" in timestamps.verify(token, b"payload", authority.roots).authority
+
+
 def test_other_payloads_roots_and_digests_are_refused(authority, curve, token):
     with pytest.raises(AuthenticityError, match="does not verify"):
         timestamps.verify(token, b"another payload", authority.roots)
@@ -280,6 +351,26 @@ def test_timestamp_asks_an_authority_by_its_address(authority, registered, capsy
         done(*arguments, "--claim", "--json")
     assert json.loads(capsys.readouterr().out)["beacon"] is False
     assert (registered / "claim.tsr").exists()
+
+
+def test_two_stamps_at_a_time_leave_the_beacon_of_the_one_that_is_kept(authority, registered, tmp_path, monkeypatch):
+    """Beacon and stamp of different tokens would be a signature that nobody can ever stamp."""
+    from ticketguard.commands import timestamp as module
+
+    def slow(*arguments):
+        time.sleep(0.3)  # long enough for the other to find no stamp, if nothing held it back
+        write_secret(*arguments)
+
+    def attach(name):
+        return run(["timestamp", "signed", "--response", name, "--root", str(authority.folder / "ca.pem")])
+
+    for name in ("one.tsr", "two.tsr"):
+        (tmp_path / name).write_bytes(authority.stamp(timestamps.request(payload_of(registered))))
+    monkeypatch.setattr(module, "write_secret", slow)
+    with ThreadPoolExecutor(2) as pool:
+        assert sorted(pool.map(attach, ("one.tsr", "two.tsr"))) == [0, 2]
+    kept = timestamps.verify((registered / "registration.tsr").read_bytes(), payload_of(registered), authority.roots)
+    assert read_secret(registered / "secret.tgs", "correct horse").beacon == kept.beacon
 
 
 ANSWERS = {

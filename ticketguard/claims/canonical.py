@@ -18,7 +18,9 @@ from ticketguard.errors import FormatError
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 32
 INTEGER_LIMIT = 1 << 53
-_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+# The closing quote may be missing: a string that never ends reaches to the end of the document, for the parser as well, and a
+# search that gave it up would begin again at every quote inside it.
+_STRING_OR_BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[\[\]{}]', re.DOTALL)
 
 
 def encode(obj: object) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
@@ -137,6 +137,8 @@ def read_pem(path: Path) -> PublicKeyTypes:
         return load_pem_public_key(read_bytes(path, limit=_FILE_LIMIT))
     except ValueError as problem:
         raise FormatError(f"{path}: not a PEM public key") from problem
+    except UnsupportedAlgorithm as problem:
+        raise FormatError(f"{path}: a public key of a kind or on a curve that is not supported") from problem
 
 
 def load_public(path: Path) -> PublicKey:

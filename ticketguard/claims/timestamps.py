@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
@@ -33,6 +34,10 @@ _ORDERS = {
     "secp384r1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
     "secp521r1": (1 << 521) - 0x5AE79787C40D069948033FEB708F65A2FC44A36477663B851449048E16EC79BF7,
 }
+# Digests by which a token may name its signer's certificate: SHA-1 is all that the form of RFC 2634 knows.
+_NAMING_HASHES = ("sha1", "sha256", "sha384", "sha512")
+# What a certificate that nobody checked can raise when it is looked into.
+_UNREADABLE = (UnsupportedAlgorithm, x509.DuplicateExtension, ValueError)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,14 +94,17 @@ def verify(token: bytes, payload: bytes, roots: Sequence[x509.Certificate], *, w
     verifier = client.VerifierBuilder(roots=list(roots)).build()
     try:
         verifier.verify(response, hashlib.sha256(payload).digest())
-    except (client.VerificationError, ValueError) as problem:
+    except (client.VerificationError, *_UNREADABLE) as problem:
         raise AuthenticityError(f"{where}: does not verify ({problem})") from problem
-    signature, certificate = _signer(response.time_stamp_token(), where)
-    return Stamp(
-        time=response.tst_info.gen_time.replace(tzinfo=UTC, microsecond=0),
-        authority=certificate.subject.rfc4514_string(),
-        beacon=hashlib.sha256(_canonical_signature(signature, certificate, where)).digest(),
-    )
+    try:
+        signature, certificate = _signer(response.time_stamp_token(), where)
+        return Stamp(
+            time=response.tst_info.gen_time.replace(tzinfo=UTC, microsecond=0),
+            authority=certificate.subject.rfc4514_string(),
+            beacon=hashlib.sha256(_canonical_signature(signature, certificate, where)).digest(),
+        )
+    except _UNREADABLE as problem:
+        raise AuthenticityError(f"{where}: the signer's certificate or signature cannot be read") from problem
 
 
 def load_roots(path: Path) -> list[x509.Certificate]:
@@ -113,19 +121,53 @@ def read_stamp(path: Path, payload: bytes, roots: Sequence[x509.Certificate]) ->
 
 
 def _signer(token: bytes, where: str) -> tuple[bytes, x509.Certificate]:
-    """Signature octets and certificate of the one signer of a CMS token that has been verified."""
-    from asn1crypto import cms
+    """Signature octets and certificate of the one signer of a CMS token that has been verified.
+
+    Certificates in a token are not signed: anyone can add some. So the signer's is the only one that carries its serial number,
+    which leaves whoever looks for it no choice, it names the issuer in the same bytes, and its hash is in what was signed
+    (RFC 5816).
+    """
+    # The second teaches the first the attributes that name a certificate.
+    from asn1crypto import cms, tsp  # noqa: F401
 
     signed = cms.ContentInfo.load(token, strict=True)["content"]
     if len(signed["signer_infos"]) != 1:
         raise AuthenticityError(f"{where}: {len(signed['signer_infos'])} signers, exactly one is expected")
     info = signed["signer_infos"][0]
+    if info["sid"].name != "issuer_and_serial_number":
+        raise AuthenticityError(f"{where}: the signer is not named by issuer and serial number")
     wanted = info["sid"].chosen
-    for choice in signed["certificates"]:
-        certificate = choice.chosen
-        if certificate.issuer == wanted["issuer"] and certificate.serial_number == wanted["serial_number"].native:
-            return info["signature"].native, x509.load_der_x509_certificate(certificate.dump())
-    raise AuthenticityError(f"{where}: the signer's certificate is not in the token; ask the authority to include it")
+    found = [
+        choice.chosen
+        for choice in signed["certificates"]
+        if choice.name == "certificate" and choice.chosen.serial_number == wanted["serial_number"].native
+    ]
+    if len(found) > 1:
+        raise AuthenticityError(f"{where}: {len(found)} certificates carry the signer's serial number, one is expected")
+    if not found or found[0].issuer.dump() != wanted["issuer"].dump():
+        raise AuthenticityError(
+            f"{where}: the signer's certificate is not in the token; ask the authority to include it"
+        )
+    der = found[0].dump()
+    if not _names(info["signed_attrs"], der):
+        raise AuthenticityError(f"{where}: the signature is not bound to the signer's certificate in the token")
+    return info["signature"].native, x509.load_der_x509_certificate(der)
+
+
+def _names(attributes: Any, certificate: bytes) -> bool:
+    """Whether the signed attributes of a token name its signer's certificate by hash, in every form that they hold."""
+    from asn1crypto import tsp
+
+    said = []
+    for attribute in attributes:
+        if attribute["type"].native in ("signing_certificate", "signing_certificate_v2"):
+            # The first of the certificates that a form names is the signer's.
+            for value in (first for form in attribute["values"] for first in list(form["certs"])[:1]):
+                earlier = isinstance(value, tsp.ESSCertID)
+                algorithm = "sha1" if earlier else value["hash_algorithm"]["algorithm"].native
+                known = algorithm in _NAMING_HASHES
+                said.append(known and hashlib.new(algorithm, certificate).digest() == value["cert_hash"].native)
+    return bool(said) and all(said)
 
 
 def _canonical_signature(signature: bytes, certificate: x509.Certificate, where: str) -> bytes:

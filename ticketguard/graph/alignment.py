@@ -179,7 +179,7 @@ def _align_matched(
         cleared=filled,
         kept=kept_edges,
         undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched, filled),
-        notes=_notes(layers, kept, misfits),
+        notes=_notes(layers, kept, misfits, len(problem.held)),
         overlap=lineage(reference, counts),
         counts=counts,
         sweeps=sweeps,
@@ -251,11 +251,13 @@ def _undone(
     return tuple(words)
 
 
-def _notes(layers: Sequence[Layer], kept: Mapping[str, str], misfits: Sequence[str]) -> tuple[str, ...]:
+def _notes(layers: Sequence[Layer], kept: Mapping[str, str], misfits: Sequence[str], held: int) -> tuple[str, ...]:
     notes = []
     absent = [layer.name for layer in layers if layer.name not in kept and layer.name not in misfits]
     if absent:
         notes.append(f"{len(absent)} of {len(layers)} layers have no counterpart in the suspect")
     if misfits:
         notes.append(f"{len(misfits)} layers have a shape that no widening of the registered channels explains")
+    if held:
+        notes.append(f"{held} groups have too many channels to be put in order")
     return tuple(notes)

@@ -21,6 +21,9 @@ MAX_SWEEPS = 24
 # Sweeps in which a group takes its best assignment even when the total does not grow: block cells of linear layers give only a
 # linear approximation of the change.
 FREE_SWEEPS = 2
+# Entries of the gain matrix of one group: 8192 channels, and half as many dummies. The matrix takes 0.8 GB then, a step five of
+# them, and the assignment minutes; both would grow with the square and the cube of what a stranger's file names.
+MOST_ENTRIES = 3 << 25
 
 Matrix = NDArray[np.float64]
 
@@ -121,19 +124,26 @@ def _moments(counts: NDArray[np.int64]) -> tuple[float, float]:
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """All layers, and the sizes of every group in the reference and in the suspect."""
+    """All layers, and the sizes of every group in the reference and in the suspect.
+
+    `touching`: the layers of every group that can be ordered; `held`: groups too large for that, which stay as stored.
+    """
 
     views: Sequence[LayerView]
     sizes: tuple[int, ...]
     suspect_sizes: tuple[int, ...]
     touching: Mapping[int, list[int]] = field(init=False)
+    held: frozenset[int] = field(init=False)
 
     def __post_init__(self) -> None:
+        entries = [size * available for size, available in zip(self.sizes, self.suspect_sizes, strict=True)]
+        held = frozenset(group for group, count in enumerate(entries) if count > MOST_ENTRIES)
         touching: dict[int, list[int]] = {}
         for number, view in enumerate(self.views):
-            for group in view.row_groups | view.column_groups:
+            for group in view.groups - held:
                 touching.setdefault(group, []).append(number)
         object.__setattr__(self, "touching", touching)
+        object.__setattr__(self, "held", held)
 
     def identity(self) -> dict[int, Indices]:
         """Channel c of the suspect for channel c of the reference, while there are so many."""
@@ -173,7 +183,7 @@ def start(problem: Problem) -> dict[int, Indices]:
 
 def outwards(problem: Problem, choice: dict[int, Indices], settled: set[int]) -> dict[int, Indices]:
     """Order the groups that are not settled yet, each from the layers whose other axis is settled by then."""
-    choice, settled = dict(choice), set(settled)
+    choice, settled = dict(choice), settled | problem.held
     waiting = sorted(set(problem.touching) - settled)
     while waiting:
         group = next((g for g in waiting if _settled_views(problem, g, settled)), waiting[0])
@@ -219,7 +229,9 @@ def descend(problem: Problem, choice: Choice) -> tuple[dict[int, Indices], int, 
             stale.discard(group)
             changed = _improve(problem, group, current, scores, free=free)
             if changed:
-                stale |= {other for number in changed for other in problem.views[number].groups} - {group}
+                stale |= (
+                    {other for number in changed for other in problem.views[number].groups} - {group} - problem.held
+                )
         if sum(scores) > best_total:
             best, best_total = dict(current), sum(scores)
     return best, best_total, sweeps

@@ -168,12 +168,16 @@ def _effective_rows(work: Mapping[str, NDArray[np.generic]], symmetry: Symmetry,
     bias_name = symmetry.biases.get(name)
     used: set[str] = set()
     shift = np.zeros(len(rows))
-    if bias_name in work and bias_name is not None:
+    if bias_name is not None and _one_per_row(work, bias_name, rows):
         shift = np.asarray(work[bias_name], dtype=np.float64)
         used.add(bias_name)
     norm = symmetry.norms.get(name)
-    if norm is not None and {norm.mean, norm.variance} <= set(work):
-        names = [n for n in (norm.mean, norm.variance, norm.scale, norm.shift) if n is not None and n in work]
+    if norm is not None and all(_one_per_row(work, vector, rows) for vector in (norm.mean, norm.variance)):
+        names = [
+            n
+            for n in (norm.mean, norm.variance, norm.scale, norm.shift)
+            if n is not None and _one_per_row(work, n, rows)
+        ]
         used |= set(names)
         values = {n: np.asarray(work[n], dtype=np.float64) for n in names}
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -185,6 +189,11 @@ def _effective_rows(work: Mapping[str, NDArray[np.generic]], symmetry: Symmetry,
             shift = shift + values[norm.shift]
         rows = rows * factor[:, None]
     return np.concatenate([rows, shift[:, None]], axis=1), used
+
+
+def _one_per_row(work: Mapping[str, NDArray[np.generic]], name: str, rows: Floats) -> bool:
+    """Whether a norm's or bias's vector is there and has a value for each row; of another shape it counts as missing."""
+    return name in work and work[name].shape == (len(rows),)
 
 
 def _clusters(rows: Floats) -> list[NDArray[np.int64]]:

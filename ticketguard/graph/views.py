@@ -13,7 +13,7 @@ from ticketguard.graph.assignment import LayerView
 from ticketguard.graph.cells import Layer
 from ticketguard.graph.groups import Axis, Indices, Segment, Symmetry, fixed_axis, length
 from ticketguard.graph.layout import gather, take, widen
-from ticketguard.graph.matching import Counts, trimmed
+from ticketguard.graph.matching import Counts, fits, trimmed
 from ticketguard.graph.support import edges
 
 
@@ -25,6 +25,9 @@ def axes_of(layer: Layer, symmetry: Symmetry) -> tuple[Axis, Axis]:
 
 def as_layer(array: NDArray[Any], layer: Layer) -> NDArray[Any]:
     """A suspect's tensor with the layer's number of dimensions (1 x 1 kernels are stored either way)."""
+    if not array.size:
+        # Nothing to count and no layer of ours: one zero says the same and has a shape that the counting takes.
+        array = np.zeros((1, 1), dtype=array.dtype)
     shape = trimmed(array.shape)
     return array.reshape(shape + (1,) * (len(layer.shape) - len(shape)))
 
@@ -75,13 +78,25 @@ def _solve(axis: Axis, group: int, total: int, symmetry: Symmetry, known: Mappin
 def suspect_axes(
     symmetry: Symmetry, layers: Mapping[str, Layer], arrays: Mapping[str, NDArray[Any]], sizes: Sequence[int]
 ) -> tuple[dict[str, tuple[Axis | None, ...]], list[str]]:
-    """The suspect's own axes by registered name, and the parameters whose shape fits no reading of its channels."""
+    """The suspect's own axes by registered name, and the layers whose shape fits no reading of its channels.
+
+    Norms and biases must be vectors; those of another shape, and tensors without values, count as missing.
+    """
+    vectors = {*symmetry.biases.values()} | {
+        name for norm in symmetry.norms.values() for name in (norm.mean, norm.variance, norm.scale, norm.shift) if name
+    }
     fitting, misfits = {}, []
     for name, array in arrays.items():
+        if name in layers:
+            readable = fits(layers[name].shape, array.shape)
+        else:
+            readable = array.size > 0 and (array.ndim == 1 or name not in vectors)
         own = tuple(
             None if axis is None else widen(axis, symmetry.groups, sizes) for axis in _all_axes(symmetry, layers, name)
         )
-        if all(axis is None or (d < array.ndim and length(axis) == array.shape[d]) for d, axis in enumerate(own)):
+        if readable and all(
+            axis is None or (d < array.ndim and length(axis) == array.shape[d]) for d, axis in enumerate(own)
+        ):
             fitting[name] = own
         elif name in layers:
             misfits.append(name)
