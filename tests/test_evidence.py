@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.evidence import CAVEAT, TESTS, Evidence, Rule, Verdict, decide
+from ticketguard.evidence import CAVEAT, TESTS, UNREAD, Evidence, Rule, Verdict, decide
 
 
 def outcome(bits: float, *, capacity: float = 1000.0, n: int = 1000, **changes: object) -> Evidence:
@@ -63,6 +63,21 @@ def test_nothing_comparable_is_inconclusive(evidence: list[Evidence], readable: 
     verdict = decide(evidence, Rule(), readable=readable)
     assert verdict.decision == "INCONCLUSIVE"
     assert "nothing comparable" in verdict.reason
+
+
+def test_nobody_is_cleared_by_what_was_not_read() -> None:
+    notes = ("seen", UNREAD + "1 tensor")
+    assert decide([outcome(3.0)], Rule(), readable=True, notes=("seen",)).decision == "NO MATCH"
+    verdict = decide([outcome(3.0)], Rule(), readable=True, notes=notes)
+    assert verdict.decision == "INCONCLUSIVE"
+    assert "3.0 bits" in verdict.reason
+    assert Verdict.from_json(verdict.to_json()) == verdict
+    with pytest.raises(FormatError, match="the numbers say"):
+        Verdict.from_json({**verdict.to_json(), "notes": ["seen"]})
+    for bits, decision in ((126.0, "MATCH"), (60.0, "INCONCLUSIVE")):
+        plain = decide([outcome(bits)], Rule(), readable=True)
+        assert replace(plain, notes=notes) == decide([outcome(bits)], Rule(), readable=True, notes=notes)
+        assert plain.decision == decision
 
 
 def test_two_numbers_against_chance_and_against_search() -> None:

@@ -17,6 +17,8 @@ from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
 
 Decision = Literal["MATCH", "NO MATCH", "INCONCLUSIVE"]
 FORMAT = 1
+# A note that begins so says what part of a suspect was not tested. No suspect is cleared by what was not looked at.
+UNREAD = "not read: "
 TESTS = ("support", "magnitude", "squared-magnitude", "triggers")
 VIEWS = ("stored", "aligned")
 CAVEAT = (
@@ -191,10 +193,10 @@ def decide(
     """Apply the rule: the minimum p times the number of tests, never a sum of bits.
 
     MATCH: some test has E >= `rule.bar_bits`. NO MATCH: all tests are at chance, although one of them could have
-    passed had its carriers matched. INCONCLUSIVE: anything else. `readable` is False when nothing in the suspect
-    could be compared.
+    passed had its carriers matched, and no note begins with `UNREAD`. INCONCLUSIVE: anything else. `readable` is False
+    when nothing in the suspect could be compared.
     """
-    decision, reason = _judge(evidence, rule, readable)
+    decision, reason = _judge(evidence, rule, readable, whole=not any(note.startswith(UNREAD) for note in notes))
     return Verdict(
         decision=decision,
         reason=reason,
@@ -207,7 +209,7 @@ def decide(
     )
 
 
-def _judge(evidence: Sequence[Evidence], rule: Rule, readable: bool) -> tuple[Decision, str]:
+def _judge(evidence: Sequence[Evidence], rule: Rule, readable: bool, *, whole: bool) -> tuple[Decision, str]:
     if not readable or not evidence:
         return "INCONCLUSIVE", "nothing comparable: no registered carrier or trigger could be read in the suspect"
     best = max(evidence, key=lambda item: item.bits)
@@ -227,6 +229,11 @@ def _judge(evidence: Sequence[Evidence], rule: Rule, readable: bool) -> tuple[De
         return "INCONCLUSIVE", (
             f"too few readable carriers or triggers: had all matched, the evidence would be {capacity:.1f} bits, the bar "
             f"is {rule.bar_bits:.1f}"
+        )
+    if not whole:
+        return "INCONCLUSIVE", (
+            f"every test is at chance: the best gives {best.bits:.1f} bits; but its file holds more that could be "
+            "tested: see the note on what was not read"
         )
     return "NO MATCH", (
         f"every test is at chance: the best gives {best.bits:.1f} bits, and up to {capacity:.1f} bits were possible"

@@ -33,6 +33,15 @@ def test_by_name_with_wrapper_prefixes_and_in_any_order() -> None:
     }
 
 
+def test_of_names_that_differ_by_a_prefix_the_one_of_equal_shape_counts() -> None:
+    layer = layer_of("fc.weight", (6, 4))
+    shapes = {"fc.weight": (4, 6), "transposed.fc.weight": (6, 4), "net.fc.weight": (6, 4)}
+    assert match([layer], Symmetry(), shapes).names == {"fc.weight": "transposed.fc.weight"}
+    assert match([layer], Symmetry(), {"fc.weight": (5, 4), "net.fc.weight": (7, 4)}).names == {
+        "fc.weight": "fc.weight"
+    }
+
+
 def test_by_shape_and_order_then_larger_ones() -> None:
     shapes = {"x": (4, 3, 3, 3), "n": (4,), "y": (4, 4, 3, 3), "z": (4, 4, 3, 3)}
     found = match(LAYERS, SYMMETRY, shapes)

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.onnxfile import read_onnx
-from ticketguard.storage.suspects import read_any
+from ticketguard.storage.suspects import others_in, read_any
+from ticketguard.storage.tensors import TensorFile
 
 onnx = pytest.importorskip("onnx")
 
@@ -78,6 +79,101 @@ def test_agrees_with_the_onnx_package_and_turns_matrices(tmp_path: Path, *, raw:
         np.testing.assert_array_equal(np.asarray(found[name], dtype=np.float64), expected.astype(np.float64))
 
 
+W = np.arange(4, dtype=np.float32).reshape(2, 2)
+
+
+def wired(path: Path, *nodes: object, outputs: tuple[str, ...] = ("y",), more: tuple[object, ...] = ()) -> TensorFile:
+    """The model of `nodes` over an input `x` and the square matrix `w`, read."""
+    shown = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in outputs]
+    first = [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, None)]
+    initializers = [onnx.numpy_helper.from_array(W, "w"), *more]
+    graph = onnx.helper.make_graph(list(nodes), "g", first, shown, initializer=initializers)
+    path.write_bytes(onnx.helper.make_model(graph).SerializeToString())
+    return read_onnx(path)
+
+
+def gemm(output: str = "y", **attributes: int) -> object:
+    return onnx.helper.make_node("Gemm", ["x", "w"], [output], **attributes)
+
+
+def matmul(output: str, matrix: str = "w") -> object:
+    return onnx.helper.make_node("MatMul", ["x", matrix], [output])
+
+
+def branches(*nodes: object, inner: str) -> object:
+    """A node with two equal graphs inside that show the value `inner`."""
+    output = [onnx.helper.make_tensor_value_info(inner, onnx.TensorProto.FLOAT, None)]
+    graph = onnx.helper.make_graph(
+        list(nodes), "b", [], output, initializer=[onnx.numpy_helper.from_array(W, "hidden")]
+    )
+    return onnx.helper.make_node("If", ["c"], ["y"], then_branch=graph, else_branch=graph)
+
+
+def test_nodes_that_no_output_depends_on_turn_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    for dead in ([matmul("unused")], [matmul("a"), onnx.helper.make_node("Relu", ["a"], ["b"])]):
+        found = wired(path, gemm(transB=1), *dead)
+        assert list(found) == ["w"]
+        assert found["w"].tolist() == W.tolist()
+    found = wired(path, matmul("y"), gemm("unused", transB=1))
+    assert list(found) == ["w"]
+    assert found["w"].tolist() == W.T.tolist()
+
+
+@pytest.mark.parametrize("outputs", [(), ("nowhere",)])
+def test_without_an_output_that_is_made_all_nodes_count(tmp_path: Path, outputs: tuple[str, ...]) -> None:
+    assert wired(tmp_path / "m.onnx", matmul("y"), outputs=outputs)["w"].tolist() == W.T.tolist()
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        lambda: (gemm("a", transB=1), onnx.helper.make_node("Add", ["a", "b"], ["y"])),
+        lambda: (
+            onnx.helper.make_node("Identity", ["w"], ["v"]),
+            onnx.helper.make_node("Gemm", ["x", "v"], ["a"], transB=1),
+            onnx.helper.make_node("Add", ["a", "b"], ["y"]),
+        ),
+        lambda: (branches(gemm("inner", transB=1), onnx.helper.make_node("Add", ["inner", "b"], ["z"]), inner="z"),),
+    ],
+)
+def test_a_matrix_that_is_read_both_ways_is_there_both_ways(tmp_path: Path, other: object) -> None:
+    found = wired(tmp_path / "m.onnx", matmul("b"), *other())
+    assert list(found) == ["w", "transposed.w"]
+    assert found["w"].tolist() == W.tolist()
+    assert found["transposed.w"].tolist() == W.T.tolist()
+
+
+def test_a_matrix_read_both_ways_cannot_take_another_ones_name(tmp_path: Path) -> None:
+    nodes = matmul("b"), gemm("a", transB=1), onnx.helper.make_node("Add", ["a", "b"], ["y"])
+    with pytest.raises(FormatError, match="appears twice"):
+        wired(tmp_path / "m.onnx", *nodes, more=(onnx.numpy_helper.from_array(W, "transposed.w"),))
+
+
+def test_readers_inside_of_nodes_count_and_dead_ones_there_do_not(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    assert wired(path, branches(matmul("inner"), inner="inner"))["w"].tolist() == W.T.tolist()
+    assert wired(path, branches(gemm("inner", transB=1), matmul("dead"), inner="inner"))["w"].tolist() == W.tolist()
+
+
+def test_matrices_that_are_no_initializers_are_known_by_name(tmp_path: Path) -> None:
+    constant = onnx.helper.make_node("Constant", [], ["k"], value=onnx.numpy_helper.from_array(W, "whatever"))
+    small = onnx.helper.make_node("Constant", [], ["s"], value=onnx.numpy_helper.from_array(W[0]))
+    text = onnx.helper.make_tensor("words", onnx.TensorProto.STRING, [2, 1], [b"a", b"b"])
+    found = wired(tmp_path / "m.onnx", constant, small, branches(matmul("inner"), inner="inner"), more=(text,))
+    assert list(found) == ["w"]
+    assert sorted(others_in(found)) == [("hidden", (2, 2)), ("hidden", (2, 2)), ("k", (2, 2)), ("words", (2, 1))]
+    assert others_in(wired(tmp_path / "m.onnx", matmul("y"))) == []
+
+
+def nested(depth: int) -> bytes:
+    """A node with a graph inside, with a node with a graph inside ..."""
+    node = field(2, b"y")
+    for _ in range(depth):
+        node = field(5, field(6, field(1, node))) + field(2, b"y")
+    return field(1, node)
+
+
 def test_a_file_without_the_suffix_is_known_by_its_content(tmp_path: Path) -> None:
     save(tmp_path / "weights.bin", raw=True)
     assert "fc" in read_any(tmp_path / "weights.bin")
@@ -111,6 +207,9 @@ BAD = {
     "floats of an integer": model(field(5, field(1, 1) + field(2, 3) + field(8, b"w") + field(4, b"\x00\x00\xc0\x7f"))),
     "doubles of a float": model(field(5, field(1, 1) + field(2, 1) + field(8, b"w") + field(10, b"\xff" * 8))),
     "values one by one": model(field(5, tensor(data=b"") + b"\x25\x00\x00\x80\x3f" * 5000)),
+    "too many wires": model(field(1, field(1, b"") * (1 << 19) + field(2, b"y"))),
+    "long name of a wire": model(field(1, field(2, b"y" * 5000))),
+    "graphs nested too deep": model(nested(20)),
     "external data": model(field(5, tensor() + field(14, 1))),
     "external entry": model(field(5, tensor() + field(13, field(1, b"location")))),
 }

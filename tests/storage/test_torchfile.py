@@ -20,7 +20,7 @@ from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage import torchchild
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import read_tensors, write_tensors
-from ticketguard.storage.torchfile import read_torch
+from ticketguard.storage.torchfile import UNREAD, read_torch
 
 
 def names(value: object) -> list[str]:
@@ -88,6 +88,46 @@ def test_what_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
 )
 def test_names_of_nested_dictionaries(value: object, expected: list[str]) -> None:
     assert names(value) == expected
+
+
+def beside(value: object) -> list[str]:
+    read = [tensor for _, tensor in torchchild.named_tensors(value)]
+    return [name for name, _ in torchchild.left_out(value, read)]
+
+
+SQUARE = torch.ones(2, 2)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"state_dict": {"a": SQUARE.clone()}, "ema": {"b": SQUARE, "bias": torch.ones(2)}}, ["ema.b"]),
+        ({"model": {"a": SQUARE}, "again": {"a": SQUARE}}, []),
+        ({"model": {"a": SQUARE}, "best": [{"a": SQUARE.clone()}, (SQUARE.clone(),)]}, ["best.0.a", "best.1.0"]),
+        ({"a": SQUARE, (1, 2): SQUARE.clone(), "set": {SQUARE.clone()}}, ["(1, 2)", "set.0"]),
+        ({"model": {"a": SQUARE}, "state": {0: {"momentum": torch.ones(3, 2)}}}, ["state.0.momentum"]),
+        ({"model": {"a": SQUARE}, "more": {"sparse": SQUARE.to_sparse()}}, ["more.sparse"]),
+        ({"a": SQUARE, "losses": [0.5] * 9}, []),
+        ([SQUARE], ["0"]),
+        (None, []),
+    ],
+)
+def test_what_lies_beside_a_state_dict_is_known_by_name(value: object, expected: list[str]) -> None:
+    assert beside(value) == expected
+
+
+def test_what_was_left_out_stands_in_the_metadata(tmp_path: Path) -> None:
+    torch.save({"model": {"a": SQUARE}, "ema": {"b": torch.ones(3, 2)}}, tmp_path / "w.pt")
+    file = read_torch(tmp_path / "w.pt")
+    assert list(file) == ["a"]
+    assert file.metadata == {UNREAD: [["ema.b", [3, 2]]]}
+    assert read_torch(tmp_path / "w.pt", whole=True).metadata == {}
+
+
+def test_lists_inside_themselves_end() -> None:
+    endless: list[object] = [SQUARE]
+    endless.append({"again": endless})
+    assert beside(endless) == ["0"]
 
 
 def test_a_dictionary_inside_itself_ends() -> None:

@@ -36,6 +36,20 @@ def test_processes_give_what_one_gives_in_the_same_order(signed, paths):
     assert plain(scan(signed.examiner, paths, jobs=2)) == plain(alone)
 
 
+def test_a_bug_on_one_suspect_hides_no_other(signed, paths, monkeypatch):
+    verify = type(signed.examiner).verify
+
+    def fails_on_pruned(self, weights, **options):
+        if weights.path == paths[-1]:
+            raise ValueError("operands could not be broadcast together")
+        return verify(self, weights, **options)
+
+    monkeypatch.setattr(type(signed.examiner), "verify", fails_on_pruned)
+    found = scan(signed.examiner, [paths[0], paths[-1]])
+    assert isinstance(found[paths[0]], Verdict)
+    assert "bug in ticketguard: ValueError: operands" in str(found[paths[-1]])
+
+
 def test_an_error_keeps_no_file_mapped(signed, tmp_path):
     data = (SUSPECTS / "half.safetensors").read_bytes()
     short = tmp_path / "short.safetensors"

@@ -150,8 +150,8 @@ def test_suspects_in_a_scan_are_paid_for(signed):
 
 
 def test_the_rule_is_the_registered_one(signed):
-    assert signed.plain.rule().bar_bits == 126
-    assert signed.plain.rule(2).tests == signed.opening.registration.tests
+    assert signed.plain.opening.rule().bar_bits == 126
+    assert signed.plain.opening.rule(2).tests == signed.opening.registration.tests
 
 
 def answers(signed, right):

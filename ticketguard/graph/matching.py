@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from ticketguard.graph.cells import Layer
 from ticketguard.graph.groups import Symmetry
 
-# What wrappers put in front of every parameter name: DataParallel, torch.compile, Lightning and Hugging Face modules.
-PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|_forward_module|state_dict)\.)+")
+# What wrappers put in front of every parameter name: DataParallel, torch.compile, Lightning and Hugging Face modules; and our
+# own reader in front of an ONNX matrix that is read both ways.
+PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|_forward_module|state_dict|transposed)\.)+")
 # Unclaimed tensors that are looked at: a hostile file may hold 65,536 of them.
 MOST_UNNAMED = 4096
 
@@ -33,16 +34,19 @@ class Matched:
 def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shape]) -> Matched:
     """Match registered layers and the other parameters of `symmetry` to a suspect's tensors of these `shapes`.
 
-    Layers: by name without wrapper prefixes, then the missing ones to unclaimed tensors of equal shape in order, then to
-    unclaimed tensors that are at least as large, in order. Other parameters (norms, biases): by name only, and only when no
-    layer had to be matched otherwise, since a name says nothing in a renamed file.
+    Layers: by name without wrapper prefixes (of several such names the first of equal shape), then the missing ones to
+    unclaimed tensors of equal shape in order, then to unclaimed tensors that are at least as large, in order. Other parameters
+    (norms, biases): by name only, and only when no layer had to be matched otherwise, since a name says nothing in a renamed
+    file.
     """
-    clean = {PREFIX.sub("", name): name for name in reversed(list(shapes))}
+    clean: dict[str, list[str]] = {}
+    for name in shapes:
+        clean.setdefault(PREFIX.sub("", name), []).append(name)
     found: dict[str, str] = {}
     for layer in layers:
-        name = clean.get(PREFIX.sub("", layer.name))
-        if name is not None and fits(layer.shape, shapes[name]):
-            found[layer.name] = name
+        named = [name for name in clean.get(PREFIX.sub("", layer.name), ()) if fits(layer.shape, shapes[name])]
+        if named:
+            found[layer.name] = next((name for name in named if same(layer.shape, shapes[name])), named[0])
     renamed: list[str] = []
     for find in (_by_shape, _by_size):
         missing = [layer for layer in layers if layer.name not in found]
@@ -55,7 +59,7 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
     if not renamed:
         taken = set(found.values())
         for name in symmetry.axes:
-            key = clean.get(PREFIX.sub("", name))
+            key = next(iter(clean.get(PREFIX.sub("", name), ())), None)
             if name not in found and key is not None and key not in taken:
                 others[name] = key
     return Matched(names={**found, **others}, renamed=tuple(layer.name for layer in layers if layer.name in renamed))

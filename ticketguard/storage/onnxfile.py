@@ -1,8 +1,9 @@
 """ONNX files: the weights (initializers) of a suspect that was exported for deployment.
 
-Only this much of the format is read, directly from its protocol-buffer wire form: the graph's initializers, and which of them
-a MatMul or Gemm reads in transposed form. Nothing is executed, no external data file is opened, and no message is built whose
-size the file's own size does not bound, as parsing into objects would (a two-byte empty message becomes a hundred bytes).
+Only this much of the format is read, directly from its protocol-buffer wire form: the graph's initializers, which of them a
+MatMul or Gemm reads in transposed form on the way to an output, and what other tensors there are. Nothing is executed, no
+external data file is opened, and no message is built whose size the file's own size does not bound, as parsing into objects
+would (a two-byte empty message becomes a hundred bytes): nodes, which are kept as objects, are few.
 Source: onnx.proto3 of ONNX 1.x.
 """
 
@@ -22,9 +23,14 @@ from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import open_regular, reason
 from ticketguard.storage.header import TENSOR_LIMIT, shown
 from ticketguard.storage.tensors import TensorFile, in_memory
+from ticketguard.storage.torchfile import UNREAD, Shapes
 
 FILE_LIMIT = 8 << 30
 ENTRY_LIMIT = 1 << 20
+# Nodes, their inputs and outputs, in all; and graphs inside nodes of graphs inside nodes.
+WIRE_LIMIT = 1 << 19
+WIRE_NAME_LIMIT = 1 << 12
+DEPTH_LIMIT = 16
 DIMENSION_LIMIT = 8
 NAME_LIMIT = 512
 # Integers are one byte each in the file and some forty in a list; weights of any size are stored raw or as floats.
@@ -33,9 +39,9 @@ INTEGER_LIMIT = 1 << 24
 PIECE_LIMIT = 1 << 12
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MODEL_GRAPH, GRAPH_NODE, GRAPH_INITIALIZER = 7, 1, 5
-NODE_INPUT, NODE_OPERATION, NODE_ATTRIBUTE = 1, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_INTEGER = 1, 3
+MODEL_GRAPH, GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_OUTPUT = 7, 1, 5, 12
+NODE_INPUT, NODE_OUTPUT, NODE_OPERATION, NODE_ATTRIBUTE = 1, 2, 4, 5
+ATTRIBUTE_NAME, ATTRIBUTE_INTEGER, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPHS = 1, 3, 5, (6, 11)
 DIMS, DATA_TYPE, FLOATS, INT32S, INT64S, NAME, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 5, 7, 8, 9, 10, 13, 14
 # TensorProto.DataType -> numpy type of raw data; bfloat16 is widened.
 BFLOAT16 = 16
@@ -54,6 +60,38 @@ TYPES: dict[int, str] = {
 }
 
 
+# What a matrix that is read both ways is called the other way round.
+TRANSPOSED = "transposed."
+
+
+@dataclass(slots=True)
+class Node:
+    """What an operation reads: its inputs, and the outputs of the graphs `inside` it.
+
+    `turned`: it is a matrix product that reads its second input as (inputs, outputs).
+    """
+
+    inputs: list[str] = field(default_factory=list)
+    inside: list[str] = field(default_factory=list)
+    turned: bool = False
+
+
+@dataclass
+class Wiring:
+    """The nodes that make each value, in a graph and all graphs inside it; its outputs; tensors that are no initializers."""
+
+    makers: dict[str, list[Node]] = field(default_factory=dict)
+    outputs: list[str] = field(default_factory=list)
+    others: Shapes = field(default_factory=list)
+    wires: int = 0
+
+    def count(self, wires: int) -> None:
+        """Raise `ValueError` when there are too many wires: each takes many times its size in the file."""
+        self.wires += wires
+        if self.wires > WIRE_LIMIT:
+            raise ValueError(f"more than {WIRE_LIMIT} nodes, inputs and outputs")
+
+
 @dataclass
 class Entry:
     """An initializer while it is read: everything the message says of it."""
@@ -69,8 +107,9 @@ class Entry:
 def read_onnx(path: Path) -> TensorFile:
     """The initializers of an ONNX model by name, linear layers as (outputs, inputs).
 
-    Text and other exotic types are left out. Raises `FormatError` when the file is malformed, keeps weights in external
-    files, repeats a name or exceeds the limits; `StorageError` when it cannot be read.
+    A matrix that is read both ways is there twice, the second time under `TRANSPOSED`. Tensors that are left out (text and
+    other exotic types, constants inside nodes) stand in the metadata `UNREAD`. Raises `FormatError` when the file is malformed,
+    keeps weights in external files, repeats a name or exceeds the limits; `StorageError` when it cannot be read.
     """
     path = Path(path)
     try:
@@ -82,33 +121,143 @@ def read_onnx(path: Path) -> TensorFile:
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
     try:
-        return in_memory(_initializers(data, str(path)), path=path)
+        tensors, others = _initializers(data, str(path))
+        file = in_memory(tensors, path=path)
+        if others:
+            file.metadata[UNREAD] = others
+        return file
     except (IndexError, ValueError, UnicodeDecodeError, OverflowError) as error:
         raise FormatError(
             f"{path}: not a well-formed ONNX model ({error}); export the weights as safetensors"
         ) from error
 
 
-def _initializers(model: memoryview, where: str) -> dict[str, NDArray[Any]]:
+def _initializers(model: memoryview, where: str) -> tuple[dict[str, NDArray[Any]], Shapes]:
+    """The tensors that are read, and the shapes of those that are not."""
     graphs = [value for number, wire, value in _fields(model) if number == MODEL_GRAPH and wire == BYTES]
     if len(graphs) != 1:
         raise FormatError(f"{where}: an ONNX model has one graph, found {len(graphs)}")
-    tensors: dict[str, NDArray[Any]] = {}
-    transposed: set[str] = set()
+    stored: dict[str, NDArray[Any]] = {}
+    wiring = Wiring()
     for count, (number, wire, value) in enumerate(_fields(graphs[0])):
         if count > ENTRY_LIMIT:
             raise FormatError(f"{where}: more than {ENTRY_LIMIT} nodes and initializers")
         if number == GRAPH_INITIALIZER and wire == BYTES:
             entry = _entry(value)
-            if entry.name in tensors or len(tensors) >= TENSOR_LIMIT:
+            if entry.name in stored or len(stored) >= TENSOR_LIMIT:
                 raise FormatError(f"{where}: tensor {shown(entry.name)} appears twice, or there are too many")
             array = _array(entry, where)
             if array is not None:
-                tensors[entry.name] = array
+                stored[entry.name] = array
+            elif len(entry.dims) >= 2:
+                wiring.others.append((entry.name, tuple(entry.dims)))
         elif number == GRAPH_NODE and wire == BYTES:
-            transposed.update(_reads_transposed(value))
-    turned = {name for name in transposed if name in tensors and tensors[name].ndim == 2}
-    return {name: np.ascontiguousarray(array.T) if name in turned else array for name, array in tensors.items()}
+            _add_node(wiring, value, depth=0)
+        elif number == GRAPH_OUTPUT and wire == BYTES:
+            wiring.outputs.append(_name_in(value))
+    ways = _ways(wiring)
+    tensors: dict[str, NDArray[Any]] = {}
+    for name, array in stored.items():
+        read = ways.get(name, {False}) if array.ndim == 2 else {False}
+        tensors[name] = np.ascontiguousarray(array.T) if read == {True} else array
+        if len(read) == 2:
+            twin = TRANSPOSED + name
+            if twin in stored:
+                raise FormatError(f"{where}: tensor {shown(twin)} appears twice: {shown(name)} is read both ways")
+            tensors[twin] = np.ascontiguousarray(array.T)
+    return tensors, wiring.others
+
+
+def _ways(wiring: Wiring) -> dict[str, set[bool]]:
+    """How values are read on the way to an output: as stored (False), transposed by a matrix product (True), or both.
+
+    Nodes that no output depends on change no answer, so an attacker can add what he likes: they do not count. When nothing
+    makes an output (there may be none), all nodes do.
+    """
+    waiting = [name for name in wiring.outputs if name in wiring.makers] or list(wiring.makers)
+    reached = set(waiting)
+    ways: dict[str, set[bool]] = {}
+    while waiting:
+        for node in wiring.makers.get(waiting.pop(), ()):
+            for place, name in enumerate(node.inputs):
+                ways.setdefault(name, set()).add(node.turned and place == 1)
+            new = {*node.inputs, *node.inside} - reached
+            reached |= new
+            waiting += new
+    return ways
+
+
+def _add_node(wiring: Wiring, message: memoryview, *, depth: int) -> None:
+    """Note a node, the nodes of graphs inside it (whose names mean the same there), and the tensors it brings along."""
+    node, outputs, brought = Node(), [], []
+    operation, flipped = b"", False
+    for number, wire, value in _fields(message):
+        if wire != BYTES:
+            continue
+        if number == NODE_INPUT:
+            node.inputs.append(_wire(value))
+        elif number == NODE_OUTPUT:
+            outputs.append(_wire(value))
+        elif number == NODE_OPERATION:
+            operation = bytes(value[:64])
+        elif number == NODE_ATTRIBUTE:
+            name, integer = b"", 0
+            for part, kind, item in _fields(value):
+                if (part, kind) == (ATTRIBUTE_NAME, BYTES):
+                    name = bytes(item[:64])
+                elif (part, kind) == (ATTRIBUTE_INTEGER, VARINT):
+                    integer = item
+                elif (part, kind) == (ATTRIBUTE_TENSOR, BYTES):
+                    brought.append(_shape_of(item))
+                elif part in ATTRIBUTE_GRAPHS and kind == BYTES:
+                    node.inside += _add_graph(wiring, item, depth=depth + 1)
+            if name == b"transB":
+                flipped = integer == 1
+        wiring.count(number in (NODE_INPUT, NODE_OUTPUT, NODE_ATTRIBUTE))
+    wiring.count(1)
+    node.turned = operation == b"MatMul" or (operation == b"Gemm" and not flipped)
+    for output in outputs:
+        wiring.makers.setdefault(output, []).append(node)
+    wiring.others += [(outputs[0] if outputs else "", shape) for shape in brought if len(shape) >= 2]
+
+
+def _add_graph(wiring: Wiring, message: memoryview, *, depth: int) -> list[str]:
+    """Note the nodes and initializers of a graph inside a node; the names of its outputs."""
+    if depth > DEPTH_LIMIT:
+        raise ValueError(f"graphs nested more than {DEPTH_LIMIT} deep")
+    outputs = []
+    for number, wire, value in _fields(message):
+        if wire != BYTES:
+            continue
+        wiring.count(1)
+        if number == GRAPH_NODE:
+            _add_node(wiring, value, depth=depth)
+        elif number == GRAPH_OUTPUT:
+            outputs.append(_name_in(value))
+        elif number == GRAPH_INITIALIZER and len(shape := _shape_of(value)) >= 2:
+            wiring.others.append((_name_in(value, NAME), shape))
+    return outputs
+
+
+def _wire(value: memoryview) -> str:
+    """A name that connects nodes: every byte counts, or two names could be mistaken for one."""
+    if len(value) > WIRE_NAME_LIMIT:
+        raise ValueError(f"a name of more than {WIRE_NAME_LIMIT} bytes")
+    return bytes(value).decode("utf-8", errors="surrogateescape")
+
+
+def _name_in(message: memoryview, field_number: int = 1) -> str:
+    names = [value for number, wire, value in _fields(message) if (number, wire) == (field_number, BYTES)]
+    return _wire(names[-1]) if names else ""
+
+
+def _shape_of(message: memoryview) -> tuple[int, ...]:
+    """Dimensions of a tensor whose values are not looked at."""
+    dims: list[int] = []
+    for number, wire, value in _fields(message):
+        if number == DIMS and len(dims) <= DIMENSION_LIMIT:
+            dims += [value] if wire == VARINT else _varints(value, DIMENSION_LIMIT + 1)
+    return tuple(dims)
 
 
 def _fields(message: memoryview) -> Iterator[tuple[int, int, Any]]:
@@ -221,23 +370,3 @@ def _array(entry: Entry, where: str) -> NDArray[Any] | None:
     if entry.kind == BFLOAT16:
         flat = (flat.astype("<u4") << np.uint32(16)).view("<f4")
     return flat.reshape(entry.dims)
-
-
-def _reads_transposed(node: memoryview) -> list[str]:
-    """The name of the matrix that a MatMul or Gemm reads as (inputs, outputs), if the node is one."""
-    inputs: list[str] = []
-    operation, turned = "", False
-    for number, wire, value in _fields(node):
-        if wire != BYTES:
-            continue
-        if number == NODE_INPUT and len(inputs) < 2:
-            inputs.append(bytes(value[: NAME_LIMIT + 1]).decode("utf-8", errors="replace"))
-        elif number == NODE_OPERATION:
-            operation = bytes(value[:64]).decode("utf-8", errors="replace")
-        elif number == NODE_ATTRIBUTE and len(value) < 64:
-            said = {field_number: item for field_number, _, item in _fields(value)}
-            name = said.get(ATTRIBUTE_NAME)
-            if isinstance(name, memoryview) and bytes(name) == b"transB":
-                turned = said.get(ATTRIBUTE_INTEGER) == 1
-    reads = operation == "MatMul" or (operation == "Gemm" and not turned)
-    return inputs[1:2] if reads else []

@@ -9,7 +9,7 @@ from ticketguard.storage.atomic import is_folder, open_regular, reason
 from ticketguard.storage.header import HEADER_LIMIT
 from ticketguard.storage.onnxfile import read_onnx
 from ticketguard.storage.tensors import INDEX_SUFFIX, TensorFile, read_tensors
-from ticketguard.storage.torchfile import read_torch
+from ticketguard.storage.torchfile import UNREAD, Shapes, read_torch
 
 ONNX_SUFFIX = ".onnx"
 # An ONNX model begins with its IR version: field 1, a number.
@@ -39,6 +39,24 @@ def read_any(path: Path) -> TensorFile:
     if start.startswith(TORCH_STARTS):
         return read_torch(path)
     raise FormatError(f"{path}: neither a safetensors file nor PyTorch weights (.pt, .pth) nor an ONNX model")
+
+
+def others_in(file: TensorFile) -> Shapes:
+    """Names and shapes of tensors with rows and columns that lie in the suspect's file and were left out of `file`.
+
+    In a safetensors file everything is read; one that says otherwise of itself is taken at its word.
+    """
+    said = file.metadata.get(UNREAD)
+    rows = said if isinstance(said, list) else []
+    return [
+        (str(row[0]), tuple(row[1]))
+        for row in rows
+        if isinstance(row, list | tuple) and len(row) == 2 and _is_shape(row[1])
+    ]
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list | tuple) and all(type(size) is int for size in value)
 
 
 def _looks_like_safetensors(start: bytes) -> bool:

@@ -11,7 +11,7 @@ import pickle
 import resource
 import sys
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 
@@ -21,6 +21,7 @@ from ticketguard.errors import FormatError
 from ticketguard.storage.atomic import open_regular
 from ticketguard.storage.header import DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT, TensorInfo, shown
 from ticketguard.storage.tensors import Raw, write_tensors
+from ticketguard.storage.torchfile import UNREAD, Shapes
 
 # Address space beyond what the interpreter and torch have mapped, in bytes: a fixed part for the unpickler, and a multiple
 # of the file for its storages and for copies of tensors that are not contiguous.
@@ -28,6 +29,9 @@ MEMORY_BASE = 192 << 20
 MEMORY_PER_BYTE = 4
 TOTAL_PER_BYTE = 2
 TOTAL_BASE = 1 << 20
+# The end of a name that a left-out tensor is known by: the header has to hold many of them.
+NAME_SHOWN = 60
+HOLDERS = (torch.Tensor, Mapping, list, tuple, set, frozenset)
 # Given back before complaining: a process that has used up its address space could not even say so.
 RESERVE = bytearray(1 << 20)
 CPU_BASE = 60
@@ -68,7 +72,9 @@ def main(source: Path, target: Path, *, whole: bool = False) -> None:
     total = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
     if total > TOTAL_PER_BYTE * size + TOTAL_BASE:
         raise FormatError(f"a file of {size} bytes declares tensors of {total} bytes")
-    write_tensors(target, {name: raw(name, tensor) for name, tensor in tensors.items()}, {})
+    others = [] if whole else left_out(loaded, tensors.values())
+    metadata = {UNREAD: [[name, list(shape)] for name, shape in others]} if others else {}
+    write_tensors(target, {name: raw(name, tensor) for name, tensor in tensors.items()}, metadata)
 
 
 def limit_self(size: int) -> None:
@@ -124,6 +130,27 @@ def named_tensors(loaded: object, *, unwrap: bool = True) -> Iterator[tuple[str,
                 for key in reversed(value)
                 if isinstance(key, str | int)
             ]
+
+
+def left_out(loaded: object, read: Iterable[torch.Tensor]) -> Shapes:
+    """Names and shapes of all other tensors with rows and columns, wherever they lie: beside a state dict, in lists."""
+    # Objects by identity: a tensor that is read may lie in a second place, and a list in itself.
+    seen = {id(tensor) for tensor in read}
+    found: Shapes = []
+    stack: list[tuple[str, object]] = [("", loaded)] if isinstance(loaded, HOLDERS) else []
+    while stack:
+        name, value = stack.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, torch.Tensor):
+            if value.ndim >= 2:
+                found.append((name, tuple(value.shape)))
+            continue
+        items = value.items() if isinstance(value, Mapping) else enumerate(value)  # type: ignore[arg-type]
+        inner = [(key, item) for key, item in items if isinstance(item, HOLDERS)]
+        stack += [(f"{name}.{key}"[-NAME_SHOWN:].lstrip("."), item) for key, item in reversed(inner)]
+    return found
 
 
 def raw(name: str, tensor: torch.Tensor) -> Raw:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TypeAlias
 
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import open_regular, reason
@@ -20,15 +21,18 @@ from ticketguard.storage.tensors import TensorFile, read_tensors
 FILE_LIMIT = 64 << 30
 CHILD = "ticketguard.storage.torchchild"
 ADVICE = "save the state_dict as safetensors instead"
+# Metadata of a file that was made from another: names and shapes of the other tensors there, which were left out.
+UNREAD = "ticketguard/unread"
+Shapes: TypeAlias = list[tuple[str, tuple[int, ...]]]
 
 
 def read_torch(path: Path, *, timeout: float | None = None, whole: bool = False) -> TensorFile:
     """The tensors of a .pt or .pth file under the names of its state dict; everything that is no tensor is dropped.
 
-    A state dict may be wrapped, as in {"state_dict": ...}; with `whole` such wrappers stay in the names, beside whatever else
-    the checkpoint holds. `timeout` is in seconds (default: 120, and 1 more for every
-    20 MB). torch is not imported here. Raises `FormatError` when the file is not plain weights or asks for more memory or
-    time than its size explains, `StorageError` when it cannot be read.
+    A state dict may be wrapped, as in {"state_dict": ...}; tensors beside it are not read, but their names and shapes stand in
+    the metadata `UNREAD`. With `whole` such wrappers stay in the names, beside whatever else the checkpoint holds. `timeout`
+    is in seconds (default: 120, and 1 more for every 20 MB). torch is not imported here. Raises `FormatError` when the file
+    is not plain weights or asks for more memory or time than its size explains, `StorageError` when it cannot be read.
     """
     path = Path(path)
     with open_regular(path) as handle:

@@ -60,3 +60,8 @@ def _examine(examiner: Examiner, path: Path, align: Align, count: int) -> Result
         # A traceback would keep the frames, and with them the mapped file, for as long as the error.
         problem.__cause__ = problem.__context__ = None
         return problem.with_traceback(None)
+    except Exception as problem:
+        # Our bug, but one hostile file must not hide what the others are.
+        return TicketguardError(
+            f"{path}: cannot be examined, for a bug in ticketguard: {type(problem).__name__}: {problem}"
+        )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -10,13 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ticketguard.claims.registration import Registration
+from ticketguard.evidence import UNREAD
 from ticketguard.graph.cells import Layer
 from ticketguard.graph.groups import Symmetry
-from ticketguard.graph.matching import PREFIX, match, same
+from ticketguard.graph.matching import PREFIX, match, same, trimmed
+from ticketguard.storage.header import shown
+from ticketguard.storage.suspects import others_in
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import MASK_SUFFIX, Weights
 
 ORIGINAL_SUFFIX = "_orig"
+# Unread tensors that a note names.
+MOST_NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,9 +92,13 @@ def _shape(source: Weights, key: str) -> tuple[int, ...]:
 
 @dataclass(frozen=True, kw_only=True)
 class Located:
-    """The registered layers that a suspect shows under their own name and shape, and notes on the others."""
+    """The registered layers that a suspect shows under their own name and shape, and notes on the others.
+
+    `matched`: also those of another shape, which alignment reads.
+    """
 
     weights: Mapping[str, Effective]
+    matched: Mapping[str, Effective]
     notes: tuple[str, ...]
 
 
@@ -106,4 +116,45 @@ def locate(effective: Mapping[str, Effective], layers: Mapping[str, Layer]) -> L
         notes.append(f"{renamed} layers matched by shape and order, not by name")
     if len(found) < len(layers):
         notes.append(f"{len(layers) - len(found)} of {len(layers)} registered layers were not found under their shape")
-    return Located(weights=found, notes=tuple(notes))
+    everything = {name: effective[matched.names[name]] for name in layers if name in matched.names}
+    return Located(weights=found, matched=everything, notes=tuple(notes))
+
+
+def unread(
+    source: Weights, effective: Mapping[str, Effective], read: Iterable[Effective], registered: Registration
+) -> list[str]:
+    """Tensors of a suspect's file that have the shape of a layer with carriers and are not among those that were `read`.
+
+    A stolen copy may lie there, beside a decoy. Left out are parameters of the registered network that carry nothing, by name,
+    and masks that say no more than the weight beside them. Only such masks are loaded: of all others shapes are enough.
+    """
+    shapes = {trimmed(entry.layer.shape) for entry in registered.table if entry.pairs}
+    taken = {key for weight in read for key in weight.keys}
+    found = [
+        key
+        for key in source
+        if key not in taken and trimmed(_shape(source, key)) in shapes and not _is_plain_mask(source, key)
+    ]
+    if isinstance(source, TensorFile):
+        found += [name for name, shape in others_in(source) if trimmed(shape) in shapes]
+    if not found:
+        return []
+    symmetry = registered.channel_groups or Symmetry()
+    names = {PREFIX.sub("", name) for name in (*symmetry.axes, *symmetry.leave_out) if name not in registered.layers}
+    plain = {key for name in names & effective.keys() for key in effective[name].keys}
+    return [key for key in found if key not in plain]
+
+
+def unread_note(names: list[str]) -> str:
+    """What a report says of them, and what to do."""
+    listed = ", ".join(shown(name) for name in names[:MOST_NAMED]) + (", ..." if len(names) > MOST_NAMED else "")
+    what = "1 tensor of a registered shape" if len(names) == 1 else f"{len(names)} tensors of registered shapes"
+    return f"{UNREAD}{what} ({listed}); give each set of weights as a file of its own, without optimizer state"
+
+
+def _is_plain_mask(source: Weights, key: str) -> bool:
+    """A mask beside a stored weight, 1 exactly where that is not zero: it holds nothing that the weight does not show."""
+    base = key.removesuffix(MASK_SUFFIX)
+    if base == key or base not in source or _shape(source, base) != _shape(source, key):
+        return False
+    return np.array_equal(np.asarray(source[key]), np.asarray(source[base]) != 0)

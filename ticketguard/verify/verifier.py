@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.claims.opening import Opening
-from ticketguard.claims.registration import GRINDING_BITS, Counts, frame_digest
-from ticketguard.claims.streams import NO_BEACON
+from ticketguard.claims.registration import Counts, frame_digest
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
 from ticketguard.signatures.board import Board
@@ -20,7 +19,7 @@ from ticketguard.tickets import Weights
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.score import trigger_tests
 from ticketguard.verify.aligned import align_suspect
-from ticketguard.verify.suspect import effective_weights, locate
+from ticketguard.verify.suspect import effective_weights, locate, unread, unread_note
 from ticketguard.verify.whitebox import edge_tests
 
 Align = Literal["auto", "always", "never"]
@@ -54,17 +53,6 @@ class Examiner:
             )
         return counts
 
-    def rule(self, suspects: int = 1) -> Rule:
-        """The registered decision rule, for a scan of `suspects`.
-
-        The allowance for a claimant who searched sinks only when a beacon really entered the binder; that it comes from a
-        trusted authority is for the judge to check.
-        """
-        registered = self.opening.registration
-        stamped = self.opening.beacon != NO_BEACON
-        grinding = registered.grinding_bits if stamped else GRINDING_BITS["none"]
-        return Rule(tests=registered.tests, suspects=suspects, grinding_bits=grinding)
-
     def read_weights(self, weights: Weights, rule: Rule, *, align: Align = "auto") -> tuple[list[Evidence], list[str]]:
         """Every white-box test of one suspect, and notes on how it was read.
 
@@ -74,7 +62,8 @@ class Examiner:
         layers = self.opening.registration.layers
         effective = effective_weights(weights)
         located = locate(effective, layers)
-        notes = list(located.notes)
+        left = unread(weights, effective, located.matched.values(), self.opening.registration)
+        notes = [*located.notes, *([unread_note(left)] if left else [])]
         evidence = self._tests(located.weights, "stored") if located.weights else []
         passed = any(item.bits >= rule.bar_bits for item in evidence)
         if align == "never" or (align == "auto" and passed):
@@ -118,7 +107,7 @@ class Examiner:
         `predictions`: int64 labels in the order of the pooled triggers, -1 for an erasure; `charge_bits`: bits that a label map
         supplied afterwards costs; `suspects`: number of suspects in this scan.
         """
-        rule = self.rule(suspects)
+        rule = self.opening.rule(suspects)
         evidence: list[Evidence] = []
         said = list(notes)
         if weights is not None:
