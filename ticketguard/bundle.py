@@ -17,9 +17,9 @@ from ticketguard.claims.ownership import OwnershipClaim
 from ticketguard.claims.registration import Counts, Registration, frame_counts
 from ticketguard.claims.secret import read_secret, require_same_registration, write_secret
 from ticketguard.claims.withdrawal import open_withdrawal
-from ticketguard.errors import AuthenticityError, UsageError
+from ticketguard.errors import AuthenticityError, FormatError, UsageError
 from ticketguard.signing import Registered
-from ticketguard.storage.atomic import is_there, listed, make_folder, read_bytes, write_bytes
+from ticketguard.storage.atomic import exclusive, is_folder, is_there, listed, make_folder, read_bytes, write_bytes
 from ticketguard.storage.tensors import read_tensors
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 from ticketguard.triggers.pictures import read_folder
@@ -65,6 +65,16 @@ class Bundle:
         return self.folder / "withdrawal.dsse.json"
 
     @property
+    def registration_stamp(self) -> Path:
+        """The time stamp of the registration, when it has one: public."""
+        return self.folder / "registration.tsr"
+
+    @property
+    def claim_stamp(self) -> Path:
+        """The time stamp of the claim, when it has one: public."""
+        return self.folder / "claim.tsr"
+
+    @property
     def trigger_images(self) -> Path:
         """Folder with the owner's own trigger images, when those are registered: as secret as `secret`."""
         return self.folder / "trigger-images"
@@ -78,6 +88,12 @@ class Bundle:
     def licenses(self) -> Path:
         """Folder with the envelope of every licence that was issued."""
         return self.folder / "licenses"
+
+    def holds(self, path: Path) -> bool:
+        """Whether `path` is the place of a file of this folder, a licence or an own trigger image, by its name alone."""
+        own = (self.ticket, self.registration, self.secret, self.model, self.claim, self.withdrawal)
+        stamps = (self.registration_stamp, self.claim_stamp)
+        return path in own or path in stamps or path.parent in (self.licenses, self.trigger_images)
 
     def read_licenses(self) -> list[License]:
         """Every licence issued under this registration, verified, by file name. Empty when there are none."""
@@ -94,6 +110,8 @@ class Bundle:
 
     def read_registration(self) -> tuple[Registration, bytes]:
         """The verified registration and its exact payload."""
+        if is_there(self.folder) and not is_folder(self.folder):
+            raise UsageError(f"{self.folder}: a file, where a signed folder is expected: name the folder")
         return read_registration(self.registration)
 
     def open(self, passphrase: str) -> Opening:
@@ -122,10 +140,31 @@ class Bundle:
         """Write the trained model beside its ticket."""
         write_ticket(self.model, model)
 
+    def read_claim(self) -> tuple[OwnershipClaim, bytes]:
+        """The claim, its signature verified under the registration's key or a successor's, and its exact payload."""
+        registered, _ = self.read_registration()
+        data = read_bytes(self.claim, limit=ENVELOPE_LIMIT)
+        payload = envelope.open_by(data, registered.signers, where=str(self.claim)).payload
+        return ownership.parse(payload), payload
+
+    def require_not_claimed(self, path: Path) -> None:
+        """Raise `UsageError` when the model at `path`, which is about to be replaced, is the one that the claim is about."""
+        if not is_there(self.claim) or not is_there(path):
+            return
+        claim, _ = self.read_claim()
+        try:
+            found = manifest.digest(manifest.manifest(read_tensors(path)))
+        except FormatError:
+            # Whatever it is, it is no model, and so not the claimed one.
+            return
+        if found == claim.model:
+            raise UsageError(f"{path} is the model that {self.claim} is about: write another one with --out")
+
     def write_claim(self, key: SecretKey, model_path: Path | None = None) -> OwnershipClaim:
         """Sign the ownership claim over the trained model (by default `model`) and write it.
 
-        Raises `AuthenticityError` when the key is not the registration's.
+        Raises `AuthenticityError` when the key is not the registration's, and `UsageError` where it would replace a claim about
+        another model, or lie beside the time stamp of another claim.
         """
         registered, payload = self.read_registration()
         if key.public.keyid not in registered.signers:
@@ -136,8 +175,25 @@ class Bundle:
         model = manifest.digest(manifest.manifest(read_tensors(model_path or self.model)))
         ticket = manifest.digest(manifest.manifest(read_tensors(self.ticket)))
         claim, signed = ownership.make(payload, owner=registered.owner, key=key, ticket=ticket, model=model)
-        write_bytes(self.claim, signed)
+        # Not while `timestamp` puts a stamp beside the old one.
+        with exclusive(self.folder):
+            self._require_replaceable(claim)
+            write_bytes(self.claim, signed)
         return claim
+
+    def _require_replaceable(self, claim: OwnershipClaim) -> None:
+        """Raise `UsageError` where `claim` would replace one about another model, or lie beside the stamp of another."""
+        if is_there(self.claim) and (old := self.read_claim()[0]).model != claim.model:
+            raise UsageError(
+                f"{self.claim} is about another model, sha256 {old.model[:16]}: before you claim this one, move it away, and "
+                f"{self.claim_stamp.name} with it"
+            )
+        # A stamp holds the SHA-256 of what it dates; whether it is a good stamp is another matter.
+        digest = hashlib.sha256(claim.payload()).digest()
+        if is_there(self.claim_stamp) and digest not in read_bytes(self.claim_stamp, limit=ENVELOPE_LIMIT):
+            raise UsageError(
+                f"{self.claim_stamp} dates another claim than this one: move it and {self.claim.name} away together first"
+            )
 
     def reference(self, registered: Registration) -> Counts:
         """The frame of the released ticket: the reference of alignment."""

@@ -4,7 +4,7 @@ import importlib.util
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import click
@@ -26,6 +26,7 @@ VERIFY = ("verify", "suspects/half.safetensors", "--signed", "signed")
 ANSWERS = ("verify", "--signed", "signed", "--predictions")
 FIND = ("find", "--data", "digits", "--out", "run")
 TRAIN = ("train", "signed", "--data", "digits")
+READ_QR = ("read-qr", "suspects/half.safetensors", "--signed", "signed", "--threshold")
 
 
 def _malformed():
@@ -111,7 +112,16 @@ def signed_statement(name: str, predicate: dict, *, subjects: list) -> Callable[
 
 def other_key(folder: Path) -> None:
     """A good key that is not the owner's."""
-    save_secret(folder / "other.key", SecretKey.from_seed(bytes(32)), "fixture")
+    save_secret(folder / "other.key", KEY, "fixture")
+    save_public(folder / "other.pub", KEY.public)
+
+
+def named(folder: Path) -> None:
+    """A ticket that names its own network."""
+    from ticketguard.tickets import Architecture, read_ticket, write_ticket
+
+    ticket = read_ticket(folder / "signed/ticket.safetensors")
+    write_ticket(folder / "named.safetensors", replace(ticket, architecture=Architecture(name="convnet")))
 
 
 def tensors(name: str, change: Callable[[dict], object], *, of: str = "signed/ticket.safetensors"):
@@ -204,6 +214,28 @@ SUSPECTS = {
     "unknown command": Case(("verfy", "x"), "verfy"),
     "signed option missing": Case(("verify", "suspects/half.safetensors"), "--signed"),
     "signed folder missing": Case(("verify", "suspects/half.safetensors", "--signed", "no"), "no/.*no such file"),
+    "signed folder is its registration": Case(
+        (*VERIFY[:-1], "signed/registration.dsse.json"), "registration.dsse.json: a file, .*: name the folder"
+    ),
+    "leaf for weights": Case((*VERIFY, "--leaf", "0"), "--leaf goes with --endpoint: here it has no effect"),
+    "mapping for weights": Case((*VERIFY, "--mapping", "map.json"), "--mapping goes with --endpoint"),
+    "token for weights": Case((*VERIFY, "--token-env", "TOKEN"), "--token-env goes with --endpoint"),
+    "budget for weights": Case((*VERIFY, "--budget", "400"), "--budget goes with --endpoint"),
+    "key for weights": Case((*VERIFY, "--key", "owner.key"), "--key goes with --endpoint"),
+    "retries for predictions": Case((*ANSWERS, "suspects/answers.csv", "--retries", "3"), "--retries goes with"),
+    "alignment for predictions": Case(
+        (*ANSWERS, "suspects/answers.csv", "--align", "never"), "--align goes with weights"
+    ),
+    "label map for a scan": Case((*VERIFY, "suspects/mask.safetensors", "--label-map", "m"), "with --predictions"),
+    "supplier of a scan": Case((*VERIFY, "suspects/mask.safetensors", "--supplied-by", "me"), "goes with one suspect"),
+    "budget for a transcript": Case(
+        ("verify", "--signed", "signed", "--transcript", "t.jsonl", "--budget", "9"), "--budget goes with --endpoint"
+    ),
+    "processes for a service": Case(
+        ("verify", "--signed", "signed", "--endpoint", "http://127.0.0.1:9/", "--jobs", "2"), "--jobs goes with weights"
+    ),
+    "no processes": Case((*VERIFY, "--jobs", "0"), "--jobs.*1<=x"),
+    "fewer than no processes": Case((*VERIFY, "--jobs", "-1"), "--jobs.*1<=x"),
     "html where no folder is": Case((*VERIFY, "--html", "no/report.html"), "cannot be written"),
 }
 FOLDERS = {
@@ -357,6 +389,15 @@ SIGNING = {
     "leaves beyond count": Case((*SIGN, "--leaves", "65"), "1 to 64 leaves"),
     "block of nothing": Case((*SIGN, "--block", "1"), "block has 2 to 65535"),
     "unknown beacon": Case((*SIGN, "--beacon", "moon"), "moon.*rfc3161"),
+    "network of a ticket that names its own": Case(
+        ("sign", "named.safetensors", *SIGN[2:], "--arch", "resnet20"), "names its own network, convnet", named
+    ),
+    "successor that is the key itself": Case(
+        (*SIGN, "--successor", "owner.pub"), "owner.pub: this is the key that signs"
+    ),
+    "successor named twice": Case(
+        (*SIGN, "--successor", "other.pub", "--successor", "other.pub"), "other.pub: this key is named twice", other_key
+    ),
     "both halves of signing": Case(
         (*SIGN, "--register-only", "--registration", "signed/registration.dsse.json"), "give one of them"
     ),
@@ -397,6 +438,22 @@ REST = {
     "claim over a broken model": Case(
         ("claim", "signed", "--key", "owner.key"), "complete|bytes of data", cut("signed/model.safetensors", 2000)
     ),
+    "claim over a model without the mark": Case(
+        ("claim", "signed", "--key", "owner.key", "--model", "suspects/unrelated.safetensors"),
+        "unrelated.safetensors: the mark of signed/registration.dsse.json is not in it .*: a judge would call the claim void",
+    ),
+    "claim in place of another": Case(
+        ("claim", "signed", "--key", "owner.key", "--model", "suspects/pruned.safetensors"),
+        "claim.dsse.json is about another model, sha256 [0-9a-f]{16}: before you claim this one, move it away",
+    ),
+    "claim beside the stamp of another": Case(
+        ("claim", "signed", "--key", "owner.key", "--model", "suspects/pruned.safetensors"),
+        "claim.tsr dates another claim than this one",
+        lambda folder: (
+            (folder / "signed" / "claim.dsse.json").unlink(),
+            (folder / "signed" / "claim.tsr").write_bytes(b"the stamp of the claim that was here"),
+        ),
+    ),
     "claim into a read-only folder": Case(("claim", "signed", "--key", "owner.key"), "read-only", read_only("signed")),
     "triggers of a signature without any": Case(
         ("triggers", "export", "plain", "--out", "queries"), "has no triggers", no_triggers
@@ -411,7 +468,6 @@ REST = {
         ("inspect", "signed"), "does not verify", rewrite(lambda fields: fields.update(owner="Thief"))
     ),
     "inspect a JSON list": Case(("inspect", "a.json"), "DSSE", text("a.json", "[]")),
-    "inspect the secret": Case(("inspect", "signed/secret.tgs"), "neither a safetensors"),
     "unknown data set": Case(("train", "signed", "--data", "nothing"), "nothing"),
     "data folder missing": Case(("train", "signed", "--data", "cifar10", "--data-dir", "no"), "no"),
     "data folder not given": Case(("train", "signed", "--data", "cifar10"), "--data-dir|folder|directory"),
@@ -422,9 +478,24 @@ REST = {
         ("train", "signed", "--data", "digits", "--epochs", "1", "--out", "x.safetensors"), "architecture"
     ),
     "train over a claimed model": Case(("train", "signed", "--data", "digits", "--epochs", "1"), "claim.dsse.json"),
+    "train over a claimed model elsewhere": Case(
+        ("train", "signed", "--data", "digits", "--epochs", "1", "--out", "mine.safetensors"),
+        "mine.safetensors is the model that signed/claim.dsse.json is about",
+        lambda folder: (folder / "signed" / "model.safetensors").rename(folder / "mine.safetensors"),
+    ),
+    "train over a model that is not claimed": Case(
+        ("train", "signed", "--data", "digits", "--epochs", "1"),
+        # The claim is no obstacle: the fixture names no network, so this is as far as it goes.
+        "architecture",
+        lambda folder: (folder / "suspects" / "half.safetensors").rename(folder / "signed" / "model.safetensors"),
+    ),
     "train a folder that is not signed": Case(("train", "suspects", "--data", "digits"), "no such file"),
     "find keeps nothing": Case((*FIND, "--density", "0"), "--density"),
     "find keeps everything": Case((*FIND, "--density", "1.5"), "--density"),
+    "find at a density without rounds": Case((*FIND, "--rounds", "0", "--density", "0.3"), "no round is there"),
+    "QR code above a negative threshold": Case((*READ_QR, "-1"), "--threshold is a magnitude"),
+    "QR code above no number": Case((*READ_QR, "nan"), "--threshold is a magnitude"),
+    "QR code above everything": Case((*READ_QR, "inf"), "--threshold is a magnitude"),
     "find without rounds": Case((*FIND, "--rounds", "-1"), "rounds"),
     "find one seed twice": Case((*FIND, "--seed", "1", "--seed", "1"), "different seeds"),
     "find with no job": Case((*FIND, "--jobs", "0"), "--jobs"),
@@ -435,6 +506,10 @@ REST = {
     "find with too little data": Case((*FIND, "--limit", "0"), "limit|images"),
     "find into a file": Case((*FIND[:-1], "owner.pub", "--epochs", "1", "--limit", "32"), "owner.pub"),
     "demo in a folder that is not empty": Case(("demo", "--out", "signed"), "not empty"),
+    "demo with a seed below zero": Case(("demo", "--seed", "-1", "--out", "new"), "seed must be between"),
+    "demo with a seed that its control cannot have": Case(
+        ("demo", "--seed", str((1 << 53) - 1), "--out", "new"), "seed must be between"
+    ),
     "demo in a file": Case(("demo", "--out", "owner.pub"), "owner.pub"),
 }
 REVEAL = (

@@ -1,6 +1,7 @@
 """What an owner types: keygen, sign in one go and in two, claim, inspect, triggers export."""
 
 import csv
+import hashlib
 import stat
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from ticketguard.bundle import Bundle
-from ticketguard.claims import envelope, keys, ownership
+from ticketguard.claims import envelope, hpke, keys, ownership, vault
 from ticketguard.storage.tensors import read_tensors, write_tensors
 from ticketguard.tickets import read_ticket
 
@@ -93,7 +94,36 @@ def test_claim_of_a_model_elsewhere(tg, world):
     (world / "signed" / "model.safetensors").rename(world / "elsewhere.safetensors")
     result = tg("claim", "signed", "--key", "owner.key", "--model", "elsewhere.safetensors")
     assert result.code == 0
+    assert result.err == ""
     assert "Fixture Lab" in result.out
+
+
+def test_a_claim_moved_away_makes_room_for_another(tg, world):
+    signed = world / "signed"
+    first = ownership.parse(envelope.open((signed / "claim.dsse.json").read_bytes()).payload)
+    # Signed again it is the same claim, and its stamp stays good.
+    (signed / "claim.tsr").write_bytes(b"head" + hashlib.sha256(first.payload()).digest() + b"tail")
+    assert tg("claim", "signed", "--key", "owner.key", "--json").json["model"] == first.model
+    for name in ("claim.dsse.json", "claim.tsr"):
+        (signed / name).rename(world / name)
+    other = tg("claim", "signed", "--key", "owner.key", "--model", "suspects/pruned.safetensors", "--json")
+    assert other.code == 0, other.err
+    assert other.json["model"] != first.model
+
+
+@pytest.mark.parametrize("lost", [True, False])
+def test_a_claim_without_an_open_secret_says_that_nothing_was_tested(tg, world, lost):
+    """A successor may sign claims, and need not know the passphrase of the secret."""
+    if lost:
+        (world / "signed" / "secret.tgs").unlink()
+    else:
+        key = keys.load_secret(world / "owner.key", "fixture")
+        (world / "signed" / "secret.tgs").write_bytes(vault.seal(b"{}", "another passphrase"))
+        assert key.public.keyid in Bundle(world / "signed").read_registration()[0].signers
+    result = tg("claim", "signed", "--key", "owner.key")
+    assert result.code == 0
+    assert result.err.count("\n") == 1
+    assert "not tested whether signed/model.safetensors carries the mark" in result.err
 
 
 def test_inspect_shows_every_file_of_a_folder_and_no_secret(tg):
@@ -113,6 +143,37 @@ def test_inspect_as_text(tg, path):
     assert result.code == 0
     assert result.out.startswith(path.split("/")[0])
     assert "type: " in result.out
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("owner.key", "secret key of keygen"),
+        ("owner.pub", "public key (Ed25519)"),
+        ("signed/secret.tgs", "secret of a signed folder"),
+        ("new.enc.pub", "public encryption key (X25519)"),
+        ("sealed", "encrypted to a judge"),
+    ],
+)
+def test_inspect_names_keys_and_secrets(tg, world, name, words):
+    assert tg("keygen", "--out", "new.key", "--encryption").code == 0
+    (world / "sealed").write_bytes(hpke.seal(b"x", hpke.load_public(world / "new.enc.pub"), purpose="reveal"))
+    result = tg("inspect", name, "--json")
+    assert result.code == 0, result.err
+    assert words in result.json[name]["type"]
+    if name == "owner.pub":
+        assert result.json[name]["key id"] == keys.load_public(world / name).keyid
+
+
+def test_inspect_calls_bare_weights_weights(tg, world):
+    name = "suspects/half.safetensors"
+    shown = tg("inspect", name, "--json").json[name]
+    assert (shown["type"], shown["architecture"]) == ("weights", "unknown")
+    document = {"label": "prune-random@0.5", "architecture": {"name": "convnet", "arguments": {}}}
+    write_tensors(world / "attacked.safetensors", {"a.weight": np.ones((2, 3), np.float32)}, {"attack": document})
+    shown = tg("inspect", "attacked.safetensors", "--json").json["attacked.safetensors"]
+    assert (shown["type"], shown["architecture"], shown["attacked by"]) == ("weights", "convnet", "prune-random@0.5")
+    assert shown["values"] == 6
 
 
 def test_inspect_needs_no_passphrase(tg, monkeypatch):

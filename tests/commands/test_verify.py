@@ -114,6 +114,18 @@ def test_a_scan_finds_the_one_and_pays_for_all(tg, world):
     assert rows["half.safetensors"]["rule"]["suspects"] == len(rows) == 8
 
 
+def test_an_unreadable_suspect_of_a_scan_is_named_once(tg, world):
+    (world / "broken.txt").write_bytes(b"nothing")
+    result = tg("verify", "broken.txt", "suspects/half.safetensors", "--signed", "signed")
+    assert result.code == 0
+    assert result.err.startswith("broken.txt: neither a safetensors file")
+    assert result.err.count("broken.txt") == 1
+    neither = tg("verify", "broken.txt", "owner.key", "--signed", "signed")
+    # No table of nothing.
+    assert (neither.code, neither.out) == (2, "")
+    assert neither.err.count("\n") == 2
+
+
 def test_a_scan_as_text_lists_the_strongest_first(tg):
     result = tg("verify", "suspects/unrelated.safetensors", "suspects/half.safetensors", "--signed", "signed")
     assert result.code == 0

@@ -14,7 +14,7 @@ from ticketguard.claims import canonical, envelope, keys, reveal
 from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands import cli, run
 from ticketguard.storage.documents import read_csv, write_csv
-from ticketguard.storage.tensors import write_tensors
+from ticketguard.storage.tensors import read_tensors, write_tensors
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import render
 from ticketguard.verify.judge import digest_of
@@ -85,6 +85,36 @@ def test_reveal_judge_check_and_audit(place, world):
     document = json.loads(text)
     assert (code, document["sound"]) == (0, True)
     assert any("lawful" in ground for ground in document["grounds"])
+
+
+def test_check_compares_what_the_reader_says(place, world, capsys):
+    good("keygen", "--out", place / "judge.key")
+    make_reveal(place, world)
+    verdict = judge_arguments(place, world, "--control", "other.safetensors", "--supplied-by", "a notary")
+    assert good(*verdict)[0] == 0
+    again = (
+        "judge",
+        "public",
+        "--reveal",
+        "reveal.json",
+        "--suspect",
+        "suspect.safetensors",
+        "--check",
+        "verdict.json",
+    )
+    controlled = (*again, "--control", "other.safetensors")
+    assert good(*controlled, "--nonce", world.NONCE, "--supplied-by", "a notary")[0] == 0
+    capsys.readouterr()
+    assert "judged with another nonce" in refused(capsys, *controlled, "--nonce", "00" * 16)
+    assert "names another supplier" in refused(capsys, *controlled, "--supplied-by", "the accuser")
+    assert "names another supplier" in refused(capsys, *controlled, "--supplied-by", "")
+    other = digest_of(read_tensors(place / "other.safetensors"))
+    assert f"other controls than these: as --control, give the models with sha256 {other[:16]}" in refused(
+        capsys, *again
+    )
+    more = refused(capsys, *controlled, "--control", "public/ticket.safetensors")
+    assert "leave out those with sha256 " in more
+    assert other[:16] not in more
 
 
 def test_reveals_at_the_same_time_take_different_leaves(place, world, monkeypatch):
@@ -193,6 +223,11 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
     _, plain = owner.reveal_for(digest_of(world.tensors_of(owner.model)))
     (place / "plain.json").write_bytes(plain)
     (place / "junk").write_bytes(b"junk")
+    (place / "asked").mkdir()
+    write_csv(place / "asked" / "index.csv", [["index", "file", "sha256"], ["0", "00000.png", "ab" * 32]])
+    write_csv(place / "swapped.csv", [["label", "index"], ["a", "0"]])
+    write_csv(place / "twice.csv", [["index", "label"], ["0", "a"], ["0", "b"]])
+    record = ("transcript", "record", "asked"), ("--service", "s", "--recorded-by", "r", "--out", "x.json")
     capsys.readouterr()
     before = snapshot(place)
     owner_key, suspect = ("--key", "owner.key"), ("--suspect", "suspect.safetensors")
@@ -202,6 +237,14 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
         (("reveal", "signed", *nonce, *owner_key, *out), "what the reveal is for"),
         (("reveal", "signed", *suspect, "--transcript", "junk", *nonce, *owner_key, *out), "what the reveal is for"),
         (("reveal", "signed", *suspect, "--nonce", "00", *owner_key, *out), "nonce"),
+        (
+            ("judge", "public", *suspect, "--nonce", "zz", *out, "--reveal", "reveal.json"),
+            "--nonce: not 16 to 64 bytes",
+        ),
+        (
+            ("judge", "public", *suspect, "--nonce", "00", *out, "--reveal", "reveal.json"),
+            "--nonce: not 16 to 64 bytes",
+        ),
         (("reveal", "signed", *suspect, *nonce, "--key", "judge.key", *out), "did not sign the registration"),
         (("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "0", *out), "revealed already"),
         (("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "9", *out), "no leaf 9"),
@@ -225,8 +268,17 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
         (("audit", "public", *suspect, "--reveal", "public/claim.dsse.json"), "of type"),
         (("timestamp", "signed"), "give --url or --response"),
         (("timestamp", "signed", "--response", "junk", "--root", "junk"), "PEM"),
-        (("transcript", "queries", "signed", "--leaf", "9", "--out", "q"), "no leaf 9"),
+        (
+            ("transcript", "queries", "signed", "--leaf", "9", "--out", "q"),
+            "--leaf 9: the registration has leaves 0 to 3",
+        ),
+        (("transcript", "queries", "signed", "--leaf", "-1", "--out", "q"), "--leaf -1: the registration has leaves"),
+        (("transcript", "queries", "signed", "--leaf", "0", "--out", "q"), "unused: 1, 2, 3"),
         (("transcript", "record", "nowhere", "junk", "--service", "s", "--recorded-by", "r", *out), "nowhere"),
+        ((*record[0], "asked/index.csv", *record[1]), "asked/index.csv: the first line must be index,label"),
+        ((*record[0], "swapped.csv", *record[1]), "the first line must be index,label"),
+        ((*record[0], "twice.csv", *record[1]), "a different index in each"),
+        (("transcript", "record", "asked/..", "twice.csv", *record[1]), "index.csv"),
     ):
         assert words in refused(capsys, *arguments), arguments
         assert snapshot(place) == before, arguments

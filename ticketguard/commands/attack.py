@@ -6,10 +6,9 @@ from pathlib import Path
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.commands.common import PATH, json_option, print_json, require_output
 from ticketguard.commands.training_options import chosen_recipe, load_data
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import require_writable
 
 
 @click.command()
@@ -52,16 +51,22 @@ def command(
     from ticketguard import api
     from ticketguard.attacks.base import Victim
     from ticketguard.attacks.registry import make
-    from ticketguard.storage.tensors import write_tensors
-    from ticketguard.tickets import Model, read_ticket
+    from ticketguard.storage.tensors import read_tensors, write_tensors
+    from ticketguard.tickets import Model, ticket_from_tensors
     from ticketguard.training import module_of
     from ticketguard.training.evaluate import require_fit
 
     attack = make(name, strength)
-    require_writable(out)
-    released = read_ticket(model)
+    require_output(out, inputs=(model,))
+    file = read_tensors(model)
+    released = ticket_from_tensors({n: file[n] for n in file}, file.metadata.get("ticketguard"), where=str(model))
     if not isinstance(released, Model):
-        raise UsageError(f"{model}: a ticket, not a trained model: attacks start from what a thief gets")
+        if "attack" in file.metadata:
+            raise UsageError(
+                f"{model}: attacked already; for both attacks name a stack, a+b, and the model it was made from"
+            )
+        what = "a ticket" if released.mask else "weights without the masks and the network that they belong to"
+        raise UsageError(f"{model}: {what}, not a trained model: attacks start from what a thief gets")
     dataset = None if data is None else load_data(data, data_dir, limit)
     if dataset is not None:
         require_fit(module_of(released), dataset)

@@ -23,9 +23,6 @@ from ticketguard.triggers.render import Images, in_order
 from ticketguard.verify import transcript as transcripts
 from ticketguard.verify.judge import Case, Check, digest_of
 
-REGISTRATION_STAMP = "registration.tsr"
-CLAIM_STAMP = "claim.tsr"
-
 
 def read_case(
     public: Path,
@@ -65,7 +62,7 @@ def read_case(
         suspect=None if suspect is None else read_any(suspect),
         transcript=None if transcript is None else read_transcript(transcript),
         controls=tuple(read_any(path) for path in controls),
-        stamp=read_stamp(public / REGISTRATION_STAMP, payload, roots),
+        stamp=read_stamp(bundle.registration_stamp, payload, roots),
         own_images=own_images(registered, trigger_images),
     )
 

@@ -8,11 +8,13 @@ import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
 from ticketguard.claims import card as cards
-from ticketguard.claims import envelope, keys, ownership
+from ticketguard.claims import keys
 from ticketguard.claims.ownership import OwnershipClaim
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
-from ticketguard.errors import UsageError
+from ticketguard.errors import AuthenticityError, StorageError, UsageError
+from ticketguard.report.hostile import visible
 from ticketguard.storage.atomic import read_bytes
+from ticketguard.storage.tensors import read_tensors
 
 
 @click.command()
@@ -29,7 +31,9 @@ from ticketguard.storage.atomic import read_bytes
 def command(
     signed: Path, key_path: Path | None, model_path: Path | None, card: bool, location: str, as_json: bool
 ) -> None:
-    """Sign an ownership claim over the trained model of the folder SIGNED.
+    """Sign an ownership claim over the trained model of the folder SIGNED, once your secret finds the mark in it.
+
+    A claim about another model is not replaced, nor one with a time stamp of its own: move both files away first.
 
     \b
     Examples:  ticketguard claim signed/ --key owner.key
@@ -37,11 +41,12 @@ def command(
     """  # noqa: D301 - click wants the backspace character
     bundle = Bundle(signed)
     if key_path is not None:
-        claim = bundle.write_claim(keys.load_secret(key_path, passphrase()), model_path)
+        word = passphrase()
+        key = keys.load_secret(key_path, word)
+        _require_mark(bundle, model_path or bundle.model, word)
+        claim = bundle.write_claim(key, model_path)
     elif card:
-        registered, _ = bundle.read_registration()
-        data = read_bytes(bundle.claim, limit=ENVELOPE_LIMIT)
-        claim = ownership.parse(envelope.open_by(data, registered.signers, where=str(bundle.claim)).payload)
+        claim, _ = bundle.read_claim()
     else:
         raise UsageError("--key is missing: a claim is signed with the key of the registration")
     if card:
@@ -53,6 +58,29 @@ def command(
         click.echo(f"owner   {claim.owner}, key id {claim.public_key.keyid}")
         click.echo(f"model   sha256 {claim.model}")
         click.echo(f"ticket  sha256 {claim.ticket}")
+
+
+def _require_mark(bundle: Bundle, model: Path, word: str) -> None:
+    """Raise `UsageError` when the mark is not in the model: every judge would call such a claim void.
+
+    The owner's secret holds every leaf, and the bar is no higher than a judge's: what does not match here matches nowhere.
+    Where the secret cannot be opened, as by a successor with a passphrase of its own, one line says that nothing was tested.
+    """
+    from ticketguard import api
+
+    registered, payload = bundle.read_registration()
+    bundle.require_standing(registered, payload)
+    weights = read_tensors(model)
+    try:
+        examiner = api.examiner_of(bundle, word)
+    except (AuthenticityError, StorageError) as problem:
+        click.echo(f"ticketguard: not tested whether {model} carries the mark: {visible(str(problem))}", err=True)
+        return
+    verdict = examiner.verify(weights)
+    if verdict.decision != "MATCH":
+        raise UsageError(
+            f"{model}: the mark of {bundle.registration} is not in it ({verdict.reason}): a judge would call the claim void"
+        )
 
 
 def _print_card(claim: OwnershipClaim, data: bytes, location: str, as_json: bool) -> None:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from ticketguard.bundle import Bundle
+from ticketguard.claims import vault
 from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import is_folder, is_there, listed, read_start, require_writable
+from ticketguard.storage.tensors import INDEX_SUFFIX
 
 PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105 - the name of the variable
+# What no output may replace, wherever it lies: encrypted keys and secrets; keys and certificates as PEM.
+PRECIOUS = (vault.MAGIC[:-1], b"-----BEGIN ")
+NONCE = re.compile(r"(?:[0-9a-f]{2}){16,64}")
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -58,3 +66,45 @@ def json_option(function: Function) -> Function:
 def print_json(document: Mapping[str, Any]) -> None:
     """Print a document as JSON."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def require_output(
+    path: Path, *, inputs: Iterable[Path | None] = (), makes: Path | None = None, option: str = "--out"
+) -> None:
+    """Raise unless a command may write `path`, a new file or one that it may replace; for every option that names an output.
+
+    `UsageError` for one of the command's own `inputs` (None: not given), for a secret or a key, and for a file of a signed
+    folder other than the one that the command `makes`; `StorageError` where a write would fail. Ask before anything is spent.
+    """
+    require_writable(path)
+    place = path.parent.resolve() / path.name
+    for given in inputs:
+        if given is not None and any(_same(place, file) for file in _files_of(given)):
+            raise UsageError(f"{path}: this command reads that file: choose another {option}")
+    if not is_there(path) or (makes is not None and _same(place, makes)):
+        return
+    precious = read_start(path, max(map(len, PRECIOUS))).startswith(PRECIOUS)
+    bundles = [Bundle(folder) for folder in (place.parent, place.parent.parent)]
+    if precious or any(is_there(bundle.registration) and bundle.holds(place) for bundle in bundles):
+        raise UsageError(f"{path}: exists and is not a file that this command makes: choose another {option}")
+
+
+def _files_of(given: Path) -> list[Path]:
+    """The files that are read where somebody names `given`: all shards of a checkpoint in a folder, else the file."""
+    if not is_folder(given) and not given.name.endswith(INDEX_SUFFIX):
+        return [given]
+    folder = given if is_folder(given) else given.parent
+    return [file for file in listed(folder) if file.name.endswith((".safetensors", INDEX_SUFFIX))]
+
+
+def _same(place: Path, other: Path) -> bool:
+    """Whether two paths are one file, whatever it is called; they may both be missing yet."""
+    return place.resolve() == other.resolve() or (
+        is_there(place) and is_there(other) and os.path.samefile(place, other)
+    )
+
+
+def require_nonce(nonce: str) -> None:
+    """Raise `UsageError` unless a judge's nonce has its form, so that a slip of the pen is not taken for a foreign reveal."""
+    if not NONCE.fullmatch(nonce):
+        raise UsageError("--nonce: not 16 to 64 bytes in lower-case hexadecimal (openssl rand -hex 32 makes one)")

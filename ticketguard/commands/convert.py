@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.commands.common import PATH, json_option, print_json, require_output
 
 
 @click.command()
@@ -27,6 +27,7 @@ def command(checkpoint: Path, out: Path, arch: str | None, trained: bool, as_jso
     from ticketguard.storage.torchfile import read_torch
     from ticketguard.tickets import write_ticket
 
+    require_output(out, inputs=(checkpoint,))
     tensors = read_torch(checkpoint, whole=True)
     ticket = convert(tensors, where=str(checkpoint), arch=arch, trained=trained)
     write_ticket(out, ticket)

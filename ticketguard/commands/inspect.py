@@ -3,25 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import click
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
 
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
-from ticketguard.claims import canonical, envelope, manifest, ownership, registration, reveal, statements, withdrawal
+from ticketguard.claims import (
+    canonical,
+    envelope,
+    hpke,
+    keys,
+    manifest,
+    ownership,
+    registration,
+    reveal,
+    statements,
+    vault,
+    withdrawal,
+)
 from ticketguard.claims import license as licences
 from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, print_json
 from ticketguard.errors import FormatError
 from ticketguard.report.hostile import visible
-from ticketguard.storage.atomic import is_folder, is_there, read_bytes
+from ticketguard.storage.atomic import is_folder, is_there, read_bytes, read_start
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import ticket_from_tensors
 
 # Characters of one value; a list of class names may be long.
 MOST_SHOWN = 1 << 16
+SEED_BYTES = 32
 
 # Statements that can be shown, with the strict reader of each; a verdict is as long as its case, and read by `judge --check`.
 READERS: dict[str, Callable[[bytes], object] | None] = {
@@ -38,7 +53,7 @@ READERS: dict[str, Callable[[bytes], object] | None] = {
 @click.argument("path", type=PATH)
 @json_option
 def command(path: Path, as_json: bool) -> None:
-    """Show what a ticket, a model, a registration, a claim or a signed folder holds; no secret is needed.
+    """Show what a ticket, a model, a registration, a claim, a key or a signed folder holds; no secret is needed.
 
     Example:  ticketguard inspect signed/
     """
@@ -60,9 +75,13 @@ def command(path: Path, as_json: bool) -> None:
 def _document(path: Path) -> dict[str, Any]:
     if path.name.endswith(".json"):
         return _statement(path)
+    if not is_folder(path) and (key := _key(path)) is not None:
+        return key
     tensors = read_any(path)
     metadata = tensors.metadata.get("ticketguard") if isinstance(tensors, TensorFile) else None
     ticket = ticket_from_tensors({name: tensors[name] for name in tensors}, metadata, where=str(path))
+    if not ticket.mask and not metadata:
+        return _weights(tensors)
     document: dict[str, Any] = {
         "type": ticket.kind,
         "architecture": ticket.architecture.name or "unknown",
@@ -78,6 +97,38 @@ def _document(path: Path) -> dict[str, Any]:
     if isinstance(tensors, TensorFile):
         document["sha256 of the manifest"] = manifest.digest(manifest.manifest(tensors))
     return document
+
+
+def _weights(tensors: TensorFile) -> dict[str, Any]:
+    """Weights alone, as a thief has them: no masks, and no record of ours but the one that `attack` leaves."""
+    attack = tensors.metadata.get("attack")
+    made = attack if isinstance(attack, dict) else {}
+    network = made.get("architecture")
+    return {
+        "type": "weights",
+        "architecture": str((network.get("name") if isinstance(network, dict) else None) or "unknown"),
+        "attacked by": None if "label" not in made else str(made["label"]),
+        "tensors": len(tensors),
+        "values": sum(prod(tensors.info(name).shape) for name in tensors),
+        "sha256 of the manifest": manifest.digest(manifest.manifest(tensors)),
+    }
+
+
+def _key(path: Path) -> dict[str, Any] | None:
+    """What a file of `keygen` or the secret of a signed folder is, as far as it shows without a passphrase; None for others."""
+    # Encryption adds a known number of bytes, and a key has one length; a secret is several times as long.
+    length = vault.HEADER_BYTES + len(keys.KEY_PURPOSE) + SEED_BYTES + vault.TAG_BYTES
+    start = read_start(path, length + 1)
+    if start.startswith(vault.MAGIC[:-1]):
+        what = "secret key of keygen" if len(start) == length else "secret of a signed folder"
+        return {"type": f"{what}, encrypted under a passphrase: never give it away"}
+    if hpke.is_sealed(start):
+        return {"type": "reveal or key mask, encrypted to a judge or a licensee"}
+    if not start.startswith(b"-----BEG"):
+        return None
+    if isinstance(keys.read_pem(path), X25519PublicKey):
+        return {"type": "public encryption key (X25519)", "recipient id": hpke.recipient_id(hpke.load_public(path))}
+    return {"type": "public key (Ed25519)", "key id": keys.load_public(path).keyid}
 
 
 def _statement(path: Path) -> dict[str, Any]:

@@ -9,13 +9,21 @@ from typing import Any
 import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT
-from ticketguard.claims import keys
+from ticketguard.claims import canonical, envelope, keys, statements
 from ticketguard.commands.cases import read_case, show_checks, show_numbers
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json, trigger_images_option
-from ticketguard.errors import UsageError
+from ticketguard.commands.common import (
+    PATH,
+    json_option,
+    passphrase,
+    print_json,
+    require_nonce,
+    require_output,
+    trigger_images_option,
+)
+from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.storage.atomic import read_bytes, write_bytes
 from ticketguard.verify import verdicts
-from ticketguard.verify.judge import Case, Judgement
+from ticketguard.verify.judge import Case, Judgement, digest_of
 
 
 @click.command()
@@ -28,7 +36,7 @@ from ticketguard.verify.judge import Case, Judgement
     "--control", "controls", type=PATH, multiple=True, help="A known ancestor or unrelated model; repeatable."
 )
 @click.option("--root", "roots", type=PATH, help="PEM file of the time-stamp authorities that you trust.")
-@click.option("--supplied-by", default="", help="Who supplied the suspect or the answers; printed in the verdict.")
+@click.option("--supplied-by", help="Who supplied the suspect or the answers; printed in the verdict.")
 @click.option("--key", "key_path", type=PATH, help="Your secret key: signs the verdict, decrypts the reveal.")
 @click.option("--out", type=PATH, help="The signed verdict to write.")
 @click.option("--check", "check_path", type=PATH, help="Recompute this signed verdict from the files instead.")
@@ -39,7 +47,7 @@ def command(
     public: Path,
     reveal_path: Path,
     nonce: str | None,
-    supplied_by: str,
+    supplied_by: str | None,
     key_path: Path | None,
     out: Path | None,
     check_path: Path | None,
@@ -57,21 +65,53 @@ def command(
                ticketguard judge public/ --reveal reveal.dsse.json --suspect suspect.safetensors
                    --control other.safetensors --check verdict.dsse.json
     """  # noqa: D301 - click wants the backspace character
-    key = None if key_path is None else keys.load_secret(key_path, passphrase())
-    case = read_case(public, reveal_path, key=key, **files)
     if check_path is not None and out is not None:
         raise UsageError("--out writes a new verdict, --check recomputes an old one: give one of them")
+    if nonce is not None:
+        require_nonce(nonce)
+    if out is not None:
+        named = (files["suspect"], files["transcript"], files["roots"], files["withdrawal"], *files["controls"])
+        require_output(out, inputs=(reveal_path, key_path, *named))
+    key = None if key_path is None else keys.load_secret(key_path, passphrase())
+    case = read_case(public, reveal_path, key=key, **files)
     if check_path is not None:
         signed = read_bytes(check_path, limit=ENVELOPE_LIMIT)
+        _require_asked(signed, case, nonce, supplied_by, where=str(check_path))
         found = verdicts.recompute(signed, case, where=str(check_path))
     else:
         if key is None or out is None or nonce is None:
             raise UsageError("a new verdict needs --nonce, --key and --out; an old one is recomputed with --check")
         now = datetime.now(UTC).replace(microsecond=0)
-        found, signed = verdicts.sign(case, key, nonce=nonce, now=now, supplied_by=supplied_by)
+        found, signed = verdicts.sign(case, key, nonce=nonce, now=now, supplied_by=supplied_by or "")
         write_bytes(out, signed)
     _report(found, case, out or check_path, verdicts.judge_of(signed), as_json)
     return 0 if found.outcome == "MATCH" else 1
+
+
+def _require_asked(signed: bytes, case: Case, nonce: str | None, supplied_by: str | None, *, where: str) -> None:
+    """Raise `AuthenticityError` where a verdict was made with another nonce, supplier or other controls than the reader names.
+
+    Without this its own values would be taken for the recomputation, whatever the reader said. What is malformed in the verdict
+    is left to that.
+    """
+    opened = envelope.open_self_signed(signed, where=where)
+    predicate: Any = statements.predicate(canonical.parse(opened.payload, where=where), verdicts.NAME)
+    verdict, controls = predicate.get("verdict"), predicate.get("controls")
+    if nonce is not None and predicate.get("nonce") != nonce:
+        raise AuthenticityError(f"{where}: judged with another nonce than --nonce {nonce[:32]}")
+    if supplied_by is not None and isinstance(verdict, dict) and verdict.get("suppliedBy") != supplied_by:
+        raise AuthenticityError(f"{where}: names another supplier than --supplied-by {supplied_by[:80]!r}")
+    rows = controls if isinstance(controls, list) else []
+    named = {row["sha256"] for row in rows if isinstance(row, dict) and statements.is_digest(row.get("sha256"))}
+    given = {digest_of(file) for file in case.controls}
+    if isinstance(controls, list) and named != given:
+        changes = (("give the models", named - given), ("leave out those", given - named))
+        advice = [
+            f"{what} with sha256 {', '.join(digest[:16] for digest in sorted(some)[:3])}"
+            for what, some in changes
+            if some
+        ]
+        raise AuthenticityError(f"{where}: judged with other controls than these: as --control, {' and '.join(advice)}")
 
 
 def _report(found: Judgement, case: Case, path: Path | None, judge: tuple[str, str], as_json: bool) -> None:

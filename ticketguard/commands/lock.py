@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.commands.common import PATH, json_option, print_json, require_output
 from ticketguard.errors import UsageError
 
 KEY, LOCKED = "key.safetensors", "locked.safetensors"
@@ -45,9 +45,13 @@ def command(
     """
     from ticketguard.finding.locking import scores_of
     from ticketguard.signatures.keymask import lock, write_key
-    from ticketguard.storage.atomic import make_folder
+    from ticketguard.storage.atomic import is_folder, make_folder
     from ticketguard.tickets import read_ticket, write_ticket
 
+    for name in (KEY, LOCKED):
+        # In a folder that is still to be made there is nothing to destroy.
+        if is_folder(out):
+            require_output(out / name, inputs=(ticket_path,))
     ticket = read_ticket(ticket_path)
     if not ticket.mask:
         raise UsageError(f"{ticket_path}: no masks, so there is nothing to lock; find makes a ticket")

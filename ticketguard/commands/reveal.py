@@ -12,7 +12,7 @@ from ticketguard.claims import hpke, keys, reveal
 from ticketguard.claims.opening import open_all
 from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands.cases import read_transcript
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_nonce, require_output
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import exclusive, replacing
 from ticketguard.storage.suspects import read_any
@@ -54,6 +54,8 @@ def command(
     """
     if (suspect is None) == (transcript is None):
         raise UsageError("say what the reveal is for: --suspect with weights, or --transcript with recorded answers")
+    require_nonce(nonce)
+    require_output(out, inputs=(suspect, transcript, key_path, judge_path))
     digest = digest_of(read_any(suspect)) if suspect is not None else read_transcript(transcript).digest  # type: ignore[arg-type]
     judge = None if judge_path is None else hpke.load_public(judge_path)
     bundle, word = Bundle(signed), passphrase()

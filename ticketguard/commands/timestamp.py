@@ -7,14 +7,13 @@ from pathlib import Path
 
 import click
 
-from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
-from ticketguard.claims import envelope, timestamps
+from ticketguard.bundle import Bundle
+from ticketguard.claims import timestamps
 from ticketguard.claims.reveal import format_time
 from ticketguard.claims.secret import read_secret, write_secret
-from ticketguard.commands.cases import CLAIM_STAMP, REGISTRATION_STAMP
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import exclusive, is_there, read_bytes, write_bytes
+from ticketguard.storage.atomic import exclusive, is_there, read_bytes, replacing, write_bytes
 
 
 @click.command()
@@ -45,10 +44,11 @@ def command(
                ticketguard timestamp signed/ --response reply.tsr --root tsa-root.pem
     """  # noqa: D301 - click wants the backspace character
     bundle = Bundle(signed)
+    if request_path is not None:
+        require_output(request_path, inputs=(response, roots), option="--request")
     registered, payload = bundle.read_registration()
     if stamp_claim:
-        data = read_bytes(bundle.claim, limit=ENVELOPE_LIMIT)
-        payload = envelope.open_by(data, registered.signers, where=str(bundle.claim)).payload
+        _, payload = bundle.read_claim()
     if request_path is not None:
         write_bytes(request_path, timestamps.request(payload))
         if as_json:
@@ -60,15 +60,21 @@ def command(
         raise UsageError("give --url or --response, and --root with the authority's root certificate")
     token = timestamps.obtain(payload, url) if url else read_bytes(response or Path(), limit=timestamps.TOKEN_LIMIT)
     stamp = timestamps.verify(token, payload, timestamps.load_roots(roots), where=url or str(response))
-    path = signed / (CLAIM_STAMP if stamp_claim else REGISTRATION_STAMP)
-    if is_there(path):
-        raise UsageError(f"{path} exists already: the first stamp is the one that counts, it is never overwritten")
-    beacon = not stamp_claim and registered.beacon == "rfc3161" and not is_there(bundle.ticket)
-    if beacon:
-        word = passphrase()
-        with exclusive(signed):
-            write_secret(bundle.secret, replace(read_secret(bundle.secret, word), beacon=stamp.beacon), word)
-    write_bytes(path, token)
+    path = bundle.claim_stamp if stamp_claim else bundle.registration_stamp
+    # Asked for before the folder is held: somebody may have to type it.
+    wanted = not stamp_claim and registered.beacon == "rfc3161" and not is_there(bundle.ticket)
+    word = passphrase() if wanted and not is_there(path) else None
+    # The stamp and the beacon in the secret belong to one token: no other stamp, and no ticket, may come in between.
+    with exclusive(signed):
+        if is_there(path):
+            raise UsageError(f"{path} exists already: the first stamp is the one that counts, it is never overwritten")
+        if stamp_claim and bundle.read_claim()[1] != payload:
+            raise UsageError(f"{bundle.claim} was replaced meanwhile: ask for a stamp of the new one")
+        beacon = word is not None and not is_there(bundle.ticket)
+        with replacing(path) as handle:
+            if word is not None and beacon:
+                write_secret(bundle.secret, replace(read_secret(bundle.secret, word), beacon=stamp.beacon), word)
+            handle.write(token)
     if as_json:
         print_json({"stamp": str(path), **stamp.to_json(), "beacon": beacon})
         return

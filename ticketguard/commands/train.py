@@ -7,10 +7,8 @@ from pathlib import Path
 import click
 
 from ticketguard.bundle import Bundle
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
 from ticketguard.commands.training_options import chosen_recipe, data_options, load_data, progress, recipe_options
-from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import is_there, require_writable
 from ticketguard.tickets import write_ticket
 
 
@@ -44,13 +42,12 @@ def command(
 
     bundle = Bundle(signed)
     path = out or bundle.model
-    require_writable(path)
+    require_output(path, makes=bundle.model)
     opening = None if no_triggers else bundle.open(passphrase())
     ticket = bundle.read_ticket()
     dataset = load_data(data, data_dir, limit)
     chosen = chosen_recipe(recipe, data, epochs, overrides=overrides, compiled=compiled)
-    if is_there(bundle.claim) and is_there(path) and path.resolve() == bundle.model.resolve():
-        raise UsageError(f"{bundle.claim} is about the model in {path}: train another one with --out")
+    bundle.require_not_claimed(path)
     with progress("training", quiet=as_json) as on_epoch:
         model = api.train(
             ticket,

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ticketguard.bundle import Bundle
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
 from ticketguard.errors import DataError, UsageError
 from ticketguard.storage.atomic import write_bytes
 from ticketguard.storage.documents import read_csv
+
+if TYPE_CHECKING:
+    from ticketguard.claims.opening import Opening
 
 # A transcript has at most 1 MiB: some ten thousand queries.
 MOST_DECOYS = 8192
@@ -39,13 +44,20 @@ def queries(signed: Path, leaf: int, decoys: int, decoy_images: Path | None, out
 
     Example:  ticketguard transcript queries signed/ --leaf 0 --decoys 200 --out queries/
     """
+    from ticketguard.claims.secret import read_secret
     from ticketguard.triggers.export import export
     from ticketguard.triggers.pictures import read_folder
     from ticketguard.triggers.plan import plan_of
     from ticketguard.triggers.queries import query_set
 
-    bundle = Bundle(signed)
-    opening = bundle.open(passphrase())
+    bundle, word = Bundle(signed), passphrase()
+    opening = bundle.open(word)
+    if leaf not in opening.leaves:
+        raise UsageError(f"--leaf {leaf}: the registration has leaves 0 to {opening.registration.leaves - 1}")
+    used = read_secret(bundle.secret, word).used
+    if leaf in used:
+        # Told before anybody is queried: `reveal` would refuse the leaf when the answers are there.
+        raise UsageError(f"--leaf {leaf}: revealed already, for suspect {used[leaf][:16]}; {_left(used, opening)}")
     plan = plan_of(opening.registration)
     if plan is None:
         raise UsageError(f"{signed}: this registration has no triggers")
@@ -68,13 +80,17 @@ def queries(signed: Path, leaf: int, decoys: int, decoy_images: Path | None, out
 def record(folder: Path, answers: Path, service: str, recorded_by: str, out: Path, as_json: bool) -> None:
     """Freeze the answers (CSV index,label) to the queries of a folder as a transcript.
 
+    \b
     Example:  ticketguard transcript record queries/ answers.csv --service https://example.org/api
-              --recorded-by "A notary" --out transcript.json
-    """
+                  --recorded-by "A notary" --out transcript.json
+    """  # noqa: D301 - click reads the backspace
+    from ticketguard.triggers.export import INDEX
+    from ticketguard.triggers.predictions import COLUMNS
     from ticketguard.verify.transcript import from_answers
 
-    asked = {row[0]: row[2] for row in _table(folder / "index.csv", 3)}
-    given = {row[0]: row[1].strip() for row in _table(answers, 2)}
+    require_output(out, inputs=(folder / INDEX, answers))
+    asked = {row[0]: row[2] for row in _table(folder / INDEX, ["index", "file", "sha256"])}
+    given = {row[0]: row[1].strip() for row in _table(answers, COLUMNS)}
     transcript = from_answers(asked, given, service=service, recorded_by=recorded_by)
     write_bytes(out, transcript.encode())
     if as_json:
@@ -84,11 +100,18 @@ def record(folder: Path, answers: Path, service: str, recorded_by: str, out: Pat
         click.echo(f"sha256      {transcript.digest}")
 
 
-def _table(path: Path, columns: int) -> list[list[str]]:
+def _left(used: Mapping[int, str], opening: Opening) -> str:
+    """Which leaves a reveal can still disclose."""
+    left = sorted(set(opening.leaves) - set(used))
+    return f"unused: {', '.join(map(str, left))}" if left else "none is left: sign a new ticket"
+
+
+def _table(path: Path, heading: list[str]) -> list[list[str]]:
     """Rows below the heading, with an index that is not repeated first."""
-    rows = [row for row in read_csv(path)[1:] if row]
-    if not rows or any(len(row) < columns for row in rows) or len({row[0] for row in rows}) != len(rows):
-        raise DataError(
-            f"{path}: expected a heading, then {columns} columns or more with a different index in each row"
-        )
+    first, *rows = read_csv(path)
+    # Columns of another meaning, file names say, would be frozen as answers.
+    if [cell.strip().lower() for cell in first] != heading:
+        raise DataError(f"{path}: the first line must be {','.join(heading)}")
+    if not rows or len({row[0] for row in rows}) != len(rows):
+        raise DataError(f"{path}: expected rows below the heading, with a different index in each")
     return rows

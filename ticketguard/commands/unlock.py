@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
 from ticketguard.commands.license import PURPOSE
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import open_regular, read_bytes, write_bytes
@@ -26,15 +26,16 @@ KEY_LIMIT = 4 << 30
 @click.option("--out", type=PATH, required=True, help="The ticket file to write.")
 @json_option
 def command(locked_path: Path, key_path: Path, secret: Path | None, out: Path, as_json: bool) -> None:
-    r"""Merge a key into its locked ticket. A wrong or damaged pair is refused (exit code 2).
+    """Merge a key into its locked ticket. A wrong or damaged pair is refused (exit code 2).
 
     \b
     Examples:  ticketguard unlock locked/locked.safetensors --key locked/key.safetensors --out ticket.safetensors
                ticketguard unlock copy/ticket.safetensors --key copy/keymask.hpke --secret me.key --out ticket.safetensors
-    """
+    """  # noqa: D301 - click reads the backspace
     from ticketguard.signatures.keymask import read_key, unlock
     from ticketguard.tickets import read_ticket, write_ticket
 
+    require_output(out, inputs=(locked_path, key_path, secret))
     if secret is None and _is_sealed(key_path):
         raise UsageError(f"{key_path}: encrypted to a licensee; give that licensee's secret key with --secret")
     key = read_key(key_path) if secret is None else _decrypted(key_path, secret)

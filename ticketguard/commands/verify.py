@@ -3,21 +3,33 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from click.core import ParameterSource
 from numpy.typing import NDArray
 
 from ticketguard.bundle import Bundle
 from ticketguard.claims.registration import Registration
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
 from ticketguard.commands.probing import judged, probe_options
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
+from ticketguard.report.hostile import visible
 from ticketguard.storage.atomic import is_there, write_bytes
+from ticketguard.workers import MOST_JOBS
+
+# Where a probe records what nobody named.
+TRANSCRIPT = Path("transcript.jsonl")
+# Which parameters have an effect always, and which with weights, with predictions, with a transcript; with a service all but
+# those of weights have one.
+ALWAYS = {"signed", "supplied_by", "html_path", "searched", "as_json"}
+WEIGHTS = {"suspects", "align", "controls", "jobs"}
+PREDICTIONS = {"predictions", "label_map"}
+REPLAY = {"transcript", "decoy_images"}
 
 
 @click.command()
@@ -44,7 +56,13 @@ from ticketguard.storage.atomic import is_there, write_bytes
     multiple=True,
     help="A model to compare the lineage score with, such as one pruned from the same dense run; repeatable.",
 )
-@click.option("--jobs", type=int, default=1, show_default=True, help="Processes that share a scan of many suspects.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, MOST_JOBS),
+    default=1,
+    show_default=True,
+    help="Processes that share a scan of many suspects.",
+)
 @probe_options
 @json_option
 def command(
@@ -72,15 +90,27 @@ def command(
                ticketguard verify --endpoint https://host/v2/models/digits --signed signed/ --budget 400
     """  # noqa: D301 - click wants the character itself
     paths = expand(suspects)
+    if html_path is not None:
+        told = (options[name] for name in ("label_map", "key", "mapping", "service_input"))
+        # A probe writes its transcript, here or at its usual place; a service may be a file.
+        recorded = transcript if endpoint is None else transcript or TRANSCRIPT
+        service = None if endpoint is None or "://" in endpoint else Path(endpoint).expanduser()
+        inputs = (*paths, predictions, recorded, service, *controls, *told)
+        require_output(html_path, inputs=inputs, option="--html")
     if endpoint is not None or transcript is not None:
         if paths or predictions is not None:
             raise UsageError("--endpoint and --transcript stand alone, without suspects and --predictions")
-        path = transcript or Path("transcript.jsonl")
+        everything = {parameter.name or "" for parameter in click.get_current_context().command.params}
+        _refuse_idle(ALWAYS | REPLAY if endpoint is None else everything - WEIGHTS)
+        path = transcript or TRANSCRIPT
         chosen = {**options, "recorded_by": supplied_by}
         verdict = judged(Bundle(signed), endpoint, path, options=chosen, quiet=as_json)
         return _report({_shown(endpoint, path): verdict}, Bundle(signed), [], html_path, as_json)
     if not paths and predictions is None:
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
+    _refuse_idle(ALWAYS | (WEIGHTS if paths else set()) | (PREDICTIONS if predictions is not None else set()))
+    if len(paths) > 1 and supplied_by:
+        raise UsageError("--supplied-by goes with one suspect")
     if len(paths) > 1 and (predictions is not None or html_path is not None):
         raise UsageError("--predictions and --html go with one suspect")
     if len(paths) > 1 and options["searched"] != 1:
@@ -94,6 +124,16 @@ def command(
             Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"], controls
         )
     return _report(results, Bundle(signed), paths, html_path, as_json)
+
+
+def _refuse_idle(effective: Collection[str]) -> None:
+    """Raise `UsageError` for an option that was typed and is not `effective`: accepted, it would seem to do something."""
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name not in effective and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            needs = "weights" if name in WEIGHTS else "--predictions" if name in PREDICTIONS else "--endpoint"
+            raise UsageError(f"{parameter.opts[0]} goes with {needs}: here it has no effect")
 
 
 def _shown(endpoint: str | None, transcript: Path) -> str:
@@ -181,8 +221,6 @@ def _answers(
     from ticketguard.triggers.predictions import read_mapped
 
     if predictions is None:
-        if label_map is not None:
-            raise UsageError(f"{label_map}: a label map translates --predictions: give both")
         return None, 0.0
     plan = plan_of(registered)
     if plan is None:
@@ -227,7 +265,10 @@ def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> 
         for name, verdict in verdicts.items():
             console.print(verdict_text(verdict, name))
         return
-    console.print(scan_table(verdicts))
+    if verdicts:
+        console.print(scan_table(verdicts))
     for name, result in results.items():
         if isinstance(result, TicketguardError):
-            click.echo(f"{name}: {result}", err=True)
+            # Most complaints about a file begin with its name.
+            words = str(result) if str(result).startswith(f"{name}:") else f"{name}: {result}"
+            click.echo(visible(words), err=True)

@@ -94,6 +94,15 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
     return data
 
 
+def read_start(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a regular file, or all that it has: what a file is, before anything is done with it."""
+    try:
+        with open_regular(path) as handle:
+            return handle.read(size)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
+
+
 def open_regular(path: Path) -> BinaryIO:
     """Open an existing regular file for reading; raises `StorageError` for anything else.
 

@@ -1,0 +1,92 @@
+"""No option that names an output may destroy what the command reads, a key, a secret or the evidence in a signed folder."""
+
+import os
+
+import pytest
+
+from ticketguard.commands.common import require_output
+from ticketguard.errors import UsageError
+
+HALF = "suspects/half.safetensors"
+REVEAL = ("reveal", "signed", "--suspect", HALF, "--nonce", "00" * 16, "--key", "owner.key", "--out")
+VERIFY = ("verify", HALF, "--signed", "signed", "--html")
+JUDGE = ("judge", "signed", "--reveal", "reveal.json", "--suspect", HALF, "--control", "suspects/nothing.safetensors",
+         "--nonce", "00" * 16, "--key", "owner.key", "--out")  # fmt: skip
+ATTACK = ("attack", "prune-random", "signed/model.safetensors", "--out")
+UNLOCK = ("unlock", "signed/ticket.safetensors", "--key", "suspects/mask.safetensors", "--out")
+TRAIN = ("train", "signed", "--data", "digits", "--epochs", "1", "--out")
+TIMESTAMP = ("timestamp", "signed", "--request")
+READ, KEPT = "this command reads that file", "exists and is not a file that this command makes"
+CASES = [
+    (REVEAL, "signed/secret.tgs", KEPT),
+    (REVEAL, "signed/claim.dsse.json", KEPT),
+    (REVEAL, "signed/licenses/0.dsse.json", KEPT),
+    (REVEAL, "owner.pub", KEPT),
+    (REVEAL, "owner.key", READ),
+    (REVEAL, HALF, READ),
+    (VERIFY, "signed/secret.tgs", KEPT),
+    (VERIFY, "signed/../signed/registration.dsse.json", KEPT),
+    (VERIFY, "folder/registration.dsse.json", KEPT),
+    (VERIFY, "signed/claim.tsr", KEPT),
+    (VERIFY, HALF, READ),
+    (VERIFY, "hard", READ),
+    (TIMESTAMP, "owner.key", KEPT),
+    (JUDGE, HALF, READ),
+    (JUDGE, "reveal.json", READ),
+    (JUDGE, "suspects/nothing.safetensors", READ),
+    (JUDGE, "owner.key", READ),
+    (JUDGE, "signed/model.safetensors", KEPT),
+    (UNLOCK, "suspects/mask.safetensors", READ),
+    (UNLOCK, "signed/secret.tgs", KEPT),
+    (TRAIN, "signed/ticket.safetensors", KEPT),
+    (TRAIN, "signed/secret.tgs", KEPT),
+    (TRAIN, "other/model.safetensors", KEPT),
+    (ATTACK, "signed/model.safetensors", READ),
+    (ATTACK, "signed/ticket.safetensors", KEPT),
+    (ATTACK, "signed/registration.dsse.json", KEPT),
+    (ATTACK, "signed/secret.tgs", KEPT),
+    (ATTACK, "owner.key", KEPT),
+    (("lock", "locked/locked.safetensors", "--out"), "locked", READ),
+    ((*VERIFY[:1], "model", *VERIFY[2:]), "model/model.safetensors", READ),
+]
+
+
+@pytest.mark.parametrize(("command", "out", "says"), CASES, ids=[f"{case[0][0]} over {case[1]}" for case in CASES])
+def test_nothing_of_value_is_overwritten(command, out, says, tg, world, snapshot):
+    (world / "reveal.json").write_text("{}")
+    (world / "folder").symlink_to(world / "signed", target_is_directory=True)
+    os.link(world / HALF, world / "hard")
+    (world / "signed" / "claim.tsr").write_bytes(b"a stamp")
+    for name in ("signed/licenses/0.dsse.json", "other/registration.dsse.json", "other/model.safetensors"):
+        (world / name).parent.mkdir(exist_ok=True)
+        (world / name).write_text("{}")
+    for name in ("locked/locked.safetensors", "model/model.safetensors"):
+        (world / name).parent.mkdir()
+        (world / name).write_bytes((world / "signed/ticket.safetensors").read_bytes())
+    before = snapshot(world)
+    result = tg(*command, out)
+    assert result.code == 2
+    assert says in result.err
+    assert "choose another --" in result.err
+    assert result.err.count("\n") == 1
+    assert result.out == ""
+    assert snapshot(world) == before
+
+
+def test_an_earlier_output_is_replaced(tg, world):
+    for _ in range(2):
+        assert tg(*VERIFY, "signed/report.html").code == 0
+        assert tg(*REVEAL, "signed/reveal.json").code == 0
+        assert tg(*TIMESTAMP, "query.tsq").code == 0
+
+
+def test_the_file_that_a_command_makes_may_be_there(world):
+    model = world / "signed" / "model.safetensors"
+    require_output(model, makes=model)
+    with pytest.raises(UsageError, match="choose another --out"):
+        require_output(model)
+    (world / "model.safetensors").write_bytes(b"no signed folder")
+    require_output(world / "model.safetensors")
+    # Two options that name one new file: whatever is written first would be lost.
+    with pytest.raises(UsageError, match="reads that file"):
+        require_output(world / "new", inputs=(None, world / "signed" / ".." / "new"))
