@@ -62,7 +62,6 @@ def demo(folder: Path, passphrase: str, *, seed: int = 0, say: Say = str) -> lis
     Raises `StorageError` when the folder cannot be written and `DataError` when scikit-learn is missing.
     """
     dataset = load("digits")
-    make_folder(folder)
     recipe = RECIPES["digits"]
     config = FindConfig(
         architecture=fitted("convnet", shape=dataset.shape, classes=len(dataset.classes)),
@@ -71,6 +70,10 @@ def demo(folder: Path, passphrase: str, *, seed: int = 0, say: Say = str) -> lis
         rate=rate_for(DENSITY, ROUNDS),
         seed=seed,
     )
+    half = replace(recipe, epochs=recipe.epochs // 2)
+    other = replace(config, rounds=1, rate=1 - DENSITY, seed=seed + 1000, recipe=half)
+    # Whatever may be wrong with the request has been said by now: nobody finds an empty folder.
+    make_folder(folder)
     say(f"find    iterative magnitude pruning on {len(dataset.train_images)} handwritten digits, {ROUNDS} rounds")
     found = find(config, dataset, folder / "run")
     say(f"        {found.ticket.mask.kept} edges kept ({found.ticket.mask.density:.0%}), winning: {found.winning}")
@@ -97,13 +100,12 @@ def demo(folder: Path, passphrase: str, *, seed: int = 0, say: Say = str) -> lis
     say("attack  three copies")
     rows += [_attacked(signed, model, dataset, folder, *attack) for attack in ATTACKS]
     say("control an independent ticket, and the owner's model under a wrong key")
-    half = replace(recipe, epochs=recipe.epochs // 2)
-    other = find(replace(config, rounds=1, rate=1 - DENSITY, seed=seed + 1000, recipe=half), dataset).model
+    stranger = find(other, dataset).model
     rows.append(
         Row(
             suspect="independent model",
-            accuracy=_accuracy(other, dataset),
-            verdict=api.verify(other.weights, signed=signed),
+            accuracy=_accuracy(stranger, dataset),
+            verdict=api.verify(stranger.weights, signed=signed),
         )
     )
     wrong = api.sign(found.ticket, SecretKey.generate(), owner="Somebody Else", rewind=rewind)

@@ -20,9 +20,10 @@ from ticketguard.report.csvfile import COLUMNS, suite_csv
 from ticketguard.report.hostile import visible
 from ticketguard.report.markdown import escaped, suite_markdown, verdict_markdown
 from ticketguard.report.suite_text import suite_text
-from ticketguard.report.suites import SuiteLike, price_words
+from ticketguard.report.suites import SuiteLike, price_words, work_words
 from ticketguard.report.text import scan_table, verdict_text
 from ticketguard.report.words import bits, chance_words, probability
+from ticketguard.suite.results import Timing
 
 
 def printed(renderable: RenderableType, width: int = 80) -> str:
@@ -157,3 +158,17 @@ def test_prices_in_words(after: float, words: str) -> None:
     assert words in price_words(suite.prices[0])
     kept = replace(make_suite(), results=(make_result("prune", 0.5, 1000.0, after),))
     assert price_words(kept.prices[0]) == "not removed up to 0.5"
+
+
+def test_one_epoch_is_one_and_cells_that_failed_alike_share_a_line() -> None:
+    assert work_words(replace(make_suite().prices[0], epochs=1.0)) == "1 epoch, 1,438 images"
+    assert work_words(replace(make_suite().prices[0], epochs=0.5)) == "0.5 epochs, 1,438 images"
+    unrun = [make_result("unsigned", 1.0, None, None, seed=seed) for seed in range(3)]
+    other = make_result("fake3", 1.0, None, None)
+    results = (*unrun[:2], other, unrun[2])
+    timings = {item.digest: Timing(attack=1.0, verify=0.0) for item in results}
+    suite = replace(make_suite(), results=results, timings=timings)
+    for text in (printed(suite_text(suite)), suite_markdown(suite)):
+        assert re.findall("not run: (.*)", text.replace("\r", "")) == [
+            "unsigned@1 (3 seeds): no layer of that kind", "fake3@1: no layer of that kind"
+        ]  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -28,6 +30,21 @@ def test_attack(tiny_signed, tmp_path: Path, capsys) -> None:
     assert attacked.metadata["attack"]["label"] == "prune-magnitude@0.5"
     assert run(["attack", "permute", model, "--out", str(out), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["attack"] == "permute@1"
+
+
+def test_an_attacked_model_is_not_attacked_again(tiny_signed, tmp_path: Path, capsys) -> None:
+    """The record of its network and masks is gone; a stack attacks twice."""
+    first, second = tmp_path / "first.safetensors", tmp_path / "second.safetensors"
+    assert run(["attack", "prune-magnitude", str(tiny_signed.bundle.model), "--out", str(first)]) == 0
+    capsys.readouterr()
+    assert run(["attack", "permute", str(first), "--out", str(second)]) == 2
+    error = capsys.readouterr().err
+    assert "attacked already" in error
+    assert "a+b" in error
+    assert not second.exists()
+    assert run(["inspect", str(first), "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)[str(first)]
+    assert (shown["type"], shown["architecture"]) == ("weights", "convnet")
 
 
 def test_list(capsys) -> None:
@@ -106,4 +123,20 @@ def test_bad_suites(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
     ):
         assert run([*start, *extra]) == 2
         assert words in capsys.readouterr().err
-        assert not (tmp_path / "suite" / "cells.jsonl").exists()
+        assert not (tmp_path / "suite").exists()
+
+
+def test_a_suite_that_cannot_start_leaves_no_folder(
+    tiny_signed, as_digits, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    out = tmp_path / "suite"
+    start = ["--data", "digits", "--out", str(out)]
+    assert run(["suite", str(tiny_signed.bundle.folder), *start, "--engine", "ray"]) == 2
+    assert "needs Ray" in capsys.readouterr().err
+    assert not out.exists()
+    shutil.copytree(tiny_signed.bundle.folder, tmp_path / "signed")
+    (tmp_path / "signed" / "model.safetensors").unlink()
+    assert run(["suite", str(tmp_path / "signed"), *start]) == 2
+    assert "model.safetensors" in capsys.readouterr().err
+    assert not out.exists()

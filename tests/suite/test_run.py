@@ -78,7 +78,7 @@ def test_prices(suite) -> None:
     assert "unsigned" not in prices
     assert not prices["rename"].removed
     assert str(prices["rename"]) == "not removed up to 1"
-    assert str(prices["finetune"]).endswith("(1 epochs, 64 images)")
+    assert str(prices["finetune"]).endswith("(1 epoch, 64 images)")
     pruned = prices["prune-magnitude"]
     assert [point.strength for point in pruned.curve] == [0.3, 0.97]
     assert pruned.removed

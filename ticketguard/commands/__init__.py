@@ -8,11 +8,16 @@ from __future__ import annotations
 
 import gc
 import importlib
+import io
 import sys
 import traceback
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 from click.exceptions import NoArgsIsHelpError
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # name -> (module under this package, one line for --help)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -62,6 +67,13 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. A pipe that breaks inside it is a bug of ours: click would say nothing, and exit with 1."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError as problem:
+            raise RuntimeError("a pipe broke") from problem
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """List the table itself: `--help` imports no command."""
         del ctx
@@ -80,6 +92,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: the console script's entry point."""
+    sys.stdout, sys.stderr = _patient(sys.stdout), _patient(sys.stderr)
     code = run(arguments)
     # Python would search PyTorch's hundreds of modules for garbage once more, for half a second, before it ends.
     gc.freeze()
@@ -107,10 +120,6 @@ def run(arguments: list[str] | None = None) -> int:
     except (click.Abort, KeyboardInterrupt):
         click.echo("ticketguard: interrupted", err=True)
         return 130
-    except BrokenPipeError:
-        # The reader (head, less) has gone; nothing is left to say to it.
-        sys.stderr.close()
-        return 0
     except Exception:
         # Whatever arrives here is our bug, not the user's input.
         traceback.print_exc()
@@ -118,6 +127,33 @@ def run(arguments: list[str] | None = None) -> int:
             "ticketguard: this is a bug in ticketguard, not in your input; please report the lines above", err=True
         )
         return 3
+
+
+class _Pipe(io.FileIO):
+    """A file or pipe where what nobody reads is dropped."""
+
+    def write(self, data: ReadableBuffer, /) -> int:
+        """Write like any file; without a reader, pretend to."""
+        try:
+            return super().write(data)
+        except BrokenPipeError:
+            return memoryview(data).nbytes
+
+
+def _patient(stream: TextIO) -> TextIO:
+    """The stream, without an error when its reader (head, less) goes first.
+
+    A verdict is its exit code, whoever reads the words beside it: the command runs on to its end and its own code. click and
+    rich would each exit with 1, "no match", and Python would complain once more when it flushes at exit. So the error is
+    swallowed below all of them, where bytes leave.
+    """
+    # None: the caller closed it. A terminal stays (on Windows it is no file at all).
+    if stream is None or stream.isatty():
+        return stream
+    raw = _Pipe(stream.fileno(), "wb", closefd=False)
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw), encoding=stream.encoding, errors=stream.errors, line_buffering=stream is sys.stderr
+    )
 
 
 def _hint(problem: click.ClickException) -> str:

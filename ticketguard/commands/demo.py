@@ -27,7 +27,7 @@ DEMO_PASSPHRASE = "demo"  # noqa: S105
 @click.option("--seed", type=int, default=0, show_default=True)
 @json_option
 def command(out: Path | None, seed: int, as_json: bool) -> None:
-    """Run the whole story on real handwritten digits in about two minutes.
+    """Run the whole story on real handwritten digits: 12 s on a quiet machine with two cores, longer on a busy one.
 
     A ticket is found by iterative magnitude pruning, signed, trained, claimed, attacked and verified; an independent model
     and a wrong key are tested too. Needs scikit-learn for its bundled digits (pip install 'ticketguard[demo]').

@@ -15,6 +15,7 @@ from ticketguard.errors import UsageError
 if TYPE_CHECKING:
     from ticketguard.finding import FindProgress, FindResult
 
+DENSITY = 0.2
 TICKET = "ticket.safetensors"
 LOSING = "it is more than 1 point below the dense model; keep more weights or train longer"
 
@@ -23,7 +24,9 @@ LOSING = "it is more than 1 point below the dense model; keep more weights or tr
 @data_options
 @click.option("--arch", default="convnet", show_default=True, help="Network: a name, or package.module:callable.")
 @recipe_options
-@click.option("--density", type=float, default=0.2, show_default=True, help="Share of the prunable weights to keep.")
+@click.option(
+    "--density", type=float, help=f"Share of the prunable weights that the rounds leave; by default {DENSITY}."
+)
 @click.option("--rounds", type=int, default=3, show_default=True, help="Pruning rounds; each removes an equal share.")
 @click.option(
     "--extreme", is_flag=True, help="Go on at falling rates until the ticket stops winning (the paper's tickets)."
@@ -56,7 +59,7 @@ def command(
     epochs: int | None,
     overrides: tuple[str, ...],
     compiled: bool,
-    density: float,
+    density: float | None,
     rounds: int,
     extreme: bool,
     prune_first: bool,
@@ -75,6 +78,9 @@ def command(
     from ticketguard.finding import FindConfig, find, find_many, rate_for
     from ticketguard.models import fitted
 
+    if density is not None and rounds == 0:
+        raise UsageError(f"--density {density} with --rounds 0: no round is there to prune to it")
+    density = DENSITY if density is None else density
     if not 0 < density < 1:
         raise UsageError(f"--density must be between 0 and 1, not {density}")
     if jobs < 1:

@@ -24,7 +24,8 @@ def command(endpoint: str, signed: Path, out: Path, as_json: bool, **options: ob
     ENDPOINT is the URL of an Open Inference Protocol model (.../v2/models/NAME) or, with --mapping, of any JSON
     service; or an .onnx file. Judge the transcript, here or elsewhere, with verify --transcript.
 
-    \b Example:  ticketguard probe https://host/v2/models/digits --signed signed/ --out transcript.jsonl --budget 400
+    \b
+    Example:  ticketguard probe https://host/v2/models/digits --signed signed/ --out transcript.jsonl --budget 400
     """  # noqa: D301 - click wants the character itself
     request = Request(endpoint=endpoint, transcript=out, options=options)
     bundle = Bundle(signed)

@@ -106,6 +106,8 @@ def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> T
         attempts=options["retries"] + 1,
         early=not options["all_queries"],
     )
+    # Asked for its checks alone: a search of no suspects has no bar.
+    opening.rule(options["searched"])
     decoys = _decoys(opening, options["decoy_images"])
     key = _key(options["key"])
     taken = Budget(options["budget"])
@@ -152,7 +154,7 @@ def _decoys(opening: Opening, folder: Path | None) -> NDArray[np.uint8] | None:
 
 def predictor_of(request: Request, plan: TriggerPlan, take: Take) -> Predictor:
     """The predictor for an endpoint: an .onnx file, a mapped JSON service, or an Open Inference Protocol model, whose
-    metadata cost requests of the budget as well.
+    metadata cost requests of the budget as well. Options are checked for each kind of endpoint, also those it does not need.
     """
     from ticketguard.probe.adapters import input_of
     from ticketguard.probe.client import Client, Courtesy, checked_url, headers_from
@@ -161,14 +163,20 @@ def predictor_of(request: Request, plan: TriggerPlan, take: Take) -> Predictor:
     from ticketguard.probe.onnxmodel import OnnxModel
 
     options = request.options
+    courtesy = Courtesy(timeout=options["timeout"], retries=options["retries"], rate=options["rate"])
+    headers = headers_from(os.environ, token=options["token_env"], headers=_pairs(options["header_env"]))
     document = None if options["mapping"] is None else _json(options["mapping"])
     mapped = None if options["mapping"] is None else mapping_from(document)
     wanted = input_of(plan, _json(options["service_input"]) or (mapped.input if mapped else None))
     if request.endpoint.lower().endswith(".onnx") and "://" not in request.endpoint:
-        return OnnxModel(Path(request.endpoint).expanduser(), plan, wanted, timeout=options["timeout"])
+        if headers or options["output_name"] is not None:
+            raise UsageError(
+                "--token-env, --header-env and --output-name are for services: an .onnx file has no use for them"
+            )
+        return OnnxModel(Path(request.endpoint).expanduser(), plan, wanted, timeout=courtesy.timeout)
+    if mapped is not None and options["output_name"] is not None:
+        raise UsageError("--output-name is for Open Inference Protocol models: here --mapping says where the answer is")
     url = checked_url(request.endpoint)
-    headers = headers_from(os.environ, token=options["token_env"], headers=_pairs(options["header_env"]))
-    courtesy = Courtesy(timeout=options["timeout"], retries=options["retries"], rate=options["rate"])
     client = Client(courtesy, headers=headers)
     if mapped is not None:
         return JsonEndpoint(client, url, plan, wanted, mapped)

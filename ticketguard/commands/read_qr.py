@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,8 @@ def command(
     from ticketguard.signatures.qr import LEAST, owner_threshold, read
     from ticketguard.signatures.symbols import encode
 
+    if not 0 <= threshold < inf:
+        raise UsageError(f"--threshold is a magnitude, 0 or more, not {threshold}")
     registered, _ = Bundle(signed).read_registration()
     if registered.qr is None:
         raise UsageError(f"{signed}: this registration has no QR code; sign --code qr makes one")

@@ -149,7 +149,7 @@ def command(
         return
     if not owner:
         raise UsageError("--owner is missing: say who signs, as it should read in the registration")
-    options["successors"] = [keys.load_public(path).keyid for path in successor_paths]
+    options["successors"] = successors_of(key.public.keyid, successor_paths)
     if trigger_images is not None:
         options["own_images"] = own_images(ticket, trigger_images, no_triggers)
     if service_input is not None:
@@ -164,6 +164,21 @@ def command(
     signed.write(out, word)
     keep_images(bundle, signed.registered.registration, options.get("own_images"))
     _report(bundle, owner, key.public.keyid, signed.embedded, signed.registered.plan, (*signed.notes, *extra), as_json)
+
+
+def successors_of(own: str, paths: tuple[Path, ...]) -> list[str]:
+    """Key ids of the successors: other keys than the one that signs, each named once."""
+    found: list[str] = []
+    for path in paths:
+        keyid = keys.load_public(path).keyid
+        if keyid == own:
+            raise UsageError(
+                f"--successor {path}: this is the key that signs; a backup of itself would be lost with it"
+            )
+        if keyid in found:
+            raise UsageError(f"--successor {path}: this key is named twice")
+        found.append(keyid)
+    return found
 
 
 def declared_input(ticket: Ticket, path: Path, no_triggers: bool) -> dict[str, Any]:
@@ -211,7 +226,10 @@ def read_unsigned(path: Path, arch: str | None) -> Ticket:
     ticket = ticket_from_tensors(tensors, metadata, where=str(path))
     if not ticket.mask:
         raise FormatError(f"{path}: no masks (<parameter>_mask tensors): this is not a ticket; find makes one")
-    if arch is not None and ticket.architecture.name is None:
+    own = ticket.architecture.name
+    if arch is not None and own not in (None, arch):
+        raise UsageError(f"--arch {arch}: {path} names its own network, {own}: leave --arch out")
+    if arch is not None and own is None:
         ticket = replace(ticket, architecture=Architecture(name=arch))
     return ticket
 

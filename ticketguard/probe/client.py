@@ -26,7 +26,7 @@ USER_AGENT = "ticketguard-probe"
 
 @dataclass(frozen=True, kw_only=True)
 class Courtesy:
-    """Limits of an HTTP probe.
+    """Limits of a probe, checked for every kind of endpoint; a model file that runs here heeds the time-out alone.
 
     `timeout`: seconds for one request, from connecting to the last byte; `retries` after the first attempt; `rate`:
     most requests a second, 0 for no limit; `patience`: the longest `Retry-After` that is waited for, in seconds;

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from ticketguard.evidence import Verdict
 from ticketguard.report import words
 from ticketguard.report.hostile import visible
-from ticketguard.report.suites import SuiteLike, bar_of, price_words, seconds, work_words
+from ticketguard.report.suites import SuiteLike, bar_of, not_run, price_words, seconds, work_words
 
 # What Markdown, or HTML inside it, would read as markup inside a line, and the beginnings of links that need no markup.
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$]|:(?=//)|(?<=www)\.", re.IGNORECASE)
@@ -96,11 +96,7 @@ def suite_markdown(suite: SuiteLike, *, machine: Mapping[str, str] | None = None
             left=2,
         ),
         "",
-        *(
-            f"- not run: {escaped(item.label)}: {escaped(item.reason)}"
-            for item in suite.results
-            if item.accuracy is None
-        ),
+        *(f"- not run: {escaped(label)}: {escaped(reason)}" for label, reason in not_run(suite)),
         *(f"- {escaped(name)}: {escaped(value)}" for name, value in (machine or {}).items()),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"

@@ -8,7 +8,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ticketguard.report.suites import PriceLike, ResultLike, SuiteLike, price_words, strongest, work_words
+from ticketguard.report.suites import PriceLike, ResultLike, SuiteLike, not_run, price_words, strongest, work_words
 
 COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yellow", "NOT RUN": "dim"}
 
@@ -24,7 +24,7 @@ def suite_text(suite: SuiteLike) -> RenderableType:
             Text(""),
             Text(f"controls: {false} of {len(controls)} match; highest raw evidence {highest:.1f} bits"),
         ]
-    parts += [Text(f"not run: {row.label}: {row.reason}", "dim") for row in suite.results if row.accuracy is None]
+    parts += [Text(f"not run: {label}: {reason}", "dim") for label, reason in not_run(suite)]
     return Group(*parts)
 
 

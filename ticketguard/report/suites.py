@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
@@ -149,7 +150,14 @@ def price_words(price: PriceLike) -> str:
 
 def work_words(price: PriceLike) -> str:
     """Training that the attack took."""
-    return f"{price.epochs:g} epochs, {price.images:,} images" if price.epochs else "no training"
+    epochs = f"{price.epochs:g} epoch{'' if price.epochs == 1 else 's'}"
+    return f"{epochs}, {price.images:,} images" if price.epochs else "no training"
+
+
+def not_run(suite: SuiteLike) -> list[tuple[str, str]]:
+    """What could not run and why, in order: cells of several seeds that failed alike are one line with their number."""
+    counts = Counter((row.label, row.reason) for row in suite.results if row.accuracy is None)
+    return [(label + (f" ({count} seeds)" if count > 1 else ""), reason) for (label, reason), count in counts.items()]
 
 
 def seconds(suite: SuiteLike, result: ResultLike) -> str:

@@ -69,8 +69,10 @@ def run_bench(
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
+    # The folder is made last: by then the model was read and measured, and the engine, which only starts without cells, works.
+    wanted, accuracy = {cell.digest(bench.digest): cell for cell in plan.cells()}, bench.accuracy
+    ENGINES[engine](bench, [], options or EngineOptions(), lambda outcome: outcome)
     finished = {} if out is None else read_cells(make_folder(out))
-    wanted = {cell.digest(bench.digest): cell for cell in plan.cells()}
     outcomes = {digest: finished[digest] for digest in wanted if digest in finished}
     missing = [cell for digest, cell in wanted.items() if digest not in outcomes]
     started, resumed = time.monotonic(), len(outcomes)
@@ -87,7 +89,7 @@ def run_bench(
     suite = SuiteResult(
         plan=plan.name,
         subject=bench.digest,
-        accuracy=bench.accuracy,
+        accuracy=accuracy,
         dataset=bench.dataset.name,
         results=tuple(outcomes[digest][0] for digest in wanted),
         timings={digest: outcomes[digest][1] for digest in wanted},
