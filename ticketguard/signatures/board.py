@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 
 from ticketguard.signatures.edge import Bins, Carriers, Reading, bins_of, read_values
 
+SAMPLE = 2048
+
 
 class Weight(Protocol):
     """One weight tensor that can be read at flat positions."""
@@ -33,6 +35,11 @@ class Board:
     @cached_property
     def _whole(self) -> _Layout:
         return _layout(self.carriers)
+
+    def sample(self, layer: str) -> NDArray[np.int64]:
+        """Some positions of a layer that are read, around `SAMPLE` at most, as secret as all of them; none for other layers."""
+        positions = self._whole.positions.get(layer, np.empty(0, np.int64))
+        return positions[:: max(1, len(positions) // SAMPLE)]
 
     def read(self, weights: Mapping[str, Weight]) -> dict[int, Reading]:
         """Readings by leaf, over the layers that the suspect has: layer name -> weight in the registered layout."""

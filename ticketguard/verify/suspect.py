@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -121,19 +121,26 @@ def locate(effective: Mapping[str, Effective], layers: Mapping[str, Layer]) -> L
 
 
 def unread(
-    source: Weights, effective: Mapping[str, Effective], read: Iterable[Effective], registered: Registration
+    source: Weights,
+    effective: Mapping[str, Effective],
+    matched: Mapping[str, Effective],
+    registered: Registration,
+    sample: Callable[[str], NDArray[np.int64]],
 ) -> list[str]:
-    """Tensors of a suspect's file that have the shape of a layer with carriers and are not among those that were `read`.
+    """Tensors of a suspect's file that have the shape of a layer with carriers and are not among the `matched` ones.
 
     A stolen copy may lie there, beside a decoy. Left out are parameters of the registered network that carry nothing, by name,
-    and masks that say no more than the weight beside them. Only such masks are loaded: of all others shapes are enough.
+    and masks that say no more than the weight beside them, as far as that is read: at the `sample` of its layer, whole only
+    where it is none. Of all others shapes are enough.
     """
     shapes = {trimmed(entry.layer.shape) for entry in registered.table if entry.pairs}
-    taken = {key for weight in read for key in weight.keys}
+    layers = {key: name for name, weight in matched.items() for key in weight.keys}
     found = [
         key
         for key in source
-        if key not in taken and trimmed(_shape(source, key)) in shapes and not _is_plain_mask(source, key)
+        if key not in layers
+        and trimmed(_shape(source, key)) in shapes
+        and not _is_plain_mask(source, key, registered, layers, sample)
     ]
     if isinstance(source, TensorFile):
         found += [name for name, shape in others_in(source) if trimmed(shape) in shapes]
@@ -152,9 +159,19 @@ def unread_note(names: list[str]) -> str:
     return f"{UNREAD}{what} ({listed}); give each set of weights as a file of its own, without optimizer state"
 
 
-def _is_plain_mask(source: Weights, key: str) -> bool:
+def _is_plain_mask(
+    source: Weights,
+    key: str,
+    registered: Registration,
+    layers: Mapping[str, str],
+    sample: Callable[[str], NDArray[np.int64]],
+) -> bool:
     """A mask beside a stored weight, 1 exactly where that is not zero: it holds nothing that the weight does not show."""
     base = key.removesuffix(MASK_SUFFIX)
     if base == key or base not in source or _shape(source, base) != _shape(source, key):
         return False
+    layer = registered.layers.get(layers.get(base, ""))
+    if layer is not None and prod(_shape(source, key)) == layer.positions:
+        positions = sample(layer.name)
+        return np.array_equal(_gather(source, key, positions), _gather(source, base, positions) != 0)
     return np.array_equal(np.asarray(source[key]), np.asarray(source[base]) != 0)

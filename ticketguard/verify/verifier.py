@@ -62,7 +62,7 @@ class Examiner:
         layers = self.opening.registration.layers
         effective = effective_weights(weights)
         located = locate(effective, layers)
-        left = unread(weights, effective, located.matched.values(), self.opening.registration)
+        left = unread(weights, effective, located.matched, self.opening.registration, self._board.sample)
         notes = [*located.notes, *([unread_note(left)] if left else [])]
         evidence = self._tests(located.weights, "stored") if located.weights else []
         passed = any(item.bits >= rule.bar_bits for item in evidence)
