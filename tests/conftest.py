@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,15 @@ from hypothesis import settings
 # The same examples in every run: what fails in one place fails in all. Search for new ones with --hypothesis-profile=default.
 settings.register_profile("fixed", derandomize=True)
 settings.load_profile("fixed")
+
+# Files whose tests take minutes: begun last, they would run on one core while the others idle.
+LONG = ("test_docs.py", "test_false_claims.py", "test_licensing.py", "test_run.py", "test_wheel.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, then those of many tests: files stay whole, and pytest-xdist hands them out in this order."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in LONG, -tests[item.path], str(item.path)))
 
 
 @pytest.fixture(scope="session")
