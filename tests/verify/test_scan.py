@@ -48,6 +48,9 @@ def test_a_bug_on_one_suspect_hides_no_other(signed, paths, monkeypatch):
     found = scan(signed.examiner, [paths[0], paths[-1]])
     assert isinstance(found[paths[0]], Verdict)
     assert "bug in ticketguard: ValueError: operands" in str(found[paths[-1]])
+    # Alone it hides nobody, and shows its traceback like every bug.
+    with pytest.raises(ValueError, match="operands"):
+        scan(signed.examiner, [paths[-1]])
 
 
 def test_an_error_keeps_no_file_mapped(signed, tmp_path):

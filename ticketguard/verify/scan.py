@@ -61,6 +61,8 @@ def _examine(examiner: Examiner, path: Path, align: Align, count: int) -> Result
         problem.__cause__ = problem.__context__ = None
         return problem.with_traceback(None)
     except Exception as problem:
+        if count == 1:
+            raise
         # Our bug, but one hostile file must not hide what the others are.
         return TicketguardError(
             f"{path}: cannot be examined, for a bug in ticketguard: {type(problem).__name__}: {problem}"
