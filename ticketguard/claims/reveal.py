@@ -20,7 +20,7 @@ NAME = "reveal"
 FORMAT = 1
 KINDS = ("weights", "transcript")
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%SZ"
-_NONCE = re.compile(r"(?:[0-9a-f]{2}){16,64}")
+NONCE = re.compile(r"(?:[0-9a-f]{2}){16,64}")
 
 SuspectKind = Literal["weights", "transcript"]
 
@@ -139,7 +139,7 @@ def _from_predicate(predicate: Mapping[str, Any], subjects: Mapping[str, str]) -
     index = leaf["index"]
     if predicate["kind"] not in KINDS or type(index) is not int or not 0 <= index < 1 << 16 or len(leaf["proof"]) > 64:
         raise FormatError("reveal: the kind of suspect, the leaf's number or its proof is malformed")
-    if not isinstance(judge["nonce"], str) or not _NONCE.fullmatch(judge["nonce"]):
+    if not isinstance(judge["nonce"], str) or not NONCE.fullmatch(judge["nonce"]):
         raise FormatError("reveal: the judge's nonce is not 16 to 64 bytes in lower-case hexadecimal")
     if judge["recipient"] is not None and not statements.is_digest(judge["recipient"]):
         raise FormatError("reveal: the recipient is not a SHA-256 digest")

@@ -53,13 +53,18 @@ def seal(plaintext: bytes, passphrase: str, *, kdf: str | None = None) -> bytes:
     return header + _cipher(header, passphrase, derive).encrypt(header[-NONCE_BYTES:], plaintext, header)
 
 
+def is_sealed(data: bytes) -> bool:
+    """Whether bytes, or the first of them, are what `seal` wrote, in any version."""
+    return data.startswith(MAGIC[:-1])
+
+
 def unseal(blob: bytes, passphrase: str, *, where: str = "secret") -> bytes:
     """Decrypt what `seal` wrote; `where` opens the error message.
 
     Raises `FormatError` for a file of another kind or version, `AuthenticityError` for a wrong passphrase or a changed
     file (the two cannot be told apart). Law: `unseal(seal(x, p), p) == x`.
     """
-    if len(blob) < HEADER_BYTES + TAG_BYTES or not blob.startswith(MAGIC[:-1]):
+    if len(blob) < HEADER_BYTES + TAG_BYTES or not is_sealed(blob):
         raise FormatError(f"{where}: not a ticketguard secret file, or truncated")
     derive = dict(KDFS.values()).get(blob[len(MAGIC)])
     if not blob.startswith(MAGIC) or derive is None:

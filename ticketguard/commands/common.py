@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -13,15 +12,14 @@ from typing import Any, TypeVar
 import click
 
 from ticketguard.bundle import Bundle
-from ticketguard.claims import vault
+from ticketguard.claims import reveal, vault
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import is_folder, is_there, listed, read_start, require_writable
 from ticketguard.storage.tensors import INDEX_SUFFIX
 
 PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105 - the name of the variable
-# What no output may replace, wherever it lies: encrypted keys and secrets; keys and certificates as PEM.
-PRECIOUS = (vault.MAGIC[:-1], b"-----BEGIN ")
-NONCE = re.compile(r"(?:[0-9a-f]{2}){16,64}")
+# How keys and certificates begin.
+PEM = b"-----BEGIN "
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -83,7 +81,8 @@ def require_output(
             raise UsageError(f"{path}: this command reads that file: choose another {option}")
     if not is_there(path) or (makes is not None and _same(place, makes)):
         return
-    precious = read_start(path, max(map(len, PRECIOUS))).startswith(PRECIOUS)
+    start = read_start(path, max(len(PEM), len(vault.MAGIC)))
+    precious = vault.is_sealed(start) or start.startswith(PEM)
     bundles = [Bundle(folder) for folder in (place.parent, place.parent.parent)]
     if precious or any(is_there(bundle.registration) and bundle.holds(place) for bundle in bundles):
         raise UsageError(f"{path}: exists and is not a file that this command makes: choose another {option}")
@@ -106,5 +105,5 @@ def _same(place: Path, other: Path) -> bool:
 
 def require_nonce(nonce: str) -> None:
     """Raise `UsageError` unless a judge's nonce has its form, so that a slip of the pen is not taken for a foreign reveal."""
-    if not NONCE.fullmatch(nonce):
+    if not reveal.NONCE.fullmatch(nonce):
         raise UsageError("--nonce: not 16 to 64 bytes in lower-case hexadecimal (openssl rand -hex 32 makes one)")

@@ -26,7 +26,7 @@ from ticketguard.claims import (
 )
 from ticketguard.claims import license as licences
 from ticketguard.claims.registration import Registration
-from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.commands.common import PATH, PEM, json_option, print_json
 from ticketguard.errors import FormatError
 from ticketguard.report.hostile import visible
 from ticketguard.storage.atomic import is_folder, is_there, read_bytes, read_start
@@ -119,12 +119,12 @@ def _key(path: Path) -> dict[str, Any] | None:
     # Encryption adds a known number of bytes, and a key has one length; a secret is several times as long.
     length = vault.HEADER_BYTES + len(keys.KEY_PURPOSE) + SEED_BYTES + vault.TAG_BYTES
     start = read_start(path, length + 1)
-    if start.startswith(vault.MAGIC[:-1]):
+    if vault.is_sealed(start):
         what = "secret key of keygen" if len(start) == length else "secret of a signed folder"
         return {"type": f"{what}, encrypted under a passphrase: never give it away"}
     if hpke.is_sealed(start):
         return {"type": "reveal or key mask, encrypted to a judge or a licensee"}
-    if not start.startswith(b"-----BEG"):
+    if not start.startswith(PEM):
         return None
     if isinstance(keys.read_pem(path), X25519PublicKey):
         return {"type": "public encryption key (X25519)", "recipient id": hpke.recipient_id(hpke.load_public(path))}
