@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT
-from ticketguard.claims import canonical, envelope, keys, statements
+from ticketguard.claims import keys, statements
 from ticketguard.commands.cases import read_case, show_checks, show_numbers
 from ticketguard.commands.common import (
     PATH,
@@ -94,8 +94,7 @@ def _require_asked(signed: bytes, case: Case, nonce: str | None, supplied_by: st
     Without this its own values would be taken for the recomputation, whatever the reader said. What is malformed in the verdict
     is left to that.
     """
-    opened = envelope.open_self_signed(signed, where=where)
-    predicate: Any = statements.predicate(canonical.parse(opened.payload, where=where), verdicts.NAME)
+    _, predicate = verdicts.read(signed, where=where)
     verdict, controls = predicate.get("verdict"), predicate.get("controls")
     if nonce is not None and predicate.get("nonce") != nonce:
         raise AuthenticityError(f"{where}: judged with another nonce than --nonce {nonce[:32]}")

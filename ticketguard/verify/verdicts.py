@@ -47,13 +47,18 @@ def sign(case: Case, key: SecretKey, *, nonce: str, now: datetime, supplied_by: 
     return judgement, envelope.sign(payload_of(case, judgement, judge_key=key.public, nonce=nonce, now=now), key)
 
 
+def read(signed: bytes, *, where: str = "verdict") -> tuple[envelope.Opened, dict[str, Any]]:
+    """The opened envelope of a verdict, its signature verified under the key it names, and its predicate, not looked into."""
+    opened = envelope.open_self_signed(signed, where=where)
+    return opened, statements.predicate(canonical.parse(opened.payload, where=where), NAME)
+
+
 def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement:
     """Judge `case` again at the time and with the nonce of a signed verdict, and compare every byte.
 
     Raises `AuthenticityError` when the signature does not hold or the recomputed statement differs.
     """
-    opened = envelope.open_self_signed(signed, where=where)
-    predicate: dict[str, Any] = statements.predicate(canonical.parse(opened.payload, where=where), NAME)
+    opened, predicate = read(signed, where=where)
     try:
         now, nonce, supplied_by = (
             parse_time(predicate["judgedAt"]),
@@ -75,8 +80,8 @@ def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement
 
 def judge_of(signed: bytes) -> tuple[str, str]:
     """Key id of a verdict's signer, and when it was judged by the signer's own word. For verdicts that were recomputed."""
-    opened = envelope.open_self_signed(signed)
-    return opened.keyid, str(statements.predicate(canonical.parse(opened.payload), NAME)["judgedAt"])
+    opened, predicate = read(signed)
+    return opened.keyid, str(predicate["judgedAt"])
 
 
 def _sha256(payload: bytes) -> dict[str, str]:
