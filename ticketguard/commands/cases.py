@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
-from ticketguard.claims import envelope, hpke, ownership, reveal, timestamps
+from ticketguard.claims import envelope, hpke, reveal, timestamps
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
@@ -45,15 +45,13 @@ def read_case(
     bundle = Bundle(public)
     registered, payload = bundle.read_registration()
     bundle.require_standing(registered, payload, given=withdrawal)
-    signed_claim = envelope.open_by(
-        read_bytes(bundle.claim, limit=ENVELOPE_LIMIT), registered.signers, where=str(bundle.claim)
-    )
+    claim, claim_payload = bundle.read_claim()
     shown, shown_payload = read_reveal(reveal_path, registered.signers, key)
     return Case(
         registration=registered,
         registration_payload=payload,
-        claim=ownership.parse(signed_claim.payload),
-        claim_payload=signed_claim.payload,
+        claim=claim,
+        claim_payload=claim_payload,
         reveal=shown,
         reveal_payload=shown_payload,
         reference=bundle.reference(registered),
