@@ -52,16 +52,15 @@ def command(
     from ticketguard.attacks.base import Victim
     from ticketguard.attacks.registry import make
     from ticketguard.storage.tensors import read_tensors, write_tensors
-    from ticketguard.tickets import Model, ticket_from_tensors
+    from ticketguard.tickets import Model, read_ticket
     from ticketguard.training import module_of
     from ticketguard.training.evaluate import require_fit
 
     attack = make(name, strength)
     require_output(out, inputs=(model,))
-    file = read_tensors(model)
-    released = ticket_from_tensors({n: file[n] for n in file}, file.metadata.get("ticketguard"), where=str(model))
+    released = read_ticket(model)
     if not isinstance(released, Model):
-        if "attack" in file.metadata:
+        if "attack" in read_tensors(model).metadata:
             raise UsageError(
                 f"{model}: attacked already; for both attacks name a stack, a+b, and the model it was made from"
             )

@@ -48,9 +48,8 @@ def command(
     from ticketguard.storage.atomic import is_folder, make_folder
     from ticketguard.tickets import read_ticket, write_ticket
 
-    for name in (KEY, LOCKED):
-        # In a folder that is still to be made there is nothing to destroy.
-        if is_folder(out):
+    if is_folder(out):  # else there is nothing to destroy
+        for name in (KEY, LOCKED):
             require_output(out / name, inputs=(ticket_path,))
     ticket = read_ticket(ticket_path)
     if not ticket.mask:

@@ -18,6 +18,10 @@ from ticketguard.masks import Mask
 Scores = dict[str, Floats]
 Weights = Mapping[str, NDArray[np.floating]]
 
+# Up to these, products of a weight and a scaled potential stay far from the ends of float64, and so do their sums.
+SPREAD = 200.0  # natural log of largest to smallest potential within a stage
+LARGEST = 1e130  # of a weight and of its reciprocal
+
 
 @dataclass(frozen=True, kw_only=True)
 class Potentials:
@@ -28,11 +32,6 @@ class Potentials:
 
     into: Floats
     out_of: Floats
-
-
-# Up to these, products of a weight and a scaled potential stay far from the ends of float64, and so do their sums.
-SPREAD = 200.0  # natural log of largest to smallest potential within a stage
-LARGEST = 1e130  # of a weight and of its reciprocal
 
 
 def potentials(graph: ChannelGraph) -> Potentials:
