@@ -10,7 +10,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no
 .PHONY: help demo test test-all lint bench bench-scaling wheel clean
 
 help:
-	@echo "make demo      find, sign, train, attack and verify a ticket on real digits (about three minutes)"
+	@echo "make demo      find, sign, train, attack and verify a ticket on real digits (after the installation, under a minute)"
 	@echo "make test      the fast tests"
 	@echo "make test-all  all tests, with all extras, and coverage"
 	@echo "make lint      ruff and mypy"

@@ -209,8 +209,10 @@ def read_registration(path: Path) -> tuple[Registration, bytes]:
 def write_registered(bundle: Bundle, registered: Registered, passphrase: str) -> None:
     """Write what registering made: the envelope, and the secret that belongs to it."""
     make_folder(bundle.folder)
-    for path in (bundle.registration, bundle.secret):
-        if is_there(path):
-            raise UsageError(f"{path} exists already: signing never overwrites a signature; choose another folder")
-    write_secret(bundle.secret, registered.secret, passphrase)
-    write_bytes(bundle.registration, registered.envelope)
+    # Two at once would leave the registration of one beside the secret of the other.
+    with exclusive(bundle.folder):
+        for path in (bundle.registration, bundle.secret):
+            if is_there(path):
+                raise UsageError(f"{path} exists already: signing never overwrites a signature; choose another folder")
+        write_secret(bundle.secret, registered.secret, passphrase)
+        write_bytes(bundle.registration, registered.envelope)

@@ -102,7 +102,7 @@ def trace(
     if len(codes) != 1:
         raise UsageError("tracing needs licences of one registration, at least one, all with the same fingerprint code")
     printer = fingerprinter(opening, master, codes.pop())
-    effective = effective_weights(suspect)
+    effective = effective_weights(suspect, opening.registration.layers)
     aligned = align_suspect(effective, opening.registration, reference)
     views: list[Mapping[str, Weight]] = [locate(effective, opening.registration.layers).weights]
     if aligned.moved:

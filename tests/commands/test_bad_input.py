@@ -26,6 +26,7 @@ VERIFY = ("verify", "suspects/half.safetensors", "--signed", "signed")
 ANSWERS = ("verify", "--signed", "signed", "--predictions")
 FIND = ("find", "--data", "digits", "--out", "run")
 TRAIN = ("train", "signed", "--data", "digits")
+EMBED = ("--key", "owner.key", "--out", "signed", "--registration", "signed/registration.dsse.json")
 READ_QR = ("read-qr", "suspects/half.safetensors", "--signed", "signed", "--threshold")
 
 
@@ -69,6 +70,11 @@ def gone(*names: str) -> Callable[[Path], object]:
 def cut(name: str, size: int) -> Callable[[Path], object]:
     """Keep the first bytes of a file."""
     return lambda folder: (folder / name).write_bytes((folder / name).read_bytes()[:size])
+
+
+def both(*changes: Callable[[Path], object]) -> Callable[[Path], object]:
+    """One change after the other."""
+    return lambda folder: [change(folder) for change in changes]
 
 
 def array(name: str, values: object) -> Callable[[Path], object]:
@@ -405,20 +411,25 @@ SIGNING = {
         (*SIGN, "--registration", "signed/registration.dsse.json"), "inside the folder --out"
     ),
     "registration of another ticket": Case(
-        (
-            "sign",
-            "other.safetensors",
-            *SIGN[2:-1],
-            "signed",
-            "--registration",
-            "signed/registration.dsse.json",
-        ),
+        ("sign", "other.safetensors", *EMBED),
         "frame of this ticket is not the registered one",
-        tensors("other.safetensors", lambda content: content["conv2.weight_mask"].fill(0)),
+        both(
+            tensors("other.safetensors", lambda content: content["conv2.weight_mask"].fill(0)),
+            gone("signed/ticket.safetensors"),
+        ),
     ),
     "registration that was embedded for already": Case(
-        ("sign", "signed/ticket.safetensors", *SIGN[2:-1], "signed", "--registration", "signed/registration.dsse.json"),
+        ("sign", "signed/ticket.safetensors", *EMBED),
         "signed/ticket.safetensors exists already",
+    ),
+    "option that the registration has settled": Case(
+        ("sign", "signed/ticket.safetensors", *EMBED, "--successor", "other.pub"),
+        "--successor is settled by the registration",
+        other_key,
+    ),
+    "another owner than the registration's": Case(
+        ("sign", "signed/ticket.safetensors", *EMBED, "--owner", "Somebody else"),
+        "--owner: the registration names 'Fixture Lab'",
     ),
     "rewind weights missing": Case((*SIGN, "--rewind", "no.safetensors"), "no.safetensors.*no such file"),
     "unknown architecture": Case((*SIGN, "--arch", "transformer"), "unknown architecture"),

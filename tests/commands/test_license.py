@@ -72,7 +72,13 @@ def test_a_locked_copy_opens_only_for_its_licensee(signed: Path, capsys: pytest.
 
 def test_refusals(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert issue("alice") == 0
-    for arguments in (["bob", "--lock", "0.05"], ["bob", "--code", "tardos"], ["alice"], ["bob", "--bits", "100000"]):
+    for arguments in (
+        ["bob", "--lock", "0.05"],
+        ["bob", "--code", "tardos"],
+        ["alice"],
+        ["bob", "--bits", "100000"],
+        ["bob", "--collusion", "2"],
+    ):
         capsys.readouterr()
         assert issue(*arguments) == 2
         assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -16,6 +16,9 @@ ATTACK = ("attack", "prune-random", "signed/model.safetensors", "--out")
 UNLOCK = ("unlock", "signed/ticket.safetensors", "--key", "suspects/mask.safetensors", "--out")
 TRAIN = ("train", "signed", "--data", "digits", "--epochs", "1", "--out")
 TIMESTAMP = ("timestamp", "signed", "--request")
+QUERIES = ("transcript", "queries", "signed", "--leaf", "0", "--out")
+SUITE = ("suite", "signed", "--data", "digits", "--out")
+FILLED = "files are kept there that this command may not replace"
 READ, KEPT = "this command reads that file", "exists and is not a file that this command makes"
 CASES = [
     (REVEAL, "signed/secret.tgs", KEPT),
@@ -47,6 +50,11 @@ CASES = [
     (ATTACK, "signed/secret.tgs", KEPT),
     (ATTACK, "owner.key", KEPT),
     (("lock", "locked/locked.safetensors", "--out"), "locked", READ),
+    (("triggers", "export", "signed", "--out"), "signed/trigger-images", FILLED),
+    (QUERIES, "signed/trigger-images", FILLED),
+    (QUERIES, "folder/licenses", FILLED),
+    ((*QUERIES[:-1], "--decoy-images", "decoys", "--out"), "decoys/../decoys", FILLED),
+    (SUITE, "signed/licenses", FILLED),
     ((*VERIFY[:1], "model", *VERIFY[2:]), "model/model.safetensors", READ),
 ]
 
@@ -60,6 +68,8 @@ def test_nothing_of_value_is_overwritten(command, out, says, tg, world, snapshot
     for name in ("signed/licenses/0.dsse.json", "other/registration.dsse.json", "other/model.safetensors"):
         (world / name).parent.mkdir(exist_ok=True)
         (world / name).write_text("{}")
+    for name in ("signed/trigger-images", "decoys"):
+        (world / name).mkdir()
     for name in ("locked/locked.safetensors", "model/model.safetensors"):
         (world / name).parent.mkdir()
         (world / name).write_bytes((world / "signed/ticket.safetensors").read_bytes())

@@ -143,13 +143,15 @@ def test_paths_far_apart_do_not_hide_each_other():
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0, 20, 60, 90, 250]))
 def test_products_are_right_whatever_the_range_of_the_weights(seed, decades):
-    # Logs of exact fractions: the forward and the backward pass may each take either of two ways through a block.
+    # Logs of exact fractions: the forward and the backward pass may each take either of two ways through the graph.
     rng = np.random.default_rng(seed)
     builder = Builder()
     at = start = builder.stage("x", 3)
     for index in range(4):
         weight = 10.0 ** rng.uniform(-decades, decades, (3, 3)) * (rng.random((3, 3)) < 0.7)
-        at = builder.layer(f"l{index}", f"w{index}", weight, at)
+        before, at = at, builder.layer(f"l{index}", f"w{index}", weight, at)
+        # Sums bring together potentials of other scales.
+        at = builder.combine(f"sum{index}", [before, at]) if rng.random() < 0.5 else at
     graph = builder.finish(start, at)
     tails, heads, weights = graph.tails.tolist(), graph.heads.tolist(), [Fraction(w) for w in graph.weights.tolist()]
     into = {node: Fraction(int(node in start)) for node in range(graph.nodes)}

@@ -85,13 +85,18 @@ def test_reveal_judge_check_and_audit(place, world):
     document = json.loads(text)
     assert (code, document["sound"]) == (0, True)
     assert any("lawful" in ground for ground in document["grounds"])
+    assert any("how many models did the claimant examine" in ground for ground in document["grounds"])
 
 
 def test_check_compares_what_the_reader_says(place, world, capsys):
     good("keygen", "--out", place / "judge.key")
     make_reveal(place, world)
-    verdict = judge_arguments(place, world, "--control", "other.safetensors", "--supplied-by", "a notary")
-    assert good(*verdict)[0] == 0
+    verdict = judge_arguments(
+        place, world, "--control", "other.safetensors", "--supplied-by", "a notary", "--suspects", "1000"
+    )
+    code, text = good(*verdict)
+    assert code == 0
+    assert "M = 64,000 tests" in text
     again = (
         "judge",
         "public",
@@ -103,11 +108,12 @@ def test_check_compares_what_the_reader_says(place, world, capsys):
         "verdict.json",
     )
     controlled = (*again, "--control", "other.safetensors")
-    assert good(*controlled, "--nonce", world.NONCE, "--supplied-by", "a notary")[0] == 0
+    assert good(*controlled, "--nonce", world.NONCE, "--supplied-by", "a notary", "--suspects", "1000")[0] == 0
     capsys.readouterr()
     assert "judged with another nonce" in refused(capsys, *controlled, "--nonce", "00" * 16)
     assert "names another supplier" in refused(capsys, *controlled, "--supplied-by", "the accuser")
     assert "names another supplier" in refused(capsys, *controlled, "--supplied-by", "")
+    assert "another number of suspects than --suspects 1" in refused(capsys, *controlled, "--suspects", "1")
     other = digest_of(read_tensors(place / "other.safetensors"))
     assert f"other controls than these: as --control, give the models with sha256 {other[:16]}" in refused(
         capsys, *again

@@ -105,6 +105,21 @@ def test_signed_verdict_is_recomputed_bit_for_bit(world, case):
         assert (row["log2_p"] * 1024).is_integer()
 
 
+def test_every_suspect_that_the_claimant_examined_counts_as_a_test(world, case):
+    alone = judged(world, case)
+    assert alone.verdict.rule.suspects == 1
+    spare = int(alone.verdict.best.bits - alone.verdict.bar_bits)
+    among = judged(world, case, suspects=2**spare)
+    assert among.outcome == "MATCH"
+    assert among.verdict.bar_bits == alone.verdict.bar_bits + spare
+    # The suspect's bar alone: a claim is not voided, nor a control cleared, by what its owner searched.
+    assert among.original == alone.original
+    assert among.controls == alone.controls
+    assert judged(world, case, suspects=2 ** (spare + 1)).outcome == "INCONCLUSIVE"
+    _, signed = verdicts.sign(case, world.key_of(200), nonce=world.NONCE, now=world.NOW, suspects=1000)
+    assert verdicts.recompute(signed, case).verdict.rule.suspects == 1000
+
+
 def test_verdict_over_other_files_or_with_other_numbers_is_refused(world, owner, case, suspect, unrelated):
     key = world.key_of(200)
     _, signed = verdicts.sign(case, key, nonce=world.NONCE, now=world.NOW)

@@ -42,6 +42,23 @@ def test_a_bare_mask_is_a_suspect():
     assert np.array_equal(read(a__weight_mask=BITS.astype(np.uint8))["a.weight"], BITS)
 
 
+@pytest.mark.parametrize("axes", [(1, 0, 2, 3), (2, 3, 1, 0), (0, 2, 3, 1), (2, 3, 0, 1)])
+def test_weights_in_another_order_of_axes_are_turned(axes):
+    kernels, matrix = (RNG.normal(size=shape).astype(np.float32) for shape in ((4, 5, 3, 3), (5, 6)))
+    bits = RNG.random(kernels.shape) < 0.5
+    layers = {name: layer_of(name, value.shape) for name, value in (("a.weight", kernels), ("c.weight", matrix))}
+    tensors = {"a.weight_orig": kernels.transpose(axes), "a.weight_mask": bits.transpose(axes), "c.weight": matrix.T}
+    found = effective_weights({name: np.ascontiguousarray(value) for name, value in tensors.items()}, layers)
+    for name, expected in (("a.weight", kernels * bits), ("c.weight", matrix)):
+        assert found[name].shape == expected.shape
+        assert np.array_equal(found[name].array(), expected)
+        positions = RNG.integers(0, expected.size, 50)
+        assert np.array_equal(found[name].gather(positions), expected.ravel()[positions])
+    located = locate(found, layers)
+    assert set(located.weights) == set(layers)
+    assert located.notes == ("weights are stored with their axes in another order, and were turned",)
+
+
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.model.", "net."])
 def test_prefixes_of_wrappers_are_taken_off(prefix):
     found = effective_weights({prefix + "a.weight_orig": A, prefix + "a.weight_mask": BITS})

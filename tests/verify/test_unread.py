@@ -43,8 +43,13 @@ HIDDEN = {
     "masks beside weights": lambda s: {**s.unrelated, **masks(s.mask)},
     "weights as masks": lambda s: {**s.unrelated, **{f"{name}_mask": s.model[name] for name in s.mask}},
     "differences": deltas,
+    "in another order of axes": lambda s: {**s.unrelated, **under("keras.", turned_around(s.model))},
     "numbered after a decoy": lambda s: dict(enumerate_names([*s.unrelated.values(), *s.model.values()])),
 }
+
+
+def turned_around(weights):
+    return {name: value.transpose() for name, value in weights.items()}
 
 
 def enumerate_names(values):

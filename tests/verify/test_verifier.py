@@ -27,6 +27,11 @@ def changed(weights, **changes):
     return {**weights, **{name.replace("__", "."): value for name, value in changes.items()}}
 
 
+def as_keras(value):
+    """(*kernel, in, out)."""
+    return value.transpose(*range(2, value.ndim), 1, 0) if value.ndim >= 2 else value
+
+
 FORMS = {
     "as trained": lambda s: s.model,
     "DataParallel": lambda s: {f"module.{name}": value for name, value in s.model.items()},
@@ -47,6 +52,7 @@ FORMS = {
         **s.model,
         **{f"{name}_mask": np.ones_like(bits, dtype=np.uint8) for name, bits in s.mask.items()},
     },
+    "as Keras stores it": lambda s: {f"{name}/kernel": as_keras(value) for name, value in s.model.items()},
     "one layer of two": lambda s: {"conv3.weight": s.model["conv3.weight"]},
 }
 
@@ -71,6 +77,8 @@ def test_permuted_channels_match_once_aligned_and_not_as_stored(signed):
     assert verdict.decision == "MATCH"
     assert pooled(verdict, view="aligned").matches == signed.n
     assert verdict.against_chance_bits == signed.n - 6
+    keras = signed.examiner.verify({name: as_keras(value) for name, value in signed.permuted.items()})
+    assert (keras.decision, keras.evidence) == (verdict.decision, verdict.evidence)
 
 
 def test_automatic_alignment_spares_what_passes_as_stored(signed):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from ticketguard.bundle import Bundle
 from ticketguard.claims import reveal, vault
@@ -66,6 +67,18 @@ def print_json(document: Mapping[str, Any]) -> None:
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
 
 
+def refuse_idle(names: Collection[str], why: str) -> None:
+    """Raise `UsageError` for an option among `names` that was typed: accepted without effect, it would seem to have one.
+
+    `why` follows the option's name.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise UsageError(f"{parameter.opts[0]} {why}")
+
+
 def require_output(
     path: Path, *, inputs: Iterable[Path | None] = (), makes: Path | None = None, option: str = "--out"
 ) -> None:
@@ -86,6 +99,20 @@ def require_output(
     bundles = [Bundle(folder) for folder in (place.parent, place.parent.parent)]
     if precious or any(is_there(bundle.registration) and bundle.holds(place) for bundle in bundles):
         raise UsageError(f"{path}: exists and is not a file that this command makes: choose another {option}")
+
+
+def require_output_folder(path: Path, *, inputs: Iterable[Path | None] = ()) -> None:
+    """Raise `UsageError` unless a command may fill the folder `path`, given by `--out`.
+
+    It may not be one of its `inputs`, nor one in which a signed folder keeps licences or pictures.
+    """
+    if not is_folder(path):
+        return
+    place = path.resolve()
+    bundle = Bundle(place.parent)
+    kept = is_there(bundle.registration) and bundle.holds(place / "any")
+    if kept or any(given is not None and _same(place, given) for given in inputs):
+        raise UsageError(f"{path}: files are kept there that this command may not replace: choose another --out")
 
 
 def _files_of(given: Path) -> list[Path]:

@@ -25,6 +25,8 @@ from ticketguard.storage.atomic import read_bytes, write_bytes
 from ticketguard.verify import verdicts
 from ticketguard.verify.judge import Case, Judgement, digest_of
 
+MOST_SUSPECTS = 10**12
+
 
 @click.command()
 @click.argument("public", type=PATH)
@@ -37,6 +39,12 @@ from ticketguard.verify.judge import Case, Judgement, digest_of
 )
 @click.option("--root", "roots", type=PATH, help="PEM file of the time-stamp authorities that you trust.")
 @click.option("--supplied-by", help="Who supplied the suspect or the answers; printed in the verdict.")
+@click.option(
+    "--suspects",
+    "searched",
+    type=click.IntRange(1, MOST_SUSPECTS),
+    help="Suspects that the claimant examined to find this one, itself included: each counts as a test.  [default: 1]",
+)
 @click.option("--key", "key_path", type=PATH, help="Your secret key: signs the verdict, decrypts the reveal.")
 @click.option("--out", type=PATH, help="The signed verdict to write.")
 @click.option("--check", "check_path", type=PATH, help="Recompute this signed verdict from the files instead.")
@@ -48,6 +56,7 @@ def command(
     reveal_path: Path,
     nonce: str | None,
     supplied_by: str | None,
+    searched: int | None,
     key_path: Path | None,
     out: Path | None,
     check_path: Path | None,
@@ -76,20 +85,24 @@ def command(
     case = read_case(public, reveal_path, key=key, **files)
     if check_path is not None:
         signed = read_bytes(check_path, limit=ENVELOPE_LIMIT)
-        _require_asked(signed, case, nonce, supplied_by, where=str(check_path))
+        _require_asked(signed, case, nonce, supplied_by, searched, where=str(check_path))
         found = verdicts.recompute(signed, case, where=str(check_path))
     else:
         if key is None or out is None or nonce is None:
             raise UsageError("a new verdict needs --nonce, --key and --out; an old one is recomputed with --check")
         now = datetime.now(UTC).replace(microsecond=0)
-        found, signed = verdicts.sign(case, key, nonce=nonce, now=now, supplied_by=supplied_by or "")
+        found, signed = verdicts.sign(
+            case, key, nonce=nonce, now=now, supplied_by=supplied_by or "", suspects=searched or 1
+        )
         write_bytes(out, signed)
     _report(found, case, out or check_path, verdicts.judge_of(signed), as_json)
     return 0 if found.outcome == "MATCH" else 1
 
 
-def _require_asked(signed: bytes, case: Case, nonce: str | None, supplied_by: str | None, *, where: str) -> None:
-    """Raise `AuthenticityError` where a verdict was made with another nonce, supplier or other controls than the reader names.
+def _require_asked(
+    signed: bytes, case: Case, nonce: str | None, supplied_by: str | None, searched: int | None, *, where: str
+) -> None:
+    """Raise `AuthenticityError` where a verdict has another nonce, supplier, search or controls than the reader names.
 
     Without this its own values would be taken for the recomputation, whatever the reader said. What is malformed in the verdict
     is left to that.
@@ -100,6 +113,9 @@ def _require_asked(signed: bytes, case: Case, nonce: str | None, supplied_by: st
         raise AuthenticityError(f"{where}: judged with another nonce than --nonce {nonce[:32]}")
     if supplied_by is not None and isinstance(verdict, dict) and verdict.get("suppliedBy") != supplied_by:
         raise AuthenticityError(f"{where}: names another supplier than --supplied-by {supplied_by[:80]!r}")
+    rule = verdict.get("rule") if isinstance(verdict, dict) else None
+    if searched is not None and isinstance(rule, dict) and rule.get("suspects") != searched:
+        raise AuthenticityError(f"{where}: judged as one of another number of suspects than --suspects {searched}")
     rows = controls if isinstance(controls, list) else []
     named = {row["sha256"] for row in rows if isinstance(row, dict) and statements.is_digest(row.get("sha256"))}
     given = {digest_of(file) for file in case.controls}

@@ -12,7 +12,7 @@ from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
 from ticketguard.claims import hpke, keys
 from ticketguard.claims.opening import open_all
 from ticketguard.claims.secret import read_secret
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle
 from ticketguard.commands.sign import rewind_weights
 from ticketguard.errors import UsageError
 from ticketguard.licensing import issue, make_copy
@@ -63,6 +63,8 @@ def command(
     """
     if (lock is None) != (licensee_path is None):
         raise UsageError("--lock and --to go together: a key mask is encrypted to the licensee who gets it")
+    if code == "uniform":
+        refuse_idle({"collusion"}, "goes with --code tardos: the uniform code promises nothing about a coalition")
     bundle, target, word = Bundle(signed), Bundle(out), passphrase()
     chosen = Code(kind=code, bits=bits, collusion=collusion)
     if any(Code(kind=old.kind, bits=old.bits, collusion=old.collusion) != chosen for old in bundle.read_licenses()):

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ticketguard.bundle import Bundle, write_registered
 from ticketguard.claims import keys
 from ticketguard.claims.registration import Registration
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle
 from ticketguard.commands.training_options import load_data
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.storage.atomic import is_there
+from ticketguard.storage.atomic import exclusive, is_there
 from ticketguard.storage.documents import read_json
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from ticketguard.data import Dataset
 
 REWIND = "rewind.safetensors"
+# Parameters that --register-only has settled.
+SETTLED = {
+    "spend", "leaves", "block", "beacon", "no_triggers", "trigger_images", "service_input", "successor_paths",
+}  # fmt: skip
 
 # A QR code without --qr-text shows the start of the owner's key id.
 QR_DIGITS = 12
@@ -140,12 +144,17 @@ def command(
     elif qr_text is not None or qr_version is not None or qr_error is not None:
         raise UsageError("--qr-text, --qr-version and --qr-error are those of a QR code: give --code qr as well")
     if registered_path is not None:
-        opening = _registered_bundle(registered_path, out).open(word)
-        embedded = signing.embed(ticket, opening, rewind=rewind)
-        if is_there(bundle.ticket):
-            raise UsageError(f"{bundle.ticket} exists already: signing never overwrites a signature")
-        write_ticket(bundle.ticket, embedded.ticket)
-        _report(bundle, opening.registration.owner, key.public.keyid, embedded, None, extra, as_json)
+        refuse_idle(SETTLED, "is settled by the registration: leave it out with --registration")
+        registration, _ = _registered_bundle(registered_path, out).read_registration()
+        if owner not in (None, registration.owner):
+            raise UsageError(f"--owner: the registration names {registration.owner!r}: leave it out")
+        # The beacon of a stamp may not come in between, nor another signing.
+        with exclusive(bundle.folder):
+            if is_there(bundle.ticket):
+                raise UsageError(f"{bundle.ticket} exists already: signing never overwrites a signature")
+            embedded = signing.embed(ticket, bundle.open(word), rewind=rewind)
+            write_ticket(bundle.ticket, embedded.ticket)
+        _report(bundle, registration.owner, key.public.keyid, embedded, None, extra, as_json)
         return
     if not owner:
         raise UsageError("--owner is missing: say who signs, as it should read in the registration")

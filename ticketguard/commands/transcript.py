@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ticketguard.bundle import Bundle
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output, require_output_folder
 from ticketguard.errors import DataError, UsageError
 from ticketguard.storage.atomic import write_bytes
 from ticketguard.storage.documents import read_csv
@@ -50,6 +50,7 @@ def queries(signed: Path, leaf: int, decoys: int, decoy_images: Path | None, out
     from ticketguard.triggers.plan import plan_of
     from ticketguard.triggers.queries import query_set
 
+    require_output_folder(out, inputs=(decoy_images,))
     bundle, word = Bundle(signed), passphrase()
     opening = bundle.open(word)
     if leaf not in opening.leaves:

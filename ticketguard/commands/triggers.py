@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ticketguard.bundle import Bundle
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output_folder
 from ticketguard.errors import UsageError
 
 
@@ -34,6 +34,7 @@ def export(signed: Path, out: Path, with_labels: bool, as_json: bool) -> None:
     from ticketguard.triggers.plan import plan_of
     from ticketguard.triggers.render import render
 
+    require_output_folder(out)
     bundle = Bundle(signed)
     opening = bundle.open(passphrase())
     plan = plan_of(opening.registration)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import glob
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
-from click.core import ParameterSource
 from numpy.typing import NDArray
 
 from ticketguard.bundle import Bundle
 from ticketguard.claims.registration import Registration
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle, require_output
 from ticketguard.commands.probing import judged, probe_options
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
@@ -126,14 +126,12 @@ def command(
     return _report(results, Bundle(signed), paths, html_path, as_json)
 
 
-def _refuse_idle(effective: Collection[str]) -> None:
+def _refuse_idle(effective: AbstractSet[str]) -> None:
     """Raise `UsageError` for an option that was typed and is not `effective`: accepted, it would seem to do something."""
-    context = click.get_current_context()
-    for parameter in context.command.params:
-        name = parameter.name or ""
-        if name not in effective and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            needs = "weights" if name in WEIGHTS else "--predictions" if name in PREDICTIONS else "--endpoint"
-            raise UsageError(f"{parameter.opts[0]} goes with {needs}: here it has no effect")
+    everything = {parameter.name or "" for parameter in click.get_current_context().command.params}
+    rest = everything - WEIGHTS - PREDICTIONS
+    for names, needs in ((WEIGHTS, "weights"), (PREDICTIONS, "--predictions"), (rest, "--endpoint")):
+        refuse_idle(names - effective, f"goes with {needs}: here it has no effect")
 
 
 def _shown(endpoint: str | None, transcript: Path) -> str:

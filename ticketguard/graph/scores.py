@@ -6,20 +6,23 @@ float64 array of the parameter's shape; pruned weights score -inf.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.channels import Block, ChannelGraph, Floats, Indices
+from ticketguard.graph.channels import ChannelGraph, Floats, Indices
 from ticketguard.masks import Mask
 
 Scores = dict[str, Floats]
 Weights = Mapping[str, NDArray[np.floating]]
 
 # Up to these, products of a weight and a scaled potential stay far from the ends of float64, and so do their sums.
-SPREAD = 200.0  # natural log of largest to smallest potential within a stage
+SPREAD = 200.0  # natural log of what two scales in one stage may lie apart
+SMALLEST = 1e-87  # potential within a stage, the largest being 1
 LARGEST = 1e130  # of a weight and of its reciprocal
 
 
@@ -35,39 +38,82 @@ class Potentials:
 
 
 def potentials(graph: ChannelGraph) -> Potentials:
-    """One forward and one backward pass over the stages, in log space, so that no product over- or underflows."""
+    """One forward and one backward pass over the stages, scaled so that no product over- or underflows."""
     # Blocks are stored in order of their target stage, so one sweep sees every tail before its heads, and conversely.
-    return Potentials(
-        into=_swept(graph, graph.blocks, graph.inputs),
-        out_of=_swept(
-            graph, sorted(graph.blocks, key=lambda item: item.source, reverse=True), graph.outputs, backward=True
-        ),
-    )
+    back = sorted(graph.blocks, key=lambda item: item.source, reverse=True)
+    forward = [Step(it.source, it.target, it.tails, it.heads, it.weights) for it in graph.blocks]
+    backward = [Step(it.target, it.source, it.heads, it.tails, it.weights) for it in back]
+    return Potentials(into=_swept(graph, forward, graph.inputs), out_of=_swept(graph, backward, graph.outputs))
 
 
-def _swept(graph: ChannelGraph, blocks: Iterable[Block], ends: Indices, *, backward: bool = False) -> Floats:
-    """Log of the summed weight products from `ends` to each node, along the blocks as they come."""
+class Step(NamedTuple):
+    """The edges of a block in the direction of a sweep: numbers of both stages, and each edge's ends and weight."""
+
+    here: int
+    there: int
+    tails: Indices
+    heads: Indices
+    weights: Floats
+
+
+def _swept(graph: ChannelGraph, steps: Sequence[Step], ends: Indices) -> Floats:
+    """Log of the summed weight products from `ends` to each node."""
+    mild = graph.weights.min(initial=1.0) > 1 / LARGEST and graph.weights.max(initial=1.0) < LARGEST
+    found = _by_stage(graph, steps, ends) if mild else None
+    return _by_edge(graph, steps, ends) if found is None else found
+
+
+def _by_stage(graph: ChannelGraph, steps: Sequence[Step], ends: Indices) -> Floats | None:
+    """As `_swept`, each stage scaled as a whole by its largest potential; None where one scale cannot hold a stage.
+
+    Two logarithms a node in place of two an edge. Weights must lie within `LARGEST`.
+    """
+    values = np.zeros(graph.nodes)
+    values[ends] = 1.0
+    nodes = [stage.nodes for stage in graph.stages]
+    # Natural log of what the potentials of a stage are to be multiplied with; None for one that was not reached.
+    scales: list[float | None] = [None] * len(nodes)
+    for number in np.unique(np.searchsorted([part.stop for part in nodes], ends, side="right")).tolist():
+        scales[number] = 0.0
+    settled: set[int] = set()
+    work = np.empty(max((len(step.tails) for step in steps), default=0))
+    for here, there, tails, heads, weights in steps:
+        scale = scales[here]
+        if scale is None:
+            continue
+        if here not in settled:
+            stage = values[nodes[here]]
+            largest = float(stage.max())
+            if not largest:
+                continue
+            if (stage.min() or stage[stage > 0].min()) < SMALLEST * largest:
+                return None
+            stage /= largest
+            scale = scales[here] = scale + math.log(largest)
+            settled.add(here)
+        # Indices are in range by construction: "clip" only spares their check.
+        terms = values.take(tails, out=work[: len(tails)], mode="clip")
+        terms *= weights
+        sums = np.bincount(heads, weights=terms, minlength=nodes[there].stop)[nodes[there]]
+        other = scales[there]
+        if other is None:
+            values[nodes[there]], scales[there] = sums, scale
+            continue
+        if abs(scale - other) > SPREAD:
+            return None
+        values[nodes[there]] += sums * math.exp(scale - other)
+    with np.errstate(divide="ignore"):
+        totals = np.log(values)
+    totals += np.repeat([scale or 0.0 for scale in scales], [stage.size for stage in graph.stages])
+    return totals
+
+
+def _by_edge(graph: ChannelGraph, steps: Sequence[Step], ends: Indices) -> Floats:
+    """As `_swept`, in log space throughout: for any positive weights, at several times the cost."""
     totals = np.full(graph.nodes, -np.inf)
     totals[ends] = 0.0
-    scaled = np.zeros(graph.nodes)
-    mild = bool(((graph.weights < LARGEST) & (graph.weights > 1 / LARGEST)).all())
-    for block in blocks:
-        here, there = graph.stages[block.source].nodes, graph.stages[block.target].nodes
-        tails, heads = block.tails, block.heads
-        if backward:
-            here, there, tails, heads = there, here, heads, tails
-        before = totals[here]
-        largest = before.max(initial=-np.inf)
-        if largest == -np.inf:
-            continue
-        if mild and largest - before[before > -np.inf].min() < SPREAD:
-            # One exponential a node instead of one an edge: the whole stage is scaled by its largest potential.
-            scaled[here] = np.exp(before - largest)
-            sums = np.bincount(heads, weights=block.weights * scaled[tails], minlength=there.stop)[there]
-            with np.errstate(divide="ignore"):
-                totals[there] = np.logaddexp(totals[there], np.log(sums) + largest)
-        else:
-            _accumulate(totals, heads, totals[tails] + np.log(block.weights))
+    for step in steps:
+        _accumulate(totals, step.heads, totals[step.tails] + np.log(step.weights))
     return totals
 
 
@@ -92,8 +138,9 @@ def edge_products(graph: ChannelGraph, found: Potentials | None = None) -> Float
     """
     found = found or potentials(graph)
     products = np.log(graph.weights)
-    products += found.into[graph.tails]
-    products += found.out_of[graph.heads]
+    part = found.into.take(graph.tails, mode="clip")
+    products += part
+    products += found.out_of.take(graph.heads, out=part, mode="clip")
     return products
 
 

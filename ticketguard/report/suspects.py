@@ -20,7 +20,7 @@ LAYERS = 2
 
 def pictures_of(weights: Weights, registered: Registration) -> list[Picture]:
     """What a suspect's registered layers look like as stored; empty when none was found under its shape."""
-    effective = effective_weights(weights)
+    effective = effective_weights(weights, registered.layers)
     located = locate(effective, registered.layers).weights
     fitting = [
         layer for name, layer in registered.layers.items() if name in located and layer.positions <= MOST_POSITIONS

@@ -68,7 +68,7 @@ def audit(case: Case, *, independent: Sequence[TensorFile] = (), answers: Sequen
         verdict = examine(examiner, case.suspect, rule)
     elif case.transcript is not None:
         verdict = _answered(opening, case, case.transcript, rule)
-    return Audit(checks=tuple(checks), grounds=tuple(_grounds(case, checks, len(others))), verdict=verdict)
+    return Audit(checks=tuple(checks), grounds=tuple(_grounds(case, checks, len(others), verdict)), verdict=verdict)
 
 
 def _answered(opening: Opening, case: Case, transcript: Transcript, rule: Rule) -> Verdict:
@@ -115,7 +115,7 @@ def _triggers(case: Case, opening: Opening) -> list[Check]:
     return [Check(name="triggers", passed=True, detail=f"{count} triggers and their labels drawn again from the leaf")]
 
 
-def _grounds(case: Case, checks: Sequence[Check], others: int) -> list[str]:
+def _grounds(case: Case, checks: Sequence[Check], others: int, verdict: Verdict | None) -> list[str]:
     """What remains to be argued about, in words; failed checks first."""
     grounds = [f"{check.name}: {check.detail}" for check in checks if not check.passed]
     if others == 0:
@@ -135,6 +135,12 @@ def _grounds(case: Case, checks: Sequence[Check], others: int) -> list[str]:
         grounds.append(
             "who recorded the answers, and from which service? A transcript proves only that somebody wrote it "
             f"({case.transcript.recorded_by or 'nobody'} says so); have the judge repeat the queries"
+        )
+    if verdict is not None and verdict.best is not None and verdict.decision == "MATCH":
+        spare = int(verdict.best.bits - verdict.bar_bits)
+        grounds.append(
+            "how many models did the claimant examine before this one? Each counts as a test, with judge --suspects: "
+            f"this evidence is a match among up to 2^{spare}"
         )
     return [
         *grounds,

@@ -104,21 +104,23 @@ def digest_of(file: TensorFile) -> str:
     return manifest.digest(manifest.manifest(file))
 
 
-def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "") -> Judgement:
+def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspects: int = 1) -> Judgement:
     """Check every public file against the others, then test the original, the controls and the suspect.
 
-    `nonce` is the one this judge gave to the owner, `now` the time of judgement (UTC). Raises `AuthenticityError` when a file
-    does not belong, a digest differs or the reveal has expired.
+    `nonce` is the one this judge gave to the owner, `now` the time of judgement (UTC). `suspects`: how many the claimant
+    examined to find this one, itself included; each raises the suspect's bar as a test more would, and no other bar. Raises
+    `AuthenticityError` when a file does not belong, a digest differs or the reveal has expired.
     """
     opening = opened(case)
     reveal.require_valid(case.reveal, kind=case.kind, suspect=case.suspect_digest, nonce=nonce, now=now)
     examiner, rule = examiner_of(case, opening)
     original = examine(examiner, case.original, rule, supplied_by="owner")
     controls = {digest_of(file): examine(examiner, file, rule) for file in case.controls}
+    searched = replace(rule, suspects=suspects)
     if case.suspect is not None:
-        verdict = examine(examiner, case.suspect, rule, supplied_by=supplied_by)
+        verdict = examine(examiner, case.suspect, searched, supplied_by=supplied_by)
     else:
-        verdict = examine_transcript(opening, case, rule, supplied_by=supplied_by)
+        verdict = examine_transcript(opening, case, searched, supplied_by=supplied_by)
     checks = [*form_checks(case), *claim_checks(original, controls)]
     outcome, reason = _outcome(checks, verdict)
     return Judgement(

@@ -31,7 +31,7 @@ def frame_overlap(weights: Weights, registered: Registration, reference: Counts)
     Row and column means of every layer are taken off first: networks trained apart prefer the same rows and columns, but not
     the same cells. 1 for the ticket itself, near 0 for unrelated models, 0 when nothing can be compared.
     """
-    effective = effective_weights(weights)
+    effective = effective_weights(weights, registered.layers)
     stored = locate(effective, registered.layers).weights
     aligned = align_suspect(effective, registered, reference).weights
     return max(_correlation(found, registered.layers, reference) for found in (stored, aligned))

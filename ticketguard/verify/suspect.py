@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ticketguard.claims.registration import Registration
 from ticketguard.evidence import UNREAD
+from ticketguard.graph.axes import Axes, Shape, stored_orders, turned
 from ticketguard.graph.cells import Layer
 from ticketguard.graph.groups import Symmetry
 from ticketguard.graph.matching import PREFIX, match, same, trimmed
@@ -27,11 +28,15 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Effective:
-    """One effective weight: the product of the stored tensors `keys` (one, or `<p>_orig` and `<p>_mask`)."""
+    """One effective weight: the product of the stored tensors `keys` (one, or `<p>_orig` and `<p>_mask`).
+
+    `shape` and positions are those after the transposition `axes` of what is stored; None where it is stored in our order.
+    """
 
     source: Weights
     keys: tuple[str, ...]
     shape: tuple[int, ...]
+    axes: Axes | None = None
 
     @property
     def size(self) -> int:
@@ -40,13 +45,26 @@ class Effective:
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
         """Weights at flat positions; only those pages of a file are read."""
+        if self.axes is not None:
+            positions = _stored_positions(positions, self.shape, self.axes)
         values = [_gather(self.source, key, positions) for key in self.keys]
         return values[0] if len(values) == 1 else values[0] * values[1]
 
     def array(self) -> NDArray[Any]:
         """The whole tensor."""
         values = [np.asarray(self.source[key]) for key in self.keys]
-        return values[0] if len(values) == 1 else values[0] * values[1]
+        product = values[0] if len(values) == 1 else values[0] * values[1]
+        return product if self.axes is None else np.ascontiguousarray(product.transpose(self.axes))
+
+
+def _stored_positions(positions: NDArray[np.int64], shape: Shape, axes: Axes) -> NDArray[np.int64]:
+    """Flat positions in what is stored, of flat `positions` in `shape`, to which `axes` transposes it."""
+    stored = [0] * len(shape)
+    places = list(np.unravel_index(positions, shape))
+    found = places.copy()
+    for ours, theirs in enumerate(axes):
+        stored[theirs], found[theirs] = shape[ours], places[ours]
+    return np.asarray(np.ravel_multi_index(tuple(found), tuple(stored)), dtype=np.int64)
 
 
 def _gather(source: Weights, key: str, positions: NDArray[np.int64]) -> NDArray[Any]:
@@ -55,8 +73,10 @@ def _gather(source: Weights, key: str, positions: NDArray[np.int64]) -> NDArray[
     return np.asarray(source[key]).reshape(-1)[positions]
 
 
-def effective_weights(source: Weights) -> dict[str, Effective]:
+def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None) -> dict[str, Effective]:
     """All effective weights of a state dict, by name without wrapper prefixes, in stored order.
+
+    Where the shapes of the registered `layers` show that another framework stored them (`graph.axes`), its weights are turned.
 
     `<p>` when it is stored; `<p>_orig` times `<p>_mask` for models in `torch.nn.utils.prune` form; `<p>_mask` alone for a
     bare mask file. A mask buffer beside a stored `<p>` is ignored: it may say anything.
@@ -81,6 +101,14 @@ def effective_weights(source: Weights) -> dict[str, Effective]:
         found.setdefault(
             clean if clean not in found else base, Effective(source=source, keys=keys, shape=_shape(source, key))
         )
+    if layers is not None:
+        wanted, stored = [layer.shape for layer in layers.values()], [weight.shape for weight in found.values()]
+        for rank, axes in stored_orders(wanted, stored).items():
+            found |= {
+                name: replace(weight, shape=turned(weight.shape, axes), axes=axes)
+                for name, weight in found.items()
+                if len(weight.shape) == rank
+            }
     return found
 
 
@@ -114,6 +142,8 @@ def locate(effective: Mapping[str, Effective], layers: Mapping[str, Layer]) -> L
     renamed = sum(name in found for name in matched.renamed)
     if renamed:
         notes.append(f"{renamed} layers matched by shape and order, not by name")
+    if any(weight.axes is not None for weight in found.values()):
+        notes.append("weights are stored with their axes in another order, and were turned")
     if len(found) < len(layers):
         notes.append(f"{len(layers) - len(found)} of {len(layers)} registered layers were not found under their shape")
     everything = {name: effective[matched.names[name]] for name in layers if name in matched.names}
@@ -129,27 +159,32 @@ def unread(
 ) -> list[str]:
     """Tensors of a suspect's file that have the shape of a layer with carriers and are not among the `matched` ones.
 
-    A stolen copy may lie there, beside a decoy. Left out are parameters of the registered network that carry nothing, by name,
-    and masks that say no more than the weight beside them, as far as that is read: at the `sample` of its layer, whole only
-    where it is none. Of all others shapes are enough.
+    The same sizes in another order count too. A stolen copy may lie there, beside a decoy. Left out are parameters of the
+    registered network that carry nothing, by name, and masks that say no more than the weight beside them, as far as that is
+    read: at the `sample` of its layer, whole only where it is none. Of all others shapes are enough.
     """
-    shapes = {trimmed(entry.layer.shape) for entry in registered.table if entry.pairs}
+    shapes = {_unordered(entry.layer.shape) for entry in registered.table if entry.pairs}
     layers = {key: name for name, weight in matched.items() for key in weight.keys}
     found = [
         key
         for key in source
         if key not in layers
-        and trimmed(_shape(source, key)) in shapes
+        and _unordered(_shape(source, key)) in shapes
         and not _is_plain_mask(source, key, registered, layers, sample)
     ]
     if isinstance(source, TensorFile):
-        found += [name for name, shape in others_in(source) if trimmed(shape) in shapes]
+        found += [name for name, shape in others_in(source) if _unordered(shape) in shapes]
     if not found:
         return []
     symmetry = registered.channel_groups or Symmetry()
     names = {PREFIX.sub("", name) for name in (*symmetry.axes, *symmetry.leave_out) if name not in registered.layers}
     plain = {key for name in names & effective.keys() for key in effective[name].keys}
     return [key for key in found if key not in plain]
+
+
+def _unordered(shape: Shape) -> Shape:
+    """What a shape has in common with those of the same weights in other orders."""
+    return trimmed(tuple(sorted(shape, reverse=True)))
 
 
 def unread_note(names: list[str]) -> str:

@@ -41,9 +41,11 @@ def payload_of(case: Case, judgement: Judgement, *, judge_key: PublicKey, nonce:
     return canonical.encode(statements.statement(subjects, NAME, predicate))
 
 
-def sign(case: Case, key: SecretKey, *, nonce: str, now: datetime, supplied_by: str = "") -> tuple[Judgement, bytes]:
+def sign(
+    case: Case, key: SecretKey, *, nonce: str, now: datetime, supplied_by: str = "", suspects: int = 1
+) -> tuple[Judgement, bytes]:
     """Judge `case` and sign the outcome: the judgement and the envelope of its statement."""
-    judgement = judge(case, nonce=nonce, now=now, supplied_by=supplied_by)
+    judgement = judge(case, nonce=nonce, now=now, supplied_by=supplied_by, suspects=suspects)
     return judgement, envelope.sign(payload_of(case, judgement, judge_key=key.public, nonce=nonce, now=now), key)
 
 
@@ -65,12 +67,12 @@ def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement
             predicate["nonce"],
             predicate["verdict"]["suppliedBy"],
         )
-        Verdict.from_json(predicate["verdict"])
+        suspects = Verdict.from_json(predicate["verdict"]).rule.suspects
         if not isinstance(nonce, str) or not isinstance(supplied_by, str):
             raise FormatError(f"{where}: the nonce or the supplier is not text")
     except (KeyError, TypeError, AttributeError) as problem:
         raise FormatError(f"{where}: field missing or malformed ({problem})") from problem
-    judgement = judge(case, nonce=nonce, now=now, supplied_by=supplied_by)
+    judgement = judge(case, nonce=nonce, now=now, supplied_by=supplied_by, suspects=suspects)
     if payload_of(case, judgement, judge_key=opened.public, nonce=nonce, now=now) != opened.payload:
         raise AuthenticityError(
             f"{where}: these files do not give the signed verdict; recomputed: {judgement.outcome}, {judgement.reason}"

@@ -60,7 +60,7 @@ class Examiner:
         the owner, and the number of tests paid for stays the same.
         """
         layers = self.opening.registration.layers
-        effective = effective_weights(weights)
+        effective = effective_weights(weights, layers)
         located = locate(effective, layers)
         left = unread(weights, effective, located.matched, self.opening.registration, self._board.sample)
         notes = [*located.notes, *([unread_note(left)] if left else [])]
@@ -82,7 +82,8 @@ class Examiner:
         """
         if self.reference is None:
             raise UsageError("a lineage score needs the released ticket: its frame is the reference")
-        return align_suspect(effective_weights(weights), self.opening.registration, self.reference).overlap
+        registered = self.opening.registration
+        return align_suspect(effective_weights(weights, registered.layers), registered, self.reference).overlap
 
     def _tests(self, weights: Mapping[str, Any], view: str) -> list[Evidence]:
         registered = self.opening.registration
