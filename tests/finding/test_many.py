@@ -11,6 +11,7 @@ def bits(path):
     return {name: array.tobytes() for name, array in read_tensors(path).items()}
 
 
+@pytest.mark.slow
 def test_searches_side_by_side_find_what_each_finds_alone(tiny, tmp_path):
     found = dict(find_many(tiny.config(), (1, 2), tiny.dataset(), tmp_path / "many", jobs=2, threads=1))
     assert set(found) == {1, 2}

@@ -210,7 +210,7 @@ def test_no_report_holds_the_token_the_address_query_or_a_leaf(
             _, out, err = run(
                 capsys, "verify", "--endpoint", f"{url}/predict?key=key-123456#part-123456", "--mapping", "map.json",
                 "--signed", signed, "--transcript", f"{number}.jsonl", "--token-env", "SERVICE_TOKEN", "--rate", "0",
-                *form,
+                "--leaf", "1", "--decoys", "0", *form,
             )  # fmt: skip
             texts += [out, err]
     files = [path for path in tmp_path.iterdir() if path.suffix in (".jsonl", ".html")]

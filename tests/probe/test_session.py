@@ -370,6 +370,7 @@ def over(path: Path) -> bool:
         return False
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rate", "decision"), [(0.95, "MATCH"), (0.0, "NO MATCH")])
 def test_killed_at_any_moment_it_goes_on_without_asking_twice(
     tmp_path: Path, opening: Opening, rate: float, decision: str

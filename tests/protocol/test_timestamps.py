@@ -344,7 +344,7 @@ def test_timestamp_asks_an_authority_by_its_address(authority, registered, capsy
         )
         assert read_secret(registered / "secret.tgs", "correct horse").beacon == stamp.beacon
         assert run([str(item) for item in arguments]) == 2
-        done(*SIGN, "--registration", "signed/registration.dsse.json")
+        done(*SIGN[:-1], "--registration", "signed/registration.dsse.json")
         shutil.copy("signed/ticket.safetensors", "signed/model.safetensors")
         done("claim", "signed", "--key", "owner.key")
         capsys.readouterr()
@@ -461,7 +461,7 @@ def test_register_stamp_embed_judge(world, authority, registered, tmp_path, caps
     assert "taken into the secret" in capsys.readouterr().out
     assert run(["timestamp", "signed", "--response", "reply.tsr", *map(str, root)]) == 2
     assert "never overwritten" in capsys.readouterr().err
-    done(*SIGN, "--registration", "signed/registration.dsse.json")
+    done(*SIGN[:-1], "--registration", "signed/registration.dsse.json")
     shutil.copy("signed/ticket.safetensors", "signed/model.safetensors")
     done("claim", "signed", "--key", "owner.key")
     capsys.readouterr()

@@ -149,6 +149,7 @@ def plan_file(tmp_path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_file(bench, plan_file: Path, tmp_path: Path) -> None:
     from ticketguard.suite import read_plan
 
