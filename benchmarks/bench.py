@@ -54,7 +54,7 @@ from ticketguard.storage.tensors import read_tensors, write_tensors
 from ticketguard.tickets import Architecture, Ticket
 from ticketguard.tracing import symmetry_of
 from ticketguard.training import RECIPES
-from ticketguard.training.devices import resolve_device
+from ticketguard.training.devices import native_bf16, resolve_device
 from ticketguard.verify.verifier import Examiner
 
 PATHS = 1000
@@ -362,14 +362,17 @@ def facts() -> list[str]:
     lines = info.read_text().splitlines() if info.exists() else []
     names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")] or [platform.processor()]
     cores = os.cpu_count()
-    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    load = os.getloadavg()[0]
+    busy = "other work slowed both sides" if load > (cores or 1) else "nothing else asked for a core"
+    bf16 = "native" if native_bf16(torch.device("cpu")) else "emulated"
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     return [
-        f"{names[0]}, {cores} cores, {platform.system()} {platform.machine()}; GPU: {device}",
+        f"{names[0]} ({torch.backends.cpu.get_cpu_capability()}, bfloat16 {bf16}), {cores} cores, {platform.system()} "
+        f"{platform.machine()}; GPU: {device}",
         f"Python {platform.python_version()}, numpy {np.__version__}, scipy {scipy.__version__}, torch {torch.__version__}, "
         f"networkx {nx.__version__}",
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC; {torch.get_num_threads()} thread(s) for numerics",
-        f"load average {load} on {cores} cores: above the number of cores, other work slowed both sides",
+        f"load average {load:.1f} on {cores} cores when it began: {busy}",
     ]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from ticketguard.errors import UsageError
 from ticketguard.graph.groups import Segment, Symmetry, length
 from ticketguard.graph.layout import rearranged
+from ticketguard.models import MODELS, build, input_shape, outline
+from ticketguard.tickets import Architecture
 from ticketguard.tracing import symmetry_of
 
 
@@ -244,6 +246,19 @@ def test_scaling_flags_follow_the_nonlinearity() -> None:
     assert [group.scalable for group in smooth.groups] == [False]
     sharp = symmetry_of(nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3)), IMAGE)
     assert [group.scalable for group in sharp.groups] == [True]
+
+
+LIGHT = ("convnet", "mlp", "resnet20")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in LIGHT else pytest.param(name, marks=pytest.mark.slow) for name in MODELS]
+)
+def test_a_network_without_values_has_the_same_groups(name: str) -> None:
+    architecture = Architecture(name=name)
+    shape = (1, *input_shape(architecture))
+    bare = symmetry_of(outline(architecture), torch.zeros(shape, device="meta"))
+    assert bare == symmetry_of(build(architecture), torch.zeros(shape))
 
 
 def test_an_untraceable_network_is_refused_with_what_is_lost() -> None:

@@ -78,15 +78,16 @@ def symmetry_for(ticket: Ticket) -> tuple[Symmetry | None, tuple[str, ...]]:
         )
     import torch
 
-    from ticketguard.models import build, input_shape
+    from ticketguard.models import input_shape, outline
     from ticketguard.tracing import symmetry_of
 
     # A network that is named but cannot be built is a mistake to mend; one that cannot be traced signs without alignment.
-    module = build(ticket.architecture)
+    module = outline(ticket.architecture)
+    device = next((parameter.device for parameter in module.parameters()), None)
     task = task_of(ticket)
     try:
         shape = input_shape(ticket.architecture) if task is None else task.shape
-        symmetry = symmetry_of(module, torch.zeros(1, *shape))
+        symmetry = symmetry_of(module, torch.zeros(1, *shape, device=device))
     except TicketguardError as problem:
         return None, (str(problem),)
     return symmetry, symmetry.notes

@@ -5,7 +5,7 @@ import torch
 from torch import fx, nn
 
 from ticketguard.errors import UsageError
-from ticketguard.models import MODELS, build, fitted, input_shape, prunable
+from ticketguard.models import MODELS, build, fitted, input_shape, outline, prunable
 from ticketguard.tickets import Architecture
 
 # Published sizes: He et al. 2016 (option A), and the usual CIFAR forms of the others without convolution biases.
@@ -115,6 +115,14 @@ def test_a_network_without_inner_layers_is_refused():
         prunable(nn.Sequential(nn.Linear(4, 2)))
 
 
+def test_an_outline_has_every_shape_and_no_values():
+    for name in MODELS:
+        bare, whole = outline(Architecture(name=name)), build(Architecture(name=name))
+        shapes = {key: tuple(value.shape) for key, value in bare.state_dict().items()}
+        assert shapes == {key: tuple(value.shape) for key, value in whole.state_dict().items()}
+        assert all(value.is_meta for value in bare.state_dict().values())
+
+
 def test_architecture_is_fitted_to_the_data():
     architecture = fitted("resnet20", shape=(1, 28, 28), classes=7)
     assert architecture.arguments == {"in_channels": 1, "image_size": 28, "classes": 7}
@@ -149,6 +157,8 @@ def test_networks_by_import_path():
     for name in ("somebodys_nets:Net", "somebodys_nets:make"):
         module = build(fitted(name, shape=(3, 8, 8), classes=5))
         assert module.fc.out_features == 5
+        # Somebody else's code may look at values: it is built.
+        assert outline(fitted(name, shape=(3, 8, 8), classes=5)).fc.weight.device.type == "cpu"
     with pytest.raises(UsageError, match="in_channels"):
         input_shape(Architecture(name="somebodys_nets:Net"))
 

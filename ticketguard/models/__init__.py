@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ticketguard.models.build import build, fitted, input_shape
+from ticketguard.models.build import build, fitted, input_shape, outline
 from ticketguard.models.layers import prunable
 from ticketguard.models.registry import MODELS
 
-__all__ = ["MODELS", "build", "fitted", "input_shape", "prunable"]
+__all__ = ["MODELS", "build", "fitted", "input_shape", "outline", "prunable"]

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from ticketguard.errors import UsageError
@@ -49,6 +50,17 @@ def build(architecture: Architecture) -> nn.Module:
     if not isinstance(module, nn.Module):
         raise UsageError(f"architecture {architecture.name}: returned {type(module).__name__}, not a torch.nn.Module")
     return module
+
+
+def outline(architecture: Architecture) -> nn.Module:
+    """The module for those who look at its graph alone: one of ours without values (on PyTorch's meta device), in no memory.
+
+    Anybody else's is built, as its code may need values. Raises as `build`.
+    """
+    if architecture.name not in MODELS:
+        return build(architecture)
+    with torch.device("meta"):
+        return build(architecture)
 
 
 def fitted(
