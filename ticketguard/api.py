@@ -113,6 +113,7 @@ def trigger_plan(
         task.shape,
         task.classes,
         leaves=leaves,
+        bar_bits=signing.rule_of(leaves).bar_bits,
         preprocess={"mean": list(task.mean), "std": list(task.std), **declared},
         own_images=own_images,
     )

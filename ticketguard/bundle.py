@@ -15,13 +15,13 @@ from ticketguard.claims.license import License, open_license
 from ticketguard.claims.opening import Opening, open_all
 from ticketguard.claims.ownership import OwnershipClaim
 from ticketguard.claims.registration import Counts, Registration, frame_counts
-from ticketguard.claims.secret import read_secret, require_same_registration, write_secret
+from ticketguard.claims.secret import Secret, read_secret, require_same_registration, write_secret
 from ticketguard.claims.withdrawal import open_withdrawal
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
-from ticketguard.signing import Registered
+from ticketguard.signing import Embedded, Registered, embed
 from ticketguard.storage.atomic import exclusive, is_folder, is_there, listed, make_folder, read_bytes, write_bytes
 from ticketguard.storage.tensors import read_tensors
-from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
+from ticketguard.tickets import Model, Ticket, Weights, read_ticket, write_ticket
 from ticketguard.triggers.pictures import read_folder
 from ticketguard.triggers.plan import plan_of
 
@@ -116,11 +116,15 @@ class Bundle:
 
     def open(self, passphrase: str) -> Opening:
         """The owner's opening: registration and secret, checked against each other."""
+        return self.unlock(passphrase)[0]
+
+    def unlock(self, passphrase: str) -> tuple[Opening, Secret]:
+        """As `open`, with the secret itself: for who spends a leaf of it, or draws more from its master."""
         registered, payload = self.read_registration()
         self.require_standing(registered, payload)
         secret = read_secret(self.secret, passphrase)
         require_same_registration(secret, hashlib.sha256(payload).hexdigest())
-        return open_all(registered, payload, secret.master, secret.beacon)
+        return open_all(registered, payload, secret.master, secret.beacon), secret
 
     def require_standing(self, registered: Registration, payload: bytes, *, given: Path | None = None) -> None:
         """Raise `AuthenticityError` when the registration was withdrawn: by a statement in the folder, or `given`."""
@@ -135,6 +139,16 @@ class Bundle:
     def read_ticket(self) -> Ticket:
         """The signed ticket."""
         return read_ticket(self.ticket)
+
+    def embed(self, ticket: Ticket, passphrase: str, *, rewind: Weights | None = None) -> Embedded:
+        """Embed for the registration that is here already, and write the signed ticket beside it: see `signing.embed`."""
+        # The beacon of a stamp may not come in between, nor another signing.
+        with exclusive(self.folder):
+            if is_there(self.ticket):
+                raise UsageError(f"{self.ticket} exists already: signing never overwrites a signature")
+            embedded = embed(ticket, self.open(passphrase), rewind=rewind)
+            write_ticket(self.ticket, embedded.ticket)
+        return embedded
 
     def write_model(self, model: Model) -> None:
         """Write the trained model beside its ticket."""

@@ -6,7 +6,11 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
+
+from ticketguard.claims import hpke
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.license import License, sign
 from ticketguard.claims.opening import Opening
@@ -16,11 +20,15 @@ from ticketguard.masks import Mask
 from ticketguard.signatures.board import Board, Weight
 from ticketguard.signatures.edge import Reading
 from ticketguard.signatures.fingerprint import ERROR_BITS, Code, Fingerprinter, fingerprinter
-from ticketguard.signatures.keymask import ticket_digest
+from ticketguard.signatures.keymask import KeyMask, key_bytes, key_of, ticket_digest
 from ticketguard.signing import FRESH_LABEL, move_edges
+from ticketguard.storage.tensors import parse_tensors
 from ticketguard.tickets import Ticket, Weights
 from ticketguard.verify.aligned import align_suspect
 from ticketguard.verify.suspect import effective_weights, locate
+
+# What the encryption of a key mask is bound to.
+PURPOSE = "license"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,6 +96,16 @@ def issue(
         key_mask=None if key_mask is None else hashlib.sha256(key_mask).hexdigest(),
     )
     return issued, sign(issued, key)
+
+
+def seal_key(key: KeyMask, public: X25519PublicKey) -> bytes:
+    """The key mask of a locked copy, encrypted to its licensee."""
+    return hpke.seal(key_bytes(key), public, purpose=PURPOSE)
+
+
+def unseal_key(data: bytes, secret: SecretKey, *, where: Path) -> KeyMask:
+    """What `seal_key` encrypted to the holder of `secret`. Raises as `hpke.unseal` and `read_key` do."""
+    return key_of(parse_tensors(hpke.unseal(data, secret, purpose=PURPOSE, where=str(where)), path=where))
 
 
 def trace(

@@ -21,6 +21,7 @@ from ticketguard.claims.registration import Registration, TableEntry
 from ticketguard.claims.secret import Secret
 from ticketguard.claims.streams import NO_BEACON
 from ticketguard.errors import AuthenticityError, CapacityError, UsageError
+from ticketguard.evidence import VIEWS, Rule
 from ticketguard.graph.cells import DEFAULT_BLOCK, Layer, layer_of
 from ticketguard.masks import Mask, StoredMask
 from ticketguard.signatures import capacity, edge
@@ -100,8 +101,8 @@ def register(
             "this ticket has no masked layer with two weights in a cell: there is nothing to sign in its topology"
         )
     counts = _Frame(ticket.mask, layers)
-    tests, bar = _tests_and_bar(leaves, beacon)
-    planned = capacity.plan(counts, layers, leaves=leaves, spend=spend, needed_bits=bar)
+    rule = rule_of(leaves, beacon)
+    planned = capacity.plan(counts, layers, leaves=leaves, spend=spend, needed_bits=rule.bar_bits)
     master = master or streams.master_secret()
     draft = Registration(
         owner=owner,
@@ -116,7 +117,7 @@ def register(
         triggers=triggers,
         carriers=None if carriers is None else tuple(carriers),
         statistics=statistics,
-        tests=tests,
+        tests=rule.tests,
         beacon=beacon,
         qr=qr,
         successors=tuple(successors) or None,
@@ -134,13 +135,13 @@ def register(
     )
 
 
-def _tests_and_bar(leaves: int, beacon: str) -> tuple[int, float]:
-    """M, the tests in the plan, and the raw bits that one of them needs. Raises `UsageError` for an unknown policy."""
+def rule_of(leaves: int, beacon: str = "none") -> Rule:
+    """The rule by which a registration of so many leaves will be judged. Raises `UsageError` for an unknown policy."""
     grinding = registration.GRINDING_BITS.get(beacon)
     if grinding is None:
         raise UsageError(f"unknown beacon policy {beacon!r}: choose one of {', '.join(registration.GRINDING_BITS)}")
-    tests = max(registration.DEFAULT_TESTS, len(registration.STATISTICS) * len(registration.VIEWS) * (leaves + 1))
-    return tests, registration.THRESHOLD_BITS + float(np.log2(tests)) + grinding
+    tests = max(registration.DEFAULT_TESTS, len(registration.STATISTICS) * len(VIEWS) * (leaves + 1))
+    return Rule(tests=tests, grinding_bits=grinding)
 
 
 def opening_of(registered: Registration, payload: bytes, secret: Secret, beacon: bytes = NO_BEACON) -> Opening:

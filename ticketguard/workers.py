@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import gc
-import multiprocessing
 import os
 import pickle
 import pkgutil
@@ -16,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from queue import SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, ParamSpec, Self, TypeVar
@@ -56,6 +54,8 @@ class Staff:
     def __init__(self, size: int, ready: str) -> None:
         if not 1 <= size <= MOST_JOBS:
             raise UsageError(f"1 to {MOST_JOBS} worker processes, not {size}")
+        from multiprocessing import resource_tracker  # who only asks for MOST_JOBS does not pay for it
+
         self._workers: list[_Worker] = []
         self._threads: list[threading.Thread] = []
         self._brief: bytes | None = None
@@ -198,6 +198,8 @@ def _taken(waiting: deque[Item]) -> Iterator[Item]:
 
 
 def _started(ready: str) -> _Worker:
+    import multiprocessing
+
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     try:
@@ -281,6 +283,8 @@ def _failure(problem: Exception) -> bytes:
 
 def _leave_with_parent() -> None:
     """A busy worker does not look at its pipe: without this it would go on when the parent is killed."""
+    import multiprocessing
+
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

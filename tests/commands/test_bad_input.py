@@ -142,12 +142,6 @@ def tensors(name: str, change: Callable[[dict], object], *, of: str = "signed/ti
     return spoil
 
 
-def unmasked(content: dict) -> None:
-    """Leave the masks out."""
-    for name in [name for name in content if name.endswith("_mask")]:
-        del content[name]
-
-
 def tiny(content: dict) -> None:
     """A ticket with a handful of edges in one small layer."""
     content.clear()

@@ -203,12 +203,6 @@ def unrelated():
     return tensors_of(random_model(99))
 
 
-def public_envelopes(party, suspect_digest):
-    """The three envelopes a judge reads, by name."""
-    _, shown = party.reveal_for(suspect_digest)
-    return {"registration": party.registered.envelope, "claim": party.claim_envelope, "reveal": shown}
-
-
 # Values that parsers like to stumble over.
 ODD = [
     None, True, False, 0, -1, 1, 2**53 - 1, 1.5, -0.0, 1e300, "", "0", "00" * 32, "ab" * 32, "A" * 600, "\u0000", "é", "AAAA",

@@ -20,10 +20,10 @@ from ticketguard.report.csvfile import COLUMNS, suite_csv
 from ticketguard.report.hostile import visible
 from ticketguard.report.markdown import escaped, suite_markdown, verdict_markdown
 from ticketguard.report.suite_text import suite_text
-from ticketguard.report.suites import SuiteLike, price_words, work_words
+from ticketguard.report.suites import price_words, work_words
 from ticketguard.report.text import scan_table, verdict_text
 from ticketguard.report.words import bits, chance_words, probability
-from ticketguard.suite.results import Timing
+from ticketguard.suite.results import SuiteResult, Timing
 
 
 def printed(renderable: RenderableType, width: int = 80) -> str:
@@ -94,7 +94,7 @@ def cells_of(line: str) -> list[str]:
     return line.replace("\\|", "").strip("|").split("|")
 
 
-def test_markdown_tables_keep_their_shape_whatever_the_names(suite: SuiteLike, verdict: Verdict) -> None:
+def test_markdown_tables_keep_their_shape_whatever_the_names(suite: SuiteResult, verdict: Verdict) -> None:
     result = replace(make_result("a|b\n| c", 0.1, 500.0, 98.0), label=HOSTILE + "|", unit="|")
     hostile = replace(make_suite(), plan=HOSTILE, results=(result, *make_suite().results))
     for text in (suite_markdown(hostile, machine={"cores": "2"}), verdict_markdown(verdict, suspect=HOSTILE)):
@@ -114,7 +114,7 @@ def test_escaped_markdown_is_rendered_as_the_words_themselves(text: str) -> None
     assert not re.search(r"(?<!\\)://|www\.", escaped(text)), "GitHub makes links of bare addresses"
 
 
-def test_markdown_says_everything(suite: SuiteLike, verdict: Verdict) -> None:
+def test_markdown_says_everything(suite: SuiteResult, verdict: Verdict) -> None:
     text = suite_markdown(suite, machine={"processor": "Example 3000"})
     for price in suite.prices:
         assert price_words(price) in text
@@ -129,7 +129,7 @@ def test_markdown_says_everything(suite: SuiteLike, verdict: Verdict) -> None:
         assert f"| {item.matches:,} | {item.n:,} |" in said
 
 
-def test_csv_has_a_row_for_every_cell_and_no_formula(suite: SuiteLike) -> None:
+def test_csv_has_a_row_for_every_cell_and_no_formula(suite: SuiteResult) -> None:
     rows = list(csv.DictReader(io.StringIO(suite_csv(suite))))
     assert tuple(rows[0]) == COLUMNS
     assert len(rows) == len(suite.results)
@@ -142,7 +142,7 @@ def test_csv_has_a_row_for_every_cell_and_no_formula(suite: SuiteLike) -> None:
     assert rows[6]["attack"] == "'=cmd()"
 
 
-def test_a_suite_on_a_terminal_shows_lost_rows_too(suite: SuiteLike) -> None:
+def test_a_suite_on_a_terminal_shows_lost_rows_too(suite: SuiteResult) -> None:
     shown = printed(suite_text(suite), 120)
     for item in suite.results:
         assert item.decision in shown

@@ -23,10 +23,6 @@ def pooled(verdict, test="support", view="stored"):
     return next(e for e in verdict.evidence if (e.test, e.scope, e.view) == (test, "pooled", view))
 
 
-def changed(weights, **changes):
-    return {**weights, **{name.replace("__", "."): value for name, value in changes.items()}}
-
-
 def as_keras(value):
     """(*kernel, in, out)."""
     return value.transpose(*range(2, value.ndim), 1, 0) if value.ndim >= 2 else value

@@ -39,10 +39,10 @@ def pae(payload: bytes, payload_type: str = PAYLOAD_TYPE) -> bytes:
     return b"DSSEv1 %d %b %d %b" % (len(kind), kind, len(payload), payload)
 
 
-def sign(payload: bytes, key: SecretKey, payload_type: str = PAYLOAD_TYPE) -> bytes:
+def sign(payload: bytes, key: SecretKey) -> bytes:
     """The envelope of `payload` under `key`, as canonical JSON."""
-    signature = {"keyid": key.public.keyid, "sig": encode_bytes(key.sign(pae(payload, payload_type)))}
-    wrapper = {"payload": encode_bytes(payload), "payloadType": payload_type, "signatures": [signature]}
+    signature = {"keyid": key.public.keyid, "sig": encode_bytes(key.sign(pae(payload)))}
+    wrapper = {"payload": encode_bytes(payload), "payloadType": PAYLOAD_TYPE, "signatures": [signature]}
     return canonical.encode(wrapper)
 
 

@@ -67,10 +67,10 @@ def parse(payload: bytes) -> License:
         issued = _from(predicate, statements.subjects(parsed))
     except (KeyError, TypeError, ValueError) as problem:
         raise FormatError(f"licence: field missing or malformed ({problem})") from problem
-    if not _text(issued.licensee):
+    if not statements.is_text(issued.licensee):
         raise FormatError("licence: the licensee is not a printable text of 1 to 512 characters")
     good = (
-        _text(issued.owner)
+        statements.is_text(issued.owner)
         and isinstance(issued.serial, str)
         and SERIAL.fullmatch(issued.serial) is not None
         and type(issued.bits) is int
@@ -105,7 +105,3 @@ def _from(predicate: dict[str, Any], subjects: dict[str, str]) -> License:
         collusion=code["collusion"],
         key_mask=None if locked is None else locked["sha256"],
     )
-
-
-def _text(value: object) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= 512 and value.isprintable()

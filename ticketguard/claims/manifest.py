@@ -7,45 +7,16 @@ of a claim.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Sequence
+from typing import Any
 
 from ticketguard.claims import canonical
 from ticketguard.claims.streams import lp, u32, u64
 from ticketguard.errors import FormatError
+from ticketguard.storage.tensors import TensorFile
 
 TENSOR_LABEL = b"ticketguard/tensor/v1\0"
 Entry = dict[str, Any]
-
-
-class TensorInfo(Protocol):
-    """Dtype in safetensors' words ("F32") and shape of a stored tensor."""
-
-    @property
-    def dtype(self) -> str:
-        """Such as "F32", "BF16", "U8"."""
-        ...
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Dimensions; empty for a scalar."""
-        ...
-
-
-class Tensors(Protocol):
-    """Named tensors with their bytes as stored: a `storage.tensors.TensorFile`."""
-
-    def __iter__(self) -> Iterator[str]:
-        """Names."""
-        ...
-
-    def info(self, name: str) -> TensorInfo:
-        """Dtype and shape of `name`."""
-        ...
-
-    def raw(self, name: str) -> bytes | memoryview:
-        """Little-endian C-order bytes of `name`."""
-        ...
 
 
 def tensor_digest(name: str, dtype: str, shape: Sequence[int], raw: bytes | memoryview) -> bytes:
@@ -66,7 +37,7 @@ def entry(name: str, dtype: str, shape: Sequence[int], raw: bytes | memoryview) 
     return {"name": name, "dtype": dtype, "shape": [int(size) for size in shape], "sha256": sha256}
 
 
-def manifest(file: Tensors) -> list[Entry]:
+def manifest(file: TensorFile) -> list[Entry]:
     """Sorted entries of every tensor of `file`."""
     return _sorted([entry(name, file.info(name).dtype, file.info(name).shape, file.raw(name)) for name in file])
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ticketguard.claims import canonical, manifest, statements
 from ticketguard.claims.keys import PublicKey
 from ticketguard.errors import FormatError
+from ticketguard.evidence import VIEWS, Rule
 from ticketguard.graph.cells import Layer, cell_counts
 from ticketguard.graph.groups import Symmetry
 from ticketguard.masks import Mask
@@ -23,10 +24,9 @@ FRAME_DTYPE = "U16"
 # Test plans of version 1: what registrations name now, and what they named before 2026-11-27 (docs/design.md).
 STATISTICS = ("support", "squared-magnitude", "triggers")
 EARLIER_STATISTICS = ("support", "magnitude", "triggers")
-VIEWS = ("stored", "aligned")
-DEFAULT_TESTS = 64
-GRINDING_BITS = {"none": 80.0, "rfc3161": 20.0}
-THRESHOLD_BITS = 40.0
+DEFAULT_TESTS = Rule.tests
+GRINDING_BITS = {"none": Rule.grinding_bits, "rfc3161": 20.0}
+THRESHOLD_BITS = Rule.threshold_bits
 # Bounds on what a stranger's registration can make a verifier compute.
 MOST_LEAVES = 64
 MOST_PAIRS = 1 << 20
@@ -222,7 +222,7 @@ def _entry(row: Mapping[str, Any]) -> TableEntry:
 
 
 def _text(value: object, what: str) -> str:
-    if not isinstance(value, str) or not value or len(value) > 512 or not value.isprintable():
+    if not statements.is_text(value):
         raise FormatError(f"registration: {what} is not a printable text of 1 to 512 characters")
     return value
 
@@ -234,7 +234,7 @@ def _object(value: object, what: str) -> Mapping[str, Any] | None:
 
 
 def _digest(value: object) -> str:
-    if not isinstance(value, str) or len(value) != 64 or bytes.fromhex(value).hex() != value:
+    if not statements.is_digest(value):
         raise FormatError("registration: a SHA-256 digest is not 64 lower-case hex digits")
     return value
 

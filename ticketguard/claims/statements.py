@@ -6,13 +6,14 @@ import base64
 import binascii
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from ticketguard.errors import FormatError
 
 TYPE = "https://in-toto.io/Statement/v1"
 PREDICATE_URI = "urn:ticketguard:{name}/v1"
 MOST_SUBJECTS = 64
+MOST_TEXT = 512
 _HEX = re.compile(r"[0-9a-f]{64}")
 
 
@@ -60,7 +61,12 @@ def subjects(parsed: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
-def is_digest(value: object) -> bool:
+def is_text(value: object) -> TypeGuard[str]:
+    """Whether `value` is a printable text of 1 to 512 characters."""
+    return isinstance(value, str) and 0 < len(value) <= MOST_TEXT and value.isprintable()
+
+
+def is_digest(value: object) -> TypeGuard[str]:
     """Whether `value` is 64 lower-case hexadecimal digits."""
     return isinstance(value, str) and _HEX.fullmatch(value) is not None
 

@@ -16,7 +16,6 @@ from ticketguard.errors import AuthenticityError, FormatError
 
 NAME = "withdrawal"
 FORMAT = 1
-MOST_TEXT = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +66,8 @@ def parse(payload: bytes) -> Withdrawal:
         )
     except KeyError as problem:
         raise FormatError(f"withdrawal: field missing ({problem})") from problem
-    if not isinstance(found.reason, str) or not 0 < len(found.reason) <= MOST_TEXT or not found.reason.isprintable():
-        raise FormatError(f"withdrawal: the reason is not a printable text of 1 to {MOST_TEXT} characters")
+    if not statements.is_text(found.reason):
+        raise FormatError(f"withdrawal: the reason is not a printable text of 1 to {statements.MOST_TEXT} characters")
     if found.payload() != payload:
         raise FormatError("withdrawal: fields beyond version 1, of another type, or not in canonical form")
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def command(
     found = audit(case, independent=case.controls, answers=[read_transcript(path) for path in answers])
     decision = found.verdict.decision if found.verdict else "NOT TESTED"
     if as_json:
-        checks = [{"name": item.name, "passed": item.passed, "detail": item.detail} for item in found.checks]
+        checks = [asdict(check) for check in found.checks]
         verdict = found.verdict.to_json() if found.verdict else None
         print_json({"sound": found.sound, "checks": checks, "grounds": list(found.grounds), "verdict": verdict})
     else:

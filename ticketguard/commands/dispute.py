@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def command(
     ]
     found = settle(*cases, nonce=nonce, now=datetime.now(UTC))
     if as_json:
-        checks = [{"name": item.name, "passed": item.passed, "detail": item.detail} for item in found.checks]
+        checks = [asdict(check) for check in found.checks]
         print_json({"outcome": found.outcome, "reason": found.reason, "checks": checks})
     else:
         click.echo(f"{found.outcome}: {found.reason}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -136,7 +137,7 @@ def _report(found: Judgement, case: Case, path: Path | None, judge: tuple[str, s
             {
                 "outcome": found.outcome,
                 "reason": found.reason,
-                "checks": [{"name": item.name, "passed": item.passed, "detail": item.detail} for item in found.checks],
+                "checks": [asdict(check) for check in found.checks],
                 "verdict": found.verdict.to_json(),
                 "priority": dict(found.priority),
                 "suspect": case.suspect_digest,

@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
 from ticketguard.claims import hpke, keys
-from ticketguard.claims.opening import open_all
-from ticketguard.claims.secret import read_secret
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle
 from ticketguard.commands.sign import rewind_weights
 from ticketguard.errors import UsageError
-from ticketguard.licensing import issue, make_copy
+from ticketguard.licensing import issue, make_copy, seal_key
 from ticketguard.signatures.fingerprint import CODES, DEFAULT_BITS, DEFAULT_COLLUSION, Code
 from ticketguard.storage.atomic import is_there, make_folder, read_bytes, require_writable, write_bytes
 from ticketguard.tickets import write_ticket
-
-if TYPE_CHECKING:
-    from ticketguard.signatures.keymask import KeyMask
-
-PURPOSE = "license"
 
 
 @click.command()
@@ -71,10 +62,7 @@ def command(
         raise UsageError(f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all")
     if is_there(target.ticket):
         raise UsageError(f"{target.ticket} exists already: choose another --out")
-    registered, payload = bundle.read_registration()
-    bundle.require_standing(registered, payload)
-    key, secret = keys.load_secret(key_path, word), read_secret(bundle.secret, word)
-    opening = open_all(registered, payload, secret.master, secret.beacon)
+    key, (opening, secret) = keys.load_secret(key_path, word), bundle.unlock(word)
     rewind = None if rewind_path is None else rewind_weights(bundle.ticket, rewind_path)
     copy = make_copy(bundle.read_ticket(), opening, secret.master, chosen, rewind=rewind)
     ticket, sealed = copy.ticket, None
@@ -83,7 +71,7 @@ def command(
         from ticketguard.signatures import keymask
 
         key_mask, ticket = keymask.lock(ticket, magnitude(ticket.weights, ticket.mask), lock, score="omp")
-        sealed = hpke.seal(_file_bytes(key_mask), hpke.load_public(licensee_path), purpose=PURPOSE)
+        sealed = seal_key(key_mask, hpke.load_public(licensee_path))
     issued, envelope = issue(copy, opening, key, licensee=licensee, code=chosen, key_mask=sealed)
     record = bundle.licenses / f"{copy.serial}.dsse.json"
     licence, locked = out / "license.dsse.json", out / "keymask.hpke"
@@ -110,13 +98,3 @@ def command(
     click.echo(
         "note      you could make this copy yourself: a fingerprint convicts nobody before a court that doubts you"
     )
-
-
-def _file_bytes(key_mask: KeyMask) -> bytes:
-    """The bytes of a key file, as `lock` would write it; on disk they exist only in a private folder, for a moment."""
-    from ticketguard.signatures.keymask import write_key
-
-    with tempfile.TemporaryDirectory(prefix="ticketguard-") as folder:
-        path = Path(folder) / "key.safetensors"
-        write_key(path, key_mask)
-        return path.read_bytes()

@@ -97,6 +97,7 @@ def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> T
     from ticketguard.probe.predictor import Budget
     from ticketguard.probe.run import probe
     from ticketguard.probe.session import Manners
+    from ticketguard.triggers.plan import required_plan
 
     options = request.options
     manners = Manners(
@@ -111,7 +112,7 @@ def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> T
     decoys = _decoys(opening, options["decoy_images"])
     key = _key(options["key"])
     taken = Budget(options["budget"])
-    predictor = predictor_of(request, _plan(opening), taken.take)
+    predictor = predictor_of(request, required_plan(opening.registration), taken.take)
     try:
         if taken.spent == taken.total:
             raise UsageError(f"--budget {taken.total}: spent on the model's metadata, so that nothing can be asked")
@@ -137,19 +138,11 @@ def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> T
         predictor.close()
 
 
-def _plan(opening: Opening) -> TriggerPlan:
-    from ticketguard.triggers.plan import plan_of
-
-    plan = plan_of(opening.registration)
-    if plan is None:
-        raise UsageError("this registration has no triggers: only weights can be tested against it")
-    return plan
-
-
 def _decoys(opening: Opening, folder: Path | None) -> NDArray[np.uint8] | None:
     from ticketguard.triggers.pictures import read_folder
+    from ticketguard.triggers.plan import required_plan
 
-    return None if folder is None else read_folder(folder, _plan(opening).shape)
+    return None if folder is None else read_folder(folder, required_plan(opening.registration).shape)
 
 
 def predictor_of(request: Request, plan: TriggerPlan, take: Take) -> Predictor:
@@ -192,14 +185,9 @@ def _input_of(predictor: Predictor) -> dict[str, Any] | None:
 
 
 def _json(path: Path | None) -> dict[str, Any] | None:
-    from ticketguard.storage.documents import read_json
+    from ticketguard.storage.documents import read_object
 
-    if path is None:
-        return None
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise UsageError(f"{path}: a JSON object is expected")
-    return document
+    return None if path is None else read_object(path)
 
 
 def _pairs(given: tuple[str, ...]) -> dict[str, str]:

@@ -9,8 +9,7 @@ import click
 
 from ticketguard.bundle import Bundle
 from ticketguard.claims import hpke, keys, reveal
-from ticketguard.claims.opening import open_all
-from ticketguard.claims.secret import read_secret, write_secret
+from ticketguard.claims.secret import write_secret
 from ticketguard.commands.cases import read_transcript
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_nonce, require_output
 from ticketguard.errors import UsageError
@@ -59,13 +58,11 @@ def command(
     digest = digest_of(read_any(suspect)) if suspect is not None else read_transcript(transcript).digest  # type: ignore[arg-type]
     judge = None if judge_path is None else hpke.load_public(judge_path)
     bundle, word = Bundle(signed), passphrase()
-    registered, payload = bundle.read_registration()
-    bundle.require_standing(registered, payload)
     key = keys.load_secret(key_path, word)
     # Two reveals at a time must not take the same leaf.
     with exclusive(bundle.folder):
-        secret = read_secret(bundle.secret, word)
-        opening = open_all(registered, payload, secret.master, secret.beacon)
+        opening, secret = bundle.unlock(word)
+        registered = opening.registration
         index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
         shown, data = reveal.make(
             opening,

@@ -16,11 +16,11 @@ from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle
 from ticketguard.commands.training_options import load_data
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.storage.atomic import exclusive, is_there
-from ticketguard.storage.documents import read_json
+from ticketguard.storage.atomic import is_there
+from ticketguard.storage.documents import read_object
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
-from ticketguard.tickets import Architecture, Ticket, task_of, ticket_from_tensors, write_ticket
+from ticketguard.tickets import Architecture, Ticket, task_of, ticket_from_tensors
 from ticketguard.triggers.pictures import read_folder, write_folder
 from ticketguard.triggers.plan import plan_of
 
@@ -124,7 +124,7 @@ def command(
 
     Example:  ticketguard sign run/ticket.safetensors --key owner.key --owner "Example Lab" --out signed/
     """
-    from ticketguard import api, signing
+    from ticketguard import api
 
     if register_only and registered_path is not None:
         raise UsageError("--register-only and --registration are the two halves of signing: give one of them")
@@ -144,35 +144,37 @@ def command(
     elif qr_text is not None or qr_version is not None or qr_error is not None:
         raise UsageError("--qr-text, --qr-version and --qr-error are those of a QR code: give --code qr as well")
     if registered_path is not None:
-        refuse_idle(SETTLED, "is settled by the registration: leave it out with --registration")
-        registration, _ = _registered_bundle(registered_path, out).read_registration()
-        if owner not in (None, registration.owner):
-            raise UsageError(f"--owner: the registration names {registration.owner!r}: leave it out")
-        # The beacon of a stamp may not come in between, nor another signing.
-        with exclusive(bundle.folder):
-            if is_there(bundle.ticket):
-                raise UsageError(f"{bundle.ticket} exists already: signing never overwrites a signature")
-            embedded = signing.embed(ticket, bundle.open(word), rewind=rewind)
-            write_ticket(bundle.ticket, embedded.ticket)
-        _report(bundle, registration.owner, key.public.keyid, embedded, None, extra, as_json)
-        return
-    if not owner:
-        raise UsageError("--owner is missing: say who signs, as it should read in the registration")
-    options["successors"] = successors_of(key.public.keyid, successor_paths)
-    if trigger_images is not None:
-        options["own_images"] = own_images(ticket, trigger_images, no_triggers)
-    if service_input is not None:
-        options["service_input"] = declared_input(ticket, service_input, no_triggers)
-    if register_only:
-        registered, notes = api.register(ticket, key, owner=owner, triggers=not no_triggers, **options)
-        write_registered(bundle, registered, word)
+        owner = _settled(registered_path, out, owner)
+        embedded, plan = bundle.embed(ticket, word, rewind=rewind), None
+    else:
+        if not owner:
+            raise UsageError("--owner is missing: say who signs, as it should read in the registration")
+        options["successors"] = successors_of(key.public.keyid, successor_paths)
+        if trigger_images is not None:
+            options["own_images"] = own_images(ticket, trigger_images, no_triggers)
+        if service_input is not None:
+            options["service_input"] = declared_input(ticket, service_input, no_triggers)
+        chosen = {"owner": owner, "triggers": not no_triggers, **options}
+        if register_only:
+            registered, notes = api.register(ticket, key, **chosen)
+            embedded = None
+            write_registered(bundle, registered, word)
+        else:
+            signed = api.sign(ticket, key, rewind=rewind, **chosen)
+            registered, embedded, notes = signed.registered, signed.embedded, signed.notes
+            signed.write(out, word)
+        plan, extra = registered.plan, (*notes, *extra)
         keep_images(bundle, registered.registration, options.get("own_images"))
-        _report(bundle, owner, key.public.keyid, None, registered.plan, (*notes, *extra), as_json)
-        return
-    signed = api.sign(ticket, key, owner=owner, rewind=rewind, triggers=not no_triggers, **options)
-    signed.write(out, word)
-    keep_images(bundle, signed.registered.registration, options.get("own_images"))
-    _report(bundle, owner, key.public.keyid, signed.embedded, signed.registered.plan, (*signed.notes, *extra), as_json)
+    _report(bundle, owner, key.public.keyid, embedded, plan, extra, as_json)
+
+
+def _settled(registered_path: Path, out: Path, owner: str | None) -> str:
+    """The owner in the registration to embed for, once nothing that it settled is said again."""
+    refuse_idle(SETTLED, "is settled by the registration: leave it out with --registration")
+    registration, _ = _registered_bundle(registered_path, out).read_registration()
+    if owner not in (None, registration.owner):
+        raise UsageError(f"--owner: the registration names {registration.owner!r}: leave it out")
+    return registration.owner
 
 
 def successors_of(own: str, paths: tuple[Path, ...]) -> list[str]:
@@ -195,10 +197,7 @@ def declared_input(ticket: Ticket, path: Path, no_triggers: bool) -> dict[str, A
     task = task_of(ticket)
     if no_triggers or task is None or not task.classes:
         raise UsageError("--service-input needs a ticket with a task of known classes, and triggers: see --data")
-    document = read_json(path)
-    if not isinstance(document, dict):
-        raise UsageError(f"{path}: a JSON object is expected")
-    return document
+    return read_object(path)
 
 
 def with_task(ticket: Ticket, dataset: Dataset) -> Ticket:

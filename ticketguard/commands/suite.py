@@ -158,7 +158,9 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], Any] | None]:
     from rich.progress import Progress as Bar
 
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    # As in `training_options.progress`: where nobody watches, not even an empty line.
+    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("", total=None, left="")
 
         def show(progress: Progress) -> None:

@@ -7,8 +7,6 @@ from pathlib import Path
 import click
 
 from ticketguard.bundle import Bundle
-from ticketguard.claims.opening import open_all
-from ticketguard.claims.secret import read_secret
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.licensing import trace
 from ticketguard.storage.suspects import read_any
@@ -26,14 +24,13 @@ def command(suspect: Path, signed: Path, as_json: bool) -> int:
 
     Example:  ticketguard trace suspect.safetensors --signed signed/
     """
-    bundle, word = Bundle(signed), passphrase()
-    registered, payload = bundle.read_registration()
-    bundle.require_standing(registered, payload)
-    secret = read_secret(bundle.secret, word)
-    opening = open_all(registered, payload, secret.master, secret.beacon)
+    bundle = Bundle(signed)
+    opening, secret = bundle.unlock(passphrase())
     licenses = bundle.read_licenses()
     base = bundle.read_ticket()
-    found = trace(read_any(suspect), base.mask, opening, secret.master, licenses, bundle.reference(registered))
+    found = trace(
+        read_any(suspect), base.mask, opening, secret.master, licenses, bundle.reference(opening.registration)
+    )
     names = {item.serial: item.licensee for item in licenses}
     if as_json:
         rows = [

@@ -44,24 +44,21 @@ def queries(signed: Path, leaf: int, decoys: int, decoy_images: Path | None, out
 
     Example:  ticketguard transcript queries signed/ --leaf 0 --decoys 200 --out queries/
     """
-    from ticketguard.claims.secret import read_secret
     from ticketguard.triggers.export import export
     from ticketguard.triggers.pictures import read_folder
-    from ticketguard.triggers.plan import plan_of
+    from ticketguard.triggers.plan import required_plan
     from ticketguard.triggers.queries import query_set
 
     require_output_folder(out, inputs=(decoy_images,))
-    bundle, word = Bundle(signed), passphrase()
-    opening = bundle.open(word)
+    bundle = Bundle(signed)
+    opening, secret = bundle.unlock(passphrase())
     if leaf not in opening.leaves:
         raise UsageError(f"--leaf {leaf}: the registration has leaves 0 to {opening.registration.leaves - 1}")
-    used = read_secret(bundle.secret, word).used
+    used = secret.used
     if leaf in used:
         # Told before anybody is queried: `reveal` would refuse the leaf when the answers are there.
         raise UsageError(f"--leaf {leaf}: revealed already, for suspect {used[leaf][:16]}; {_left(used, opening)}")
-    plan = plan_of(opening.registration)
-    if plan is None:
-        raise UsageError(f"{signed}: this registration has no triggers")
+    plan = required_plan(opening.registration)
     own = bundle.own_images(opening.registration)
     mixed_in = None if decoy_images is None else read_folder(decoy_images, plan.shape)
     files = export(out, query_set(opening, plan, leaf, decoy_count=decoys, own_images=own, own_decoys=mixed_in))

@@ -8,7 +8,6 @@ import click
 
 from ticketguard.bundle import Bundle
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output_folder
-from ticketguard.errors import UsageError
 
 
 @click.group()
@@ -31,15 +30,13 @@ def export(signed: Path, out: Path, with_labels: bool, as_json: bool) -> None:
     Example:  ticketguard triggers export signed/ --out queries/
     """
     from ticketguard.triggers.export import export as write
-    from ticketguard.triggers.plan import plan_of
+    from ticketguard.triggers.plan import required_plan
     from ticketguard.triggers.render import render
 
     require_output_folder(out)
     bundle = Bundle(signed)
     opening = bundle.open(passphrase())
-    plan = plan_of(opening.registration)
-    if plan is None:
-        raise UsageError(f"{signed}: this registration has no triggers")
+    plan = required_plan(opening.registration)
     triggers = render(opening, plan, own_images=bundle.own_images(opening.registration))
     files = write(out, triggers, classes=plan.classes if with_labels else None)
     images = len(files) - 1

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
-from ticketguard.commands.license import PURPOSE
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import open_regular, read_bytes, write_bytes
+from ticketguard.storage.atomic import open_regular, read_bytes
 
 if TYPE_CHECKING:
     from ticketguard.signatures.keymask import KeyMask
@@ -56,12 +54,7 @@ def _is_sealed(path: Path) -> bool:
 
 def _decrypted(path: Path, secret: Path) -> KeyMask:
     """The key mask inside a file that `license --lock` encrypted to the holder of `secret`."""
-    from ticketguard.claims import hpke, keys
-    from ticketguard.signatures.keymask import read_key
+    from ticketguard.claims import keys
+    from ticketguard.licensing import unseal_key
 
-    sealed = read_bytes(path, limit=KEY_LIMIT)
-    plain = hpke.unseal(sealed, keys.load_secret(secret, passphrase()), purpose=PURPOSE, where=str(path))
-    with tempfile.TemporaryDirectory(prefix="ticketguard-") as folder:
-        file = Path(folder) / "key.safetensors"
-        write_bytes(file, plain, mode=0o600)
-        return read_key(file)
+    return unseal_key(read_bytes(path, limit=KEY_LIMIT), keys.load_secret(secret, passphrase()), where=path)

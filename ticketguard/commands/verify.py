@@ -214,18 +214,14 @@ def _answers(
     registered: Registration, predictions: Path | None, label_map: Path | None
 ) -> tuple[NDArray[np.int64] | None, float]:
     """Labels in pooled order and the bits that a label map costs; (None, 0) without predictions."""
-    from ticketguard.storage.documents import read_json
-    from ticketguard.triggers.plan import plan_of
+    from ticketguard.storage.documents import read_object
+    from ticketguard.triggers.plan import required_plan
     from ticketguard.triggers.predictions import read_mapped
 
     if predictions is None:
         return None, 0.0
-    plan = plan_of(registered)
-    if plan is None:
-        raise UsageError("this registration has no triggers: only weights can be tested against it")
-    mapping = None if label_map is None else read_json(label_map)
-    if mapping is not None and not isinstance(mapping, dict):
-        raise UsageError(f"{label_map}: a label map is a JSON object, service label -> registered class")
+    plan = required_plan(registered)
+    mapping = None if label_map is None else read_object(label_map)
     found = read_mapped(predictions, plan, label_map=mapping)
     return found.labels, found.charge_bits
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from pathlib import Path
 
 import numpy as np
@@ -52,9 +53,7 @@ def read_idx(path: Path, *, dimensions: int) -> NDArray[np.uint8]:
     if len(data) < start or data[:4] != bytes([0, 0, UBYTE, dimensions]):
         raise damaged(path, f"not an idx file of bytes with {dimensions} dimensions", source=SOURCE)
     shape = [int.from_bytes(data[4 + 4 * i : 8 + 4 * i], "big") for i in range(dimensions)]
-    size = 1
-    for extent in shape:
-        size *= extent
+    size = prod(shape)
     if size != len(data) - start:
         raise damaged(path, f"{len(data) - start} bytes of data, its header says {size}", source=SOURCE)
     return np.frombuffer(data, dtype=np.uint8, offset=start).reshape(shape)

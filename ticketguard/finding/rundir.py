@@ -15,8 +15,8 @@ from typing import Any
 
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.finding.config import Round
-from ticketguard.storage.atomic import is_there, make_folder, read_bytes, write_bytes
-from ticketguard.storage.documents import encode, parse_json, read_json, write_json
+from ticketguard.storage.atomic import is_there, make_folder, write_bytes
+from ticketguard.storage.documents import encode, read_json, read_jsonl, write_json
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 from ticketguard.training import TrainState, distributed, load_state, save_state
 
@@ -122,10 +122,8 @@ class RunDirectory:
         file = self.path / "metrics.jsonl"
         if not is_there(file):
             return []
-        lines = read_bytes(file, limit=METRICS_LIMIT).splitlines()
-        rows = [parse_json(line, where=f"{file}: line {number}") for number, line in enumerate(lines, 1)]
         kept = []
-        for row in rows:
+        for row in read_jsonl(file, limit=METRICS_LIMIT):
             if (
                 not isinstance(row, dict)
                 or not isinstance(row.get("stage"), int)

@@ -25,7 +25,6 @@ BUILD_ERRORS = (
     AssertionError,
     MemoryError,
 )
-SHAPE_ARGUMENTS = ("in_channels", "image_size", "classes")
 
 
 def build(architecture: Architecture) -> nn.Module:

@@ -15,7 +15,7 @@ from ticketguard.evidence import Evidence, Verdict, decide
 from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedule, one_leaf
 from ticketguard.probe.sequential import TWO_LOOKS_BITS, Progress
 from ticketguard.probe.transcript import Recorded, Transcript
-from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.plan import required_plan
 from ticketguard.triggers.score import label_map_bits
 
 REACHED, HOPELESS = "the bar is reached", "the bar cannot be reached any more"
@@ -134,9 +134,7 @@ def schedule_of(
         leaf = None if scope == "pooled" else int(scope.removeprefix("leaf "))
     except (KeyError, TypeError, ValueError, AttributeError, UsageError) as problem:
         raise FormatError("transcript: its schedule is malformed") from problem
-    plan = plan_of(opening.registration)
-    if plan is None:
-        raise UsageError("this registration has no triggers")
+    plan = required_plan(opening.registration)
     narrowed = one_leaf(opening, leaf)
     schedule = make_schedule(narrowed, plan, parameters, own_images=own_images, own_decoys=own_decoys)
     if schedule.digest != fields.get("sha256") or list(schedule.classes) != begin["classes"]:

@@ -17,7 +17,7 @@ from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedu
 from ticketguard.probe.session import Manners, OnState, Session
 from ticketguard.probe.transcript import Log, Transcript, begun, read
 from ticketguard.triggers.labels import Classes
-from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.plan import required_plan
 
 DECOY_SHARE = 0.5
 
@@ -84,9 +84,7 @@ def _new_schedule(
     own_images: Images | None,
     own_decoys: Images | None,
 ) -> tuple[Opening, Schedule]:
-    plan = plan_of(opening.registration)
-    if plan is None:
-        raise UsageError("this registration has no triggers: only weights can be tested against it")
+    plan = required_plan(opening.registration)
     if not 0 <= decoys <= 16:
         raise UsageError(f"decoys: 0 to 16 for each trigger, not {decoys}")
     narrowed = one_leaf(opening, leaf)

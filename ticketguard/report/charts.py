@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import ceil, floor, log10
+from typing import TYPE_CHECKING
 
 from ticketguard.evidence import Evidence, Verdict
-from ticketguard.report.suites import PriceLike, ResultLike, strongest
+from ticketguard.report.suites import strongest
+
+if TYPE_CHECKING:
+    from ticketguard.suite.price import Price
+    from ticketguard.suite.results import Result
 
 # Bars stop at this multiple of the bar that evidence has to pass: 126 and 15,000 bits have to share one picture.
 REACH = 2.5
@@ -68,7 +73,7 @@ class HeatCell:
     """
 
     strength: float
-    result: ResultLike
+    result: Result
     bits: float
     level: int
     lost: bool
@@ -84,13 +89,13 @@ class HeatRow:
     cells: tuple[HeatCell, ...]
 
 
-def heat_map(results: Sequence[ResultLike], bar_bits: float | None) -> tuple[HeatRow, ...]:
+def heat_map(results: Sequence[Result], bar_bits: float | None) -> tuple[HeatRow, ...]:
     """Rows of attacks in the suite's order, strengths rising.
 
     Of several seeds the one with the weakest evidence is shown; of a control the one with the strongest. Cells that could not
     run are shown with 0 bits.
     """
-    by_attack: dict[str, dict[float, list[ResultLike]]] = {}
+    by_attack: dict[str, dict[float, list[Result]]] = {}
     for item in results:
         by_attack.setdefault(item.cell.attack, {}).setdefault(item.cell.strength, []).append(item)
     rows = []
@@ -150,7 +155,7 @@ class Curve:
     `start`: accuracy of the released model.
     """
 
-    price: PriceLike
+    price: Price
     dots: tuple[Dot, ...]
     lines: tuple[str, ...]
     x_ticks: tuple[Tick, ...]
@@ -159,7 +164,7 @@ class Curve:
     start: float
 
 
-def curve(price: PriceLike, before: float, bar_bits: float | None) -> Curve:
+def curve(price: Price, before: float, bar_bits: float | None) -> Curve:
     """Lay out one attack's curve; `before` is the released model's accuracy in percent."""
     accuracies = [point.accuracy for point in price.curve] + [before]
     low, high = floor(min(accuracies) / 5) * 5, ceil(max(accuracies) / 5) * 5

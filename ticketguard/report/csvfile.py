@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+from typing import TYPE_CHECKING
 
 from ticketguard.report.hostile import visible
-from ticketguard.report.suites import SuiteLike
+
+if TYPE_CHECKING:
+    from ticketguard.suite.results import SuiteResult
 
 COLUMNS = (
     "attack",
@@ -34,7 +37,7 @@ COLUMNS = (
 FORMULA = ("=", "+", "-", "@")
 
 
-def suite_csv(suite: SuiteLike) -> str:
+def suite_csv(suite: SuiteResult) -> str:
     """Every cell of a suite under `COLUMNS`; accuracies in percent, evidence in bits, empty where nothing was measured."""
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\r\n")

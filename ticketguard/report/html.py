@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -19,6 +19,9 @@ from ticketguard.report import charts, suites, words
 from ticketguard.report.hostile import visible
 from ticketguard.report.machine import installed
 from ticketguard.report.pictures import Picture
+
+if TYPE_CHECKING:
+    from ticketguard.suite.results import SuiteResult
 
 GEOMETRY = {
     "width": charts.PLOT_WIDTH,
@@ -49,7 +52,7 @@ def verdict_page(verdict: Verdict, *, suspect: str, pictures: Sequence[Picture] 
     )
 
 
-def suite_page(suite: suites.SuiteLike, *, machine: Mapping[str, str] | None = None) -> str:
+def suite_page(suite: SuiteResult, *, machine: Mapping[str, str] | None = None) -> str:
     """A whole HTML page on a suite: prices of removal, heat map, curves, and every cell, lost or not.
 
     `machine`: facts about where it ran, by name (`machine.machine_facts`).

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from ticketguard.evidence import Verdict
 from ticketguard.report import words
 from ticketguard.report.hostile import visible
-from ticketguard.report.suites import SuiteLike, bar_of, not_run, price_words, seconds, work_words
+from ticketguard.report.suites import bar_of, not_run, price_words, seconds, work_words
+
+if TYPE_CHECKING:
+    from ticketguard.suite.results import SuiteResult
 
 # What Markdown, or HTML inside it, would read as markup inside a line, and the beginnings of links that need no markup.
 SPECIAL = re.compile(r"[\\`*_\[\]<>|~&$]|:(?=//)|(?<=www)\.", re.IGNORECASE)
@@ -54,7 +58,7 @@ def verdict_markdown(verdict: Verdict, *, suspect: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def suite_markdown(suite: SuiteLike, *, machine: Mapping[str, str] | None = None) -> str:
+def suite_markdown(suite: SuiteResult, *, machine: Mapping[str, str] | None = None) -> str:
     """A suite: the price of removal of each attack, then every cell, lost or not, and the machine."""
     bar = bar_of(suite)
     lines = [

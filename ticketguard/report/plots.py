@@ -5,13 +5,16 @@ from __future__ import annotations
 import importlib
 import io
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import UsageError
-from ticketguard.report.suites import SuiteLike, bar_of, strongest
+from ticketguard.report.suites import bar_of, strongest
+
+if TYPE_CHECKING:
+    from ticketguard.suite.results import SuiteResult
 
 INCHES, DPI = (8.0, 5.0), 120
 # Told apart in grey too: colours of Okabe and Ito, and a marker for each.
@@ -19,7 +22,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 MARKERS = "osD^vP*X<>"
 
 
-def curves_png(suite: SuiteLike, *, attacks: tuple[str, ...] | None = None) -> bytes:
+def curves_png(suite: SuiteResult, *, attacks: tuple[str, ...] | None = None) -> bytes:
     """Evidence (bits, logarithmic) against test accuracy, a line for each attack and seed; `attacks` chooses some.
 
     Hollow points: the verdict is not MATCH. Raises `UsageError` without matplotlib or for an attack that the suite has not.

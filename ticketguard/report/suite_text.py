@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ticketguard.report.suites import PriceLike, ResultLike, SuiteLike, not_run, price_words, strongest, work_words
+from ticketguard.report.suites import not_run, price_words, strongest, work_words
+
+if TYPE_CHECKING:
+    from ticketguard.suite.price import Price
+    from ticketguard.suite.results import Result, SuiteResult
 
 COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yellow", "NOT RUN": "dim"}
 
 
-def suite_text(suite: SuiteLike) -> RenderableType:
+def suite_text(suite: SuiteResult) -> RenderableType:
     """A suite result as two tables, a line on the controls, and the reasons of cells that could not run."""
     parts: list[RenderableType] = [cells_table(suite), Text(""), prices_table(suite.prices)]
     controls = [row for row in suite.results if row.control and row.accuracy is not None]
@@ -28,7 +33,7 @@ def suite_text(suite: SuiteLike) -> RenderableType:
     return Group(*parts)
 
 
-def cells_table(suite: SuiteLike) -> Table:
+def cells_table(suite: SuiteResult) -> Table:
     """One row per cell: accuracy before and after, evidence, verdict, seconds."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("attack", overflow="fold")
@@ -50,7 +55,7 @@ def cells_table(suite: SuiteLike) -> Table:
     return table
 
 
-def prices_table(prices: Sequence[PriceLike]) -> Table:
+def prices_table(prices: Sequence[Price]) -> Table:
     """One row per attack: accuracy points given up before the verdict stops being a match, and the work it took."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("attack", overflow="fold", min_width=18)
@@ -62,7 +67,7 @@ def prices_table(prices: Sequence[PriceLike]) -> Table:
     return table
 
 
-def _decision(row: ResultLike) -> Text:
+def _decision(row: Result) -> Text:
     return Text(row.decision, style=COLOURS[row.decision])
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import CapacityError, UsageError
-from ticketguard.evidence import log2_binomial_tail
+from ticketguard.evidence import Rule, log2_binomial_tail
 from ticketguard.graph.cells import Layer
-from ticketguard.signatures.edge import WORDS_PER_PAIR, group_cells
+from ticketguard.signatures.edge import group_cells
 
 DEFAULT_SPEND = 0.15
 DEFAULT_LEAVES = 4
@@ -42,7 +42,7 @@ def plan(
     *,
     leaves: int = DEFAULT_LEAVES,
     spend: float = DEFAULT_SPEND,
-    needed_bits: float = 126.0,
+    needed_bits: float = Rule().bar_bits,
 ) -> Plan:
     """Draws per leaf and layer that move a share `spend` of the edges, from the cell counts (`graph.cells.cell_counts`) alone.
 
@@ -139,4 +139,4 @@ def _bits_after(informative: float, both: float, pruned: float) -> float:
     return -log2_binomial_tail(int(matching + noise / 2), int(matching + noise))
 
 
-__all__ = ["DEFAULT_LEAVES", "DEFAULT_SPEND", "WORDS_PER_PAIR", "Plan", "plan"]
+__all__ = ["DEFAULT_LEAVES", "DEFAULT_SPEND", "Plan", "plan"]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from ticketguard.claims import manifest
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
 from ticketguard.masks import Mask, keep_largest
-from ticketguard.storage.tensors import in_memory, read_tensors, write_tensors
+from ticketguard.storage.tensors import TensorFile, in_memory, read_tensors, tensor_bytes, write_tensors
 from ticketguard.tickets import MASK_SUFFIX, Ticket
 
 FORMAT = 1
@@ -141,13 +141,26 @@ def forge(locked: Ticket, edges: int, generator: np.random.Generator) -> KeyMask
 
 def write_key(path: Path, key: KeyMask) -> None:
     """Write a key as safetensors. It is not encrypted: whoever has the file has the key."""
-    metadata = {"format": FORMAT, "locked": key.locked, "merged": key.merged, "score": key.score}
-    write_tensors(path, key.tensors(), {METADATA: metadata})
+    write_tensors(path, key.tensors(), _metadata(key))
+
+
+def key_bytes(key: KeyMask) -> bytes:
+    """The bytes of the file that `write_key` would write, to be encrypted."""
+    return tensor_bytes(key.tensors(), _metadata(key))
+
+
+def _metadata(key: KeyMask) -> dict[str, Any]:
+    return {METADATA: {"format": FORMAT, "locked": key.locked, "merged": key.merged, "score": key.score}}
 
 
 def read_key(path: Path) -> KeyMask:
     """Read a file of `write_key`. Raises `FormatError` for anything else; damage shows in `unlock`."""
-    file = read_tensors(path)
+    return key_of(read_tensors(path))
+
+
+def key_of(file: TensorFile) -> KeyMask:
+    """As `read_key`, from tensors that were read already."""
+    path = file.path
     meta = file.metadata.get(METADATA)
     if not isinstance(meta, dict) or meta.get("format") != FORMAT:
         raise FormatError(f"{path}: not a key mask of a known version; lock writes one")

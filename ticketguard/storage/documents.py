@@ -59,6 +59,14 @@ def read_json(path: Path, *, limit: int = DOCUMENT_LIMIT) -> object:
     return value
 
 
+def read_object(path: Path) -> dict[str, Any]:
+    """As `read_json`, of a JSON object; `FormatError` for any other value."""
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise FormatError(f"{path}: a JSON object is expected")
+    return value
+
+
 def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, atomically; raises `FormatError` for what JSON cannot hold, `StorageError`."""
     write_bytes(path, (encode(value, where=str(path), indent=2) + "\n").encode("utf-8"))

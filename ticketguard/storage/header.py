@@ -12,15 +12,12 @@ from math import prod
 from typing import Any
 
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.storage.documents import encode, parse_json
+from ticketguard.storage.documents import DIMENSION_LIMIT, ELEMENT_LIMIT, encode, parse_json
 from ticketguard.storage.dtypes import STORED
 
 HEADER_LIMIT = 16 << 20
 TENSOR_LIMIT = 65_536
-DIMENSION_LIMIT = 8
 NAME_LIMIT = 512
-# Beyond any disk, and small enough that numpy's own size arithmetic cannot overflow on a shape such as (0, 2**63).
-ELEMENT_LIMIT = 1 << 48
 METADATA_KEY = "__metadata__"
 
 

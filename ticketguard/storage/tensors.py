@@ -144,6 +144,23 @@ def in_memory(tensors: Mapping[str, NDArray[Any] | Raw], *, path: Path = Path("<
     return TensorFile({name: raw_of(value) for name, value in tensors.items()}, {}, path)
 
 
+def parse_tensors(data: bytes | memoryview, *, path: Path = Path("<memory>")) -> TensorFile:
+    """The tensors of a safetensors file whose bytes are here already; raises `FormatError` as `read_tensors` does."""
+    view = memoryview(data)
+    length = int.from_bytes(view[:8], "little") if len(view) >= 8 else 0
+    if not 2 <= length <= min(HEADER_LIMIT, len(view) - 8):
+        raise FormatError(f"{path}: not a safetensors file: its header length does not fit; is it complete?")
+    content = view[8 + length :]
+    header = parse_header(bytes(view[8 : 8 + length]), len(content), where=str(path))
+    return TensorFile(_slices(header, content), header.metadata, path)
+
+
+def tensor_bytes(tensors: Mapping[str, NDArray[Any] | Raw], metadata: Mapping[str, Any]) -> bytes:
+    """The bytes of the file that `write_tensors` would write, for what must not lie on a disk."""
+    header, order = build_header({name: _info(tensors, name) for name in tensors}, metadata, where="tensors")
+    return b"".join([header, *(raw_of(tensors[name]).data for name in order)])
+
+
 def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any] | Raw], metadata: Mapping[str, Any]) -> None:
     """Write a safetensors file atomically; equal arguments give equal bytes, and names keep their order.
 
@@ -188,14 +205,10 @@ def _read_single(path: Path) -> TensorFile:
     try:
         with open_regular(path) as handle:
             size = os.fstat(handle.fileno()).st_size
-            length = int.from_bytes(handle.read(8), "little") if size >= 8 else 0
-            if not 2 <= length <= min(HEADER_LIMIT, size - 8):
-                raise FormatError(f"{path}: not a safetensors file: its header length does not fit; is it complete?")
-            header = parse_header(handle.read(length), size - 8 - length, where=str(path))
-            mapped = memoryview(mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ))
+            data = memoryview(mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ) if size else b"")
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
-    return TensorFile(_slices(header, mapped[8 + length :]), header.metadata, path)
+    return parse_tensors(data, path=path)
 
 
 def _slices(header: Header, data: memoryview) -> dict[str, Raw]:
@@ -236,7 +249,9 @@ __all__ = [
     "TensorInfo",
     "bf16",
     "in_memory",
+    "parse_tensors",
     "raw_of",
     "read_tensors",
+    "tensor_bytes",
     "write_tensors",
 ]

@@ -19,7 +19,8 @@ import torch
 
 from ticketguard.errors import FormatError
 from ticketguard.storage.atomic import open_regular
-from ticketguard.storage.header import DIMENSION_LIMIT, NAME_LIMIT, TENSOR_LIMIT, TensorInfo, shown
+from ticketguard.storage.documents import DIMENSION_LIMIT
+from ticketguard.storage.header import NAME_LIMIT, TENSOR_LIMIT, TensorInfo, shown
 from ticketguard.storage.tensors import Raw, write_tensors
 from ticketguard.storage.torchfile import UNREAD, Shapes
 

@@ -6,8 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from ticketguard.report.suites import work_words
-
 if TYPE_CHECKING:
     from ticketguard.suite.results import Result
 
@@ -42,13 +40,6 @@ class Price:
     epochs: float
     images: int
     curve: tuple[Point, ...]
-
-    def __str__(self) -> str:
-        """`not removed up to 0.9`, or `2.1 points at 0.7 (3 epochs, 5,000 images)`."""
-        work = f" ({work_words(self)})" if self.epochs else ""
-        if not self.removed:
-            return f"not removed up to {self.strength:g}{work}"
-        return f"{self.points:.1f} points at {self.strength:g}{work}"
 
 
 def prices(results: Sequence[Result], before: float) -> tuple[Price, ...]:

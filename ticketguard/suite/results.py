@@ -139,7 +139,10 @@ def read_cells(folder: Path) -> dict[str, tuple[Result, Timing]]:
         if not isinstance(value, dict) or set(value) != {"result", "timing"}:
             raise FormatError(f"{path}: a line is not a suite result; move the file away to start anew")
         result = Result.from_json(value["result"])
-        found[result.digest] = (result, Timing(**value["timing"]))
+        try:
+            found[result.digest] = (result, Timing(**value["timing"]))
+        except TypeError as problem:
+            raise FormatError(f"{path}: a line is not a suite result ({problem})") from problem
     return found
 
 

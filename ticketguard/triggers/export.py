@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 from ticketguard.storage.atomic import make_folder, write_bytes
+from ticketguard.storage.documents import write_csv
 from ticketguard.triggers.pictures import file_bytes
 from ticketguard.triggers.plan import image_digest
 from ticketguard.triggers.render import Triggers
@@ -23,15 +22,13 @@ def export(folder: Path, triggers: Triggers, *, classes: Sequence[str] | None = 
     whose channels no PNG holds are written as `.npy`.
     """
     make_folder(folder)
-    table = io.StringIO(newline="")
-    writer = csv.writer(table, lineterminator="\n")
-    writer.writerow(["index", "file", "sha256"] + ([] if classes is None else ["target"]))
+    rows: list[list[object]] = [["index", "file", "sha256", *([] if classes is None else ["target"])]]
     files = []
     for image, label, index in zip(triggers.images, triggers.labels, triggers.indices, strict=True):
         content, suffix = file_bytes(image)
         path = folder / f"{index:05d}{suffix}"
         write_bytes(path, content)
         files.append(path)
-        writer.writerow([int(index), path.name, image_digest(image)] + ([] if classes is None else [classes[label]]))
-    write_bytes(folder / INDEX, table.getvalue().encode())
+        rows.append([int(index), path.name, image_digest(image), *([] if classes is None else [classes[label]])])
+    write_csv(folder / INDEX, rows)
     return [*files, folder / INDEX]

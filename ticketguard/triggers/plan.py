@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from ticketguard.claims import manifest
 from ticketguard.claims.registration import Registration
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.evidence import log2_binomial_tail
+from ticketguard.evidence import Rule, log2_binomial_tail
 
 MATCH_RATE = 0.85
-RAW_BAR_BITS = 126.0
+RAW_BAR_BITS = Rule().bar_bits
 # Sizes come in multiples of this: a plan should not depend on the last trigger.
 STEP = 8
 MOST_PER_LEAF = 4096
@@ -155,6 +155,14 @@ def plan_of(registration: Registration) -> TriggerPlan | None:
         )
     except (UsageError, TypeError) as problem:
         raise FormatError(f"registration: {problem}") from problem
+
+
+def required_plan(registration: Registration) -> TriggerPlan:
+    """As `plan_of`; raises `UsageError` when the registration has no triggers."""
+    plan = plan_of(registration)
+    if plan is None:
+        raise UsageError("this registration has no triggers: only weights can be tested against it")
+    return plan
 
 
 def _numbers(values: object) -> bool:

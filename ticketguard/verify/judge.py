@@ -83,7 +83,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """The outcome with everything that led to it; `claims.verdicts` signs it.
+    """The outcome with everything that led to it; `verify.verdicts` signs it.
 
     `verdict` is about the suspect, `original` about the claim's own subject, `controls` about each control by its digest.
     VOID means that the claim's mark is missing from its own subject, or present in a control.

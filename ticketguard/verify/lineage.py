@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.claims.registration import Counts, Registration
 from ticketguard.graph.cells import Layer, cell_counts
+from ticketguard.signatures.board import Weight
 from ticketguard.tickets import Weights
 from ticketguard.verify.aligned import align_suspect
 from ticketguard.verify.suspect import effective_weights, locate
 
 CHANCE_TRIES = 4
-
-
-class Weight(Protocol):
-    """One weight tensor that can be read at flat positions."""
-
-    def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """The values at `positions`."""
-        ...
 
 
 def frame_overlap(weights: Weights, registered: Registration, reference: Counts) -> float:

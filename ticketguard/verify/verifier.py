@@ -16,7 +16,7 @@ from ticketguard.evidence import Evidence, Rule, Verdict, decide
 from ticketguard.signatures.board import Board
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.tickets import Weights
-from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.plan import required_plan
 from ticketguard.triggers.score import trigger_tests
 from ticketguard.verify.aligned import align_suspect
 from ticketguard.verify.suspect import effective_weights, locate, unread, unread_note
@@ -116,9 +116,7 @@ class Examiner:
             evidence += found
             said += words
         if predictions is not None:
-            plan = plan_of(self.opening.registration)
-            if plan is None:
-                raise UsageError("this registration has no triggers: only weights can be tested against it")
+            plan = required_plan(self.opening.registration)
             evidence += trigger_tests(self.opening, plan, predictions, charge_bits=charge_bits)
         readable = any(item.n > 0 for item in evidence)
         return decide(
