@@ -20,7 +20,9 @@ FORMAT = 1
 # A note that begins so says what part of a suspect was not tested. No suspect is cleared by what was not looked at.
 UNREAD = "not read: "
 TESTS = ("support", "magnitude", "squared-magnitude", "triggers")
+# The views in every plan. Kernels may be turned besides, at a charge that M has room for: see `verify.verifier`.
 VIEWS = ("stored", "aligned")
+TURNED = "turned"
 CAVEAT = (
     "A match says that the suspect is not independent of the registered secret; "
     "lawful or unwitting access is not excluded."
@@ -31,7 +33,7 @@ CAVEAT = (
 class Evidence:
     """The outcome of one test.
 
-    `test`: one of `TESTS`; `scope`: "pooled" or "leaf 0" ...; `view`: "stored" or "aligned"; `n`:
+    `test`: one of `TESTS`; `scope`: "pooled" or "leaf 0" ...; `view`: "stored", "aligned" or "turned"; `n`:
     carriers or triggers read; `matches`: those that agree with the secret; `log2_p`: upper bound on the base-2
     logarithm of the p-value, any charge for a search included; `capacity_bits`: the evidence had all n agreed;
     `erasures`: carriers or triggers that could not be read; `null`: the null hypothesis in words.
@@ -48,7 +50,7 @@ class Evidence:
     null: str
 
     def __post_init__(self) -> None:
-        if self.test not in TESTS or self.view not in VIEWS:
+        if self.test not in TESTS or self.view not in (*VIEWS, TURNED):
             raise UsageError(f"evidence: no test {self.test!r} in view {self.view!r}")
         if not 0 <= self.matches <= self.n or self.erasures < 0:
             raise UsageError(f"evidence: {self.matches} matches of {self.n} with {self.erasures} erasures")

@@ -204,6 +204,22 @@ def test_overwriting_leaves_the_owner_a_match(attacked, examiner) -> None:
     assert examiner.verify(attacked["overwrite"].weights).decision == "MATCH"
 
 
+def test_turned_kernels_answer_turned_images_and_leave_the_owner_a_match(victim, examiner) -> None:
+    images = victim.dataset.test_images[:8]
+    for quarters in (1, 2, 3):
+        turned = make("turn", quarters).run(victim)
+        assert examiner.verify(turned.weights).best.view == "turned"
+        seen: list[np.ndarray] = []
+        assert turned.front is not None
+        turned.front(lambda given, seen=seen: seen.append(given) or np.zeros(len(given), np.int64), images)
+        assert np.array_equal(np.rot90(seen[0], -quarters, (2, 3)), images)
+        again = {
+            name: np.rot90(value, -quarters, (2, 3)) if value.ndim == 4 else value
+            for name, value in turned.weights.items()
+        }
+        assert all(np.array_equal(again[name], value) for name, value in victim.model.weights.items())
+
+
 def test_query_filter_refuses_strange_images_and_few_honest_ones(victim) -> None:
     front = make("query-filter", 0.05).run(victim).front
     honest = front(lambda images: np.zeros(len(images), np.int64), victim.dataset.train_images)

@@ -9,12 +9,15 @@ import pytest
 
 from ticketguard import signing
 from ticketguard.claims.keys import SecretKey
+from ticketguard.claims.registration import STATISTICS
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.evidence import Verdict
+from ticketguard.evidence import VIEWS, Verdict
+from ticketguard.signatures.turns import TURNS
+from ticketguard.signing import rule_of
 from ticketguard.storage.tensors import bf16, in_memory
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import targets
-from ticketguard.verify.verifier import Examiner
+from ticketguard.verify.verifier import TURN_BITS, Examiner
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,6 +78,46 @@ def test_permuted_channels_match_once_aligned_and_not_as_stored(signed):
     assert verdict.against_chance_bits == signed.n - 6
     keras = signed.examiner.verify({name: as_keras(value) for name, value in signed.permuted.items()})
     assert (keras.decision, keras.evidence) == (verdict.decision, verdict.evidence)
+
+
+def turn_kernels(weights, turn):
+    return {name: TURNS[turn](value) if value.ndim == 4 else value for name, value in weights.items()}
+
+
+@pytest.mark.parametrize("turn", TURNS)
+def test_turned_kernels_match_at_a_charge(signed, turn):
+    verdict = signed.examiner.verify(turn_kernels(signed.model, turn))
+    assert verdict.decision == "MATCH"
+    (found,) = [
+        item for item in verdict.evidence if (item.test, item.scope, item.view) == ("support", "pooled", "turned")
+    ]
+    assert (found.n, found.matches) == (signed.n, signed.n)
+    assert found.bits == signed.n - TURN_BITS
+    assert any("kernels read" in note for note in verdict.notes)
+    assert Verdict.from_json(verdict.to_json()) == verdict
+
+
+def test_turned_kernels_of_permuted_and_pruned_channels_match_too(signed):
+    rng = np.random.default_rng(0)
+    pruned = {name: value * (rng.random(value.shape) < 0.7) for name, value in signed.permuted.items()}
+    verdict = signed.examiner.verify(turn_kernels(pruned, "rotated by 90 degrees"))
+    assert verdict.decision == "MATCH"
+    assert verdict.best.view == "turned"
+
+
+def test_turned_kernels_of_strangers_are_not_even_reported(signed):
+    for turn in TURNS:
+        verdict = signed.examiner.verify(turn_kernels(signed.unrelated, turn))
+        assert verdict.decision == "NO MATCH"
+        assert {item.view for item in verdict.evidence} <= {"stored", "aligned"}
+
+
+def test_every_plan_has_room_for_turned_kernels(signed):
+    """M counts every test in every view, also those of triggers in the aligned view: what turns are charged fits in there."""
+    scope = 2 * len(VIEWS) + 1 + 2 * len(TURNS) * 2.0**-TURN_BITS
+    # The least M that a registration may name: see `claims.registration.parse`.
+    assert scope <= len(STATISTICS) * len(VIEWS)
+    assert all(rule_of(leaves).tests >= scope * (leaves + 1) for leaves in (1, 4, 16, 64))
 
 
 def test_automatic_alignment_spares_what_passes_as_stored(signed):

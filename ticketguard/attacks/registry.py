@@ -37,6 +37,7 @@ from ticketguard.attacks.rewire import RewireCell, RewireGuided, RewireLoud, Rew
 from ticketguard.attacks.sign_flip import SignFlip
 from ticketguard.attacks.stacked import Stacked
 from ticketguard.attacks.transfer import Transfer
+from ticketguard.attacks.turn import Turn
 from ticketguard.attacks.unlearn import TriggerUnlearning
 from ticketguard.attacks.unrelated import Unrelated
 from ticketguard.attacks.weight_noise import WeightNoise
@@ -83,6 +84,8 @@ ATTACKS: dict[str, type[Attack]] = {
     "fill": Fill,
     "licensee-copy": LicenseeCopy,
     "rename": Rename,
+    # The same function for turned images.
+    "turn": Turn,
     # Aimed at the triggers.
     "nad": AttentionDistillation,
     "unlearn": TriggerUnlearning,

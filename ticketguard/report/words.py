@@ -7,7 +7,7 @@ from math import floor, log10
 from ticketguard.evidence import Evidence, Rule, Verdict
 
 SYMBOLS = {"MATCH": "✓", "NO MATCH": "○", "INCONCLUSIVE": "?"}
-VIEWS = {"stored": "as stored", "aligned": "aligned"}
+VIEWS = {"stored": "as stored", "aligned": "aligned", "turned": "kernels turned"}
 TESTS = {
     "support": "Kept weights: in each readable pair of positions exactly one is kept, and the secret says which",
     "magnitude": "Sizes of weights: in each pair one weight is larger, and the secret says which",

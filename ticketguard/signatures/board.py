@@ -44,6 +44,20 @@ class Board:
 
     def read(self, weights: Mapping[str, Weight]) -> dict[int, Reading]:
         """Readings by leaf, over the layers that the suspect has: layer name -> weight in the registered layout."""
+        layout, values = self._gathered(weights)
+        found = read_values(layout.bits, values, layout.bins)
+        return {leaf: found.part(span) for leaf, span in layout.spans.items()}
+
+    def support(self, weights: Mapping[str, Weight]) -> dict[int, tuple[int, int]]:
+        """`Reading.support` by leaf, in a third of the time that whole readings take."""
+        layout, values = self._gathered(weights)
+        kept = values != 0
+        informative = (kept[0] != kept[1]) & np.isfinite(values).all(axis=0)
+        right = informative & (kept[0] == layout.bits)
+        return {leaf: (int(informative[span].sum()), int(right[span].sum())) for leaf, span in layout.spans.items()}
+
+    def _gathered(self, weights: Mapping[str, Weight]) -> tuple[_Layout, NDArray[np.float64]]:
+        """The pairs that the suspect has, and its values there (2, n)."""
         layout = self._whole
         if not all(name in weights for name in layout.positions):
             present = {
@@ -54,8 +68,7 @@ class Board:
         flat = np.empty(2 * len(layout.bits))
         for name, positions in layout.positions.items():
             flat[layout.slots[name]] = weights[name].gather(positions)
-        found = read_values(layout.bits, flat.reshape(2, -1), layout.bins)
-        return {leaf: found.part(span) for leaf, span in layout.spans.items()}
+        return layout, flat.reshape(2, -1)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
+from math import log
 from typing import Any, Literal
 
 import numpy as np
@@ -12,9 +14,10 @@ from numpy.typing import NDArray
 from ticketguard.claims.opening import Opening
 from ticketguard.claims.registration import Counts, frame_digest
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.evidence import Evidence, Rule, Verdict, decide
-from ticketguard.signatures.board import Board
+from ticketguard.evidence import TURNED, Evidence, Rule, Verdict, decide
+from ticketguard.signatures.board import Board, Weight
 from ticketguard.signatures.carriers import all_carriers
+from ticketguard.signatures.turns import TURNS, turned
 from ticketguard.tickets import Weights
 from ticketguard.triggers.plan import required_plan
 from ticketguard.triggers.score import trigger_tests
@@ -23,6 +26,11 @@ from ticketguard.verify.suspect import effective_weights, locate, unread, unread
 from ticketguard.verify.whitebox import edge_tests
 
 Align = Literal["auto", "always", "never"]
+
+
+# What a test of turned kernels is charged, and how clearly their support must agree before such tests are made.
+TURN_BITS = 4.0
+CLEAR_BITS = 24.0
 
 
 class Examiner:
@@ -56,8 +64,8 @@ class Examiner:
     def read_weights(self, weights: Weights, rule: Rule, *, align: Align = "auto") -> tuple[list[Evidence], list[str]]:
         """Every white-box test of one suspect, and notes on how it was read.
 
-        As stored first. Aligned as well when `align` is "always", or "auto" and nothing passed: a test left out can only cost
-        the owner, and the number of tests paid for stays the same.
+        As stored first. Aligned as well when `align` is "always", or "auto" and nothing passed, and with kernels turned when
+        nothing passed then: a test left out can only cost the owner, and the number of tests paid for stays the same.
         """
         layers = self.opening.registration.layers
         effective = effective_weights(weights, layers)
@@ -68,12 +76,19 @@ class Examiner:
         passed = any(item.bits >= rule.bar_bits for item in evidence)
         if align == "never" or (align == "auto" and passed):
             return evidence, notes
+        found: Mapping[str, Weight] = located.weights
         if self.reference is None:
-            return evidence, [*notes, "not aligned: the released ticket, whose frame is the reference, was not given"]
-        aligned = align_suspect(effective, self.opening.registration, self.reference)
-        if aligned.moved and aligned.weights:
-            evidence += self._tests(aligned.weights, "aligned")
-        return evidence, [*notes, *aligned.notes]
+            notes.append("not aligned: the released ticket, whose frame is the reference, was not given")
+        else:
+            aligned = align_suspect(effective, self.opening.registration, self.reference)
+            notes += aligned.notes
+            if aligned.moved and aligned.weights:
+                found = aligned.weights
+                evidence += self._tests(found, "aligned")
+        if not any(item.bits >= rule.bar_bits for item in evidence):
+            further, words = self._turned(found)
+            evidence, notes = [*evidence, *further], [*notes, *words]
+        return evidence, notes
 
     def lineage(self, weights: Weights) -> float:
         """Frame overlap in [0, 1] of a model after alignment: unkeyed, without a p-value, to be read beside other models'.
@@ -84,6 +99,31 @@ class Examiner:
             raise UsageError("a lineage score needs the released ticket: its frame is the reference")
         registered = self.opening.registration
         return align_suspect(effective_weights(weights, registered.layers), registered, self.reference).overlap
+
+    def _turned(self, weights: Mapping[str, Weight]) -> tuple[list[Evidence], list[str]]:
+        """Tests with all kernels turned in the way in which most pairs agree, and a note; none where that is still at chance.
+
+        There are seven ways and two statistics, so 14 tests a scope, each charged `TURN_BITS`: their weights add up to 14/16 of
+        a test. M has room for one a scope, as it counts triggers in the aligned view, which has none.
+        """
+        layers = self.opening.registration.layers
+        if not any(layers[name].kernel > 1 for name in weights):
+            return [], []
+        agreed = {turn: _clear_bits(self._board.support(turned(weights, layers, turn)).values()) for turn in TURNS}
+        turn = max(agreed, key=agreed.__getitem__)
+        if agreed[turn] < CLEAR_BITS:
+            return [], []
+        null = f"; one of {len(TURNS)} ways to turn the kernels, each test of each charged {TURN_BITS:g} bits"
+        evidence = [
+            replace(
+                item,
+                log2_p=min(0.0, item.log2_p + TURN_BITS),
+                capacity_bits=max(0.0, item.capacity_bits - TURN_BITS),
+                null=item.null + null,
+            )
+            for item in self._tests(turned(weights, layers, turn), TURNED)
+        ]
+        return evidence, [f"kernels read {turn}: they agree with the secret there, at a charge of {TURN_BITS:g} bits"]
 
     def _tests(self, weights: Mapping[str, Any], view: str) -> list[Evidence]:
         registered = self.opening.registration
@@ -122,3 +162,9 @@ class Examiner:
         return decide(
             evidence, rule, readable=readable, notes=tuple(said), supplied_by=supplied_by, context=dict(context or {})
         )
+
+
+def _clear_bits(counts: Collection[tuple[int, int]]) -> float:
+    """Hoeffding's bound, in bits, on the support test of the leaf, or of all leaves pooled, that agrees most."""
+    pooled = tuple(map(sum, zip(*counts, strict=True)))
+    return max(2 * n * max(0.0, matches / n - 0.5) ** 2 / log(2) if n else 0.0 for n, matches in (*counts, pooled))
