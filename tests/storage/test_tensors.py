@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from ticketguard.errors import FormatError, StorageError, UsageError
 from ticketguard.storage.dtypes import widen
 from ticketguard.storage.header import TensorInfo
+from ticketguard.storage.suspects import others_in
 from ticketguard.storage.tensors import Raw, bf16, in_memory, read_tensors, write_tensors
 
 DTYPES = st.sampled_from(["?", "u1", "i1", "<u2", "<i2", "<f2", "<u4", "<i4", "<f4", "<u8", "<i8", "<f8", ">f4", ">i2"])
@@ -172,6 +173,32 @@ def test_shards_read_as_one_file(tmp_path: Path) -> None:
         assert list(file) == ["y", "x"]
         assert file["x"].tolist() == [0, 1, 2]
         assert file.gather("y", np.array([1])).tolist() == [1.0]
+
+
+def test_tensors_that_an_index_takes_from_nowhere_or_another_shard_are_known_by_name(tmp_path: Path) -> None:
+    write_tensors(
+        tmp_path / "a.safetensors", {"x": np.ones((2, 3)), "extra": np.ones((4, 5)), "b": np.ones(4)}, {"k": 1}
+    )
+    write_tensors(tmp_path / "b.safetensors", {"y": np.ones((2, 2)), "x": np.zeros((2, 3))}, {})
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text('{"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}')
+    file = read_tensors(index)
+    assert file["x"].tolist() == np.ones((2, 3)).tolist()
+    assert others_in(file) == [("a.safetensors: extra", (4, 5)), ("b.safetensors: x", (2, 3))]
+    assert file.metadata["k"] == 1
+    index.write_text('{"weight_map": {"y": "b.safetensors", "x": "b.safetensors"}}')
+    assert read_tensors(index).metadata == {}
+
+
+def test_a_folder_with_two_models_is_refused(tmp_path: Path) -> None:
+    """Loaders take one of them and we might take the other."""
+    for name in ("model.safetensors", "a.safetensors"):
+        write_tensors(tmp_path / name, {"x": np.ones(3)}, {})
+    (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"x": "a.safetensors"}}')
+    with pytest.raises(FormatError, match="name one of them"):
+        read_tensors(tmp_path)
+    for name in ("model.safetensors", "model.safetensors.index.json"):
+        assert list(read_tensors(tmp_path / name)) == ["x"]
 
 
 def test_a_folder_with_a_single_model(tmp_path: Path) -> None:

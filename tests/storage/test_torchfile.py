@@ -19,8 +19,8 @@ from tests.storage.malformed import repacked
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage import torchchild
 from ticketguard.storage.suspects import read_any
-from ticketguard.storage.tensors import read_tensors, write_tensors
-from ticketguard.storage.torchfile import UNREAD, read_torch
+from ticketguard.storage.tensors import UNREAD, read_tensors, write_tensors
+from ticketguard.storage.torchfile import read_torch
 
 
 def names(value: object) -> list[str]:

@@ -1,5 +1,6 @@
 """Tensors that no test read: a suspect is not cleared while a stolen copy may lie beside what was read."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -12,8 +13,8 @@ from ticketguard.commands import run
 from ticketguard.evidence import UNREAD, Verdict
 from ticketguard.masks import Mask
 from ticketguard.storage.suspects import others_in, read_any
+from ticketguard.storage.tensors import UNREAD as KEY
 from ticketguard.storage.tensors import in_memory, write_tensors
-from ticketguard.storage.torchfile import UNREAD as KEY
 from ticketguard.tickets import Architecture, Ticket
 from ticketguard.verify.suspect import effective_weights, locate, unread
 from ticketguard.verify.verifier import Examiner
@@ -153,6 +154,19 @@ def test_checkpoints_tell_of_what_lies_beside_the_state_dict(signed, tmp_path, f
     assert signed.examiner.verify(read_any(path)).decision == "MATCH"
     torch.save({"state_dict": as_torch(signed.unrelated), "epoch": 3}, path)
     assert signed.examiner.verify(read_any(path)).decision == "NO MATCH"
+
+
+@pytest.mark.parametrize("prefix", ["ema.", ""], ids=["under other names", "under the same names in another shard"])
+def test_shards_tell_of_what_their_index_leaves_out(signed, tmp_path, prefix):
+    shards = {"a.safetensors": signed.unrelated, "b.safetensors": {**under(prefix, signed.model), "extra": np.zeros(3)}}
+    for name, weights in shards.items():
+        write_tensors(tmp_path / name, weights, {})
+    places = {**dict.fromkeys(signed.unrelated, "a.safetensors"), "extra": "b.safetensors"}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": places}))
+    verdict = signed.plain.verify(read_any(tmp_path))
+    assert verdict.decision == "INCONCLUSIVE"
+    assert any(note.startswith(f"{UNREAD}2 tensors of registered shapes ('b.safetensors: ") for note in verdict.notes)
 
 
 @pytest.mark.parametrize("said", [None, 3, "x", [3], [["a"]], [["a", 3]], [["a", [1.5]]], {"a": [24, 16, 3, 3]}])

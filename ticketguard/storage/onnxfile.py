@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import open_regular, reason
 from ticketguard.storage.header import TENSOR_LIMIT, shown
-from ticketguard.storage.tensors import TensorFile, in_memory
-from ticketguard.storage.torchfile import UNREAD, Shapes
+from ticketguard.storage.tensors import UNREAD, Shapes, TensorFile, in_memory
 
 FILE_LIMIT = 8 << 30
 ENTRY_LIMIT = 1 << 20

@@ -8,8 +8,8 @@ from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import is_folder, open_regular, reason
 from ticketguard.storage.header import HEADER_LIMIT
 from ticketguard.storage.onnxfile import read_onnx
-from ticketguard.storage.tensors import INDEX_SUFFIX, TensorFile, read_tensors
-from ticketguard.storage.torchfile import UNREAD, Shapes, read_torch
+from ticketguard.storage.tensors import INDEX_SUFFIX, UNREAD, Shapes, TensorFile, read_tensors
+from ticketguard.storage.torchfile import read_torch
 
 ONNX_SUFFIX = ".onnx"
 # An ONNX model begins with its IR version: field 1, a number.
@@ -44,7 +44,7 @@ def read_any(path: Path) -> TensorFile:
 def others_in(file: TensorFile) -> Shapes:
     """Names and shapes of tensors with rows and columns that lie in the suspect's file and were left out of `file`.
 
-    In a safetensors file everything is read; one that says otherwise of itself is taken at its word.
+    Of one safetensors file everything is read; one that says otherwise of itself is taken at its word.
     """
     said = file.metadata.get(UNREAD)
     rows = said if isinstance(said, list) else []

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ from ticketguard.storage.header import HEADER_LIMIT, TENSOR_LIMIT, Header, Tenso
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 INDEX_SUFFIX = ".safetensors.index.json"
+# Metadata of what was read from a larger whole: names and shapes of the other tensors there, which were left out.
+UNREAD = "ticketguard/unread"
+Shapes: TypeAlias = list[tuple[str, tuple[int, ...]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,14 +131,18 @@ class Computed(TensorFile):
 def read_tensors(path: Path) -> TensorFile:
     """Open a safetensors file, an index of shards (`*.safetensors.index.json`), or a folder that holds a model.
 
-    Raises `StorageError` for what cannot be read and `FormatError` for what is not a strict safetensors file.
+    Tensors of shards that an index does not take from there are not read, but stand in the metadata `UNREAD`. Raises
+    `StorageError` for what cannot be read, `FormatError` for what is no strict safetensors file, or a folder with two models.
     """
     path = Path(path)
     if is_folder(path):
-        found = next((name for name in (INDEX_NAME, SINGLE_NAME) if is_there(path / name)), None)
-        if found is None:
+        found = [name for name in (INDEX_NAME, SINGLE_NAME) if is_there(path / name)]
+        if not found:
             raise StorageError(f"{path}: a folder without {SINGLE_NAME} or {INDEX_NAME}; name the file to read")
-        path = path / found
+        # Which of two is the model depends on the loader, and only one would be looked at.
+        if len(found) > 1:
+            raise FormatError(f"{path}: a folder with both {SINGLE_NAME} and {INDEX_NAME}; name one of them")
+        path = path / found[0]
     return _read_shards(path) if path.name.endswith(INDEX_SUFFIX) else _read_single(path)
 
 
@@ -231,7 +238,14 @@ def _read_shards(index: Path) -> TensorFile:
         if name not in shards[shard]:
             raise FormatError(f"{index}: tensor {shown(name)} is not in {shard}")
         raw[name] = Raw(info=shards[shard].info(name), data=shards[shard].raw(name))
-    return TensorFile(raw, next(iter(shards.values())).metadata, index)
+    others = [
+        (f"{shard}: {name}", info.shape)
+        for shard, file in shards.items()
+        for name in file
+        if names.get(name) != shard and len((info := file.info(name)).shape) >= 2
+    ]
+    metadata = next(iter(shards.values())).metadata
+    return TensorFile(raw, {**metadata, UNREAD: others} if others else metadata, index)
 
 
 def _plain(shard: str, index: Path) -> str:
@@ -243,8 +257,10 @@ def _plain(shard: str, index: Path) -> str:
 
 __all__ = [
     "NAMES",
+    "UNREAD",
     "Computed",
     "Raw",
+    "Shapes",
     "TensorFile",
     "TensorInfo",
     "bf16",

@@ -21,8 +21,7 @@ from ticketguard.errors import FormatError
 from ticketguard.storage.atomic import open_regular
 from ticketguard.storage.documents import DIMENSION_LIMIT
 from ticketguard.storage.header import NAME_LIMIT, TENSOR_LIMIT, TensorInfo, shown
-from ticketguard.storage.tensors import Raw, write_tensors
-from ticketguard.storage.torchfile import UNREAD, Shapes
+from ticketguard.storage.tensors import UNREAD, Raw, Shapes, write_tensors
 
 # Address space beyond what the interpreter and torch have mapped, in bytes: a fixed part for the unpickler, and a multiple
 # of the file for its storages and for copies of tensors that are not contiguous.

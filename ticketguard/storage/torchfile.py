@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TypeAlias
 
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import open_regular, reason
@@ -21,9 +20,6 @@ from ticketguard.storage.tensors import TensorFile, read_tensors
 FILE_LIMIT = 64 << 30
 CHILD = "ticketguard.storage.torchchild"
 ADVICE = "save the state_dict as safetensors instead"
-# Metadata of a file that was made from another: names and shapes of the other tensors there, which were left out.
-UNREAD = "ticketguard/unread"
-Shapes: TypeAlias = list[tuple[str, tuple[int, ...]]]
 
 
 def read_torch(path: Path, *, timeout: float | None = None, whole: bool = False) -> TensorFile:
