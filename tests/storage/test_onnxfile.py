@@ -166,6 +166,70 @@ def test_matrices_that_are_no_initializers_are_known_by_name(tmp_path: Path) -> 
     assert others_in(wired(tmp_path / "m.onnx", matmul("y"))) == []
 
 
+def sparse(name: str) -> object:
+    values, indices = np.ones(3, np.float32), np.array([0, 4, 5])
+    proto = [onnx.numpy_helper.from_array(array, n) for array, n in ((values, name), (indices, ""))]
+    return onnx.helper.make_sparse_tensor(*proto, [2, 3])
+
+
+def constants(name: str) -> list[object]:
+    """Nodes that bring a matrix along in every way there is: one named `name`, the others `name` and a digit."""
+    make, matrix = onnx.helper.make_node, onnx.numpy_helper.from_array(W)
+    outputs = [onnx.helper.make_tensor_value_info("i", onnx.TensorProto.FLOAT, None)]
+    inner = onnx.helper.make_graph([make("Constant", [], [name + "4"], value=matrix)], "i", [], outputs)
+    inner.sparse_initializer.append(sparse(name + "5"))
+    return [
+        make("Constant", [], [name], value=matrix),
+        make("Constant", [], [name + "1"], sparse_value=sparse("")),
+        make("Own", [], [name + "2"], domain="own", many=[matrix]),
+        make("Own", [], [name + "3"], domain="own", many=[sparse(""), sparse("")]),
+        make("Own", [], ["y"], domain="own", many=[inner]),
+    ]
+
+
+def brought(name: str) -> list[tuple[str, tuple[int, int]]]:
+    """What reading says of `constants`."""
+    return [(name, (2, 2)), (name + "1", (2, 3)), (name + "2", (2, 2)), *[(name + "3", (2, 3))] * 2, (name + "4", (2, 2)),
+            (name + "5", (2, 3))]  # fmt: skip
+
+
+PLACES = {
+    "the graph": lambda m: m.graph.node.extend(constants("c")),
+    "a local function": lambda m: m.functions.append(
+        onnx.helper.make_function("own", "F", ["x"], ["y"], constants("c"), [onnx.helper.make_opsetid("", 17)])
+    ),
+    "the training algorithm": lambda m: m.training_info.add().algorithm.node.extend(constants("c")),
+    "the training's beginning": lambda m: m.training_info.add().initialization.node.extend(constants("c")),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_every_place_that_holds_matrices_is_looked_into(tmp_path: Path, place: str) -> None:
+    path = tmp_path / "m.onnx"
+    wired(path, matmul("y"))
+    whole = onnx.load(path)
+    PLACES[place](whole)
+    onnx.save(whole, path)
+    found = read_onnx(path)
+    assert list(found) == ["w"]
+    assert sorted(others_in(found)) == brought("c")
+
+
+def test_sparse_initializers_and_defaults_of_functions_are_known_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "m.onnx"
+    wired(path, matmul("y"))
+    whole = onnx.load(path)
+    whole.graph.sparse_initializer.append(sparse("s"))
+    training = whole.training_info.add()
+    training.initialization.initializer.append(onnx.numpy_helper.from_array(W, "t"))
+    training.update_binding.add(key="a name", value="another")
+    function = onnx.helper.make_function("own", "F", [], [], [], [onnx.helper.make_opsetid("", 17)])
+    function.attribute_proto.append(onnx.helper.make_attribute("d", onnx.numpy_helper.from_array(W)))
+    whole.functions.append(function)
+    onnx.save(whole, path)
+    assert sorted(others_in(read_onnx(path))) == [("d", (2, 2)), ("s", (2, 3)), ("t", (2, 2))]
+
+
 def nested(depth: int) -> bytes:
     """A node with a graph inside, with a node with a graph inside ..."""
     node = field(2, b"y")
@@ -210,6 +274,9 @@ BAD = {
     "too many wires": model(field(1, field(1, b"") * (1 << 19) + field(2, b"y"))),
     "long name of a wire": model(field(1, field(2, b"y" * 5000))),
     "graphs nested too deep": model(nested(20)),
+    "graphs nested too deep in training": GOOD + field(20, field(2, nested(20))),
+    "too many fields of a function": GOOD + field(25, field(5, b"") * (1 << 20)),
+    "too many tensors in an attribute": model(field(1, field(5, field(10, b"") * (1 << 20)))),
     "external data": model(field(5, tensor() + field(14, 1))),
     "external entry": model(field(5, tensor() + field(13, field(1, b"location")))),
 }

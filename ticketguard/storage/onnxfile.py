@@ -38,9 +38,18 @@ INTEGER_LIMIT = 1 << 24
 PIECE_LIMIT = 1 << 12
 
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
-MODEL_GRAPH, GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_OUTPUT = 7, 1, 5, 12
+MODEL_GRAPH, MODEL_TRAINING, MODEL_FUNCTION, FUNCTION_NODE, FUNCTION_ATTRIBUTE = 7, 20, 25, 7, 11
+TRAINING_GRAPHS = (1, 2)
+GRAPH_NODE, GRAPH_INITIALIZER, GRAPH_OUTPUT, GRAPH_SPARSE = 1, 5, 12, 15
 NODE_INPUT, NODE_OUTPUT, NODE_OPERATION, NODE_ATTRIBUTE = 1, 2, 4, 5
-ATTRIBUTE_NAME, ATTRIBUTE_INTEGER, ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPHS = 1, 3, 5, (6, 11)
+ATTRIBUTE_NAME, ATTRIBUTE_INTEGER, ATTRIBUTE_TENSORS, ATTRIBUTE_GRAPHS, ATTRIBUTE_SPARSE = (
+    1,
+    3,
+    (5, 10),
+    (6, 11),
+    (22, 23),
+)
+SPARSE_VALUES, SPARSE_DIMS = 1, 3
 DIMS, DATA_TYPE, FLOATS, INT32S, INT64S, NAME, RAW, DOUBLES, EXTERNAL, LOCATION = 1, 2, 4, 5, 7, 8, 9, 10, 13, 14
 # TensorProto.DataType -> numpy type of raw data; bfloat16 is widened.
 BFLOAT16 = 16
@@ -75,6 +84,16 @@ class Node:
     turned: bool = False
 
 
+@dataclass(slots=True)
+class Attribute:
+    """What an attribute brings along: shapes of its tensors, and the outputs of the graphs `inside` it."""
+
+    name: bytes = b""
+    integer: int = 0
+    shapes: list[tuple[int, ...]] = field(default_factory=list)
+    inside: list[str] = field(default_factory=list)
+
+
 @dataclass
 class Wiring:
     """The nodes that make each value, in a graph and all graphs inside it; its outputs; tensors that are no initializers."""
@@ -89,6 +108,11 @@ class Wiring:
         self.wires += wires
         if self.wires > WIRE_LIMIT:
             raise ValueError(f"more than {WIRE_LIMIT} nodes, inputs and outputs")
+
+    def leave_out(self, name: str, shape: tuple[int, ...]) -> None:
+        """Note a tensor that is not read, when it has rows and columns."""
+        if len(shape) >= 2:
+            self.others.append((name, shape))
 
 
 @dataclass
@@ -107,8 +131,9 @@ def read_onnx(path: Path) -> TensorFile:
     """The initializers of an ONNX model by name, linear layers as (outputs, inputs).
 
     A matrix that is read both ways is there twice, the second time under `TRANSPOSED`. Tensors that are left out (text and
-    other exotic types, constants inside nodes) stand in the metadata `UNREAD`. Raises `FormatError` when the file is malformed,
-    keeps weights in external files, repeats a name or exceeds the limits; `StorageError` when it cannot be read.
+    other exotic types, sparse ones, constants inside nodes, functions and training) stand in the metadata `UNREAD`. Raises
+    `FormatError` when the file is malformed, keeps weights in external files, repeats a name or exceeds the limits;
+    `StorageError` when it cannot be read.
     """
     path = Path(path)
     try:
@@ -148,8 +173,10 @@ def _initializers(model: memoryview, where: str) -> tuple[dict[str, NDArray[Any]
             array = _array(entry, where)
             if array is not None:
                 stored[entry.name] = array
-            elif len(entry.dims) >= 2:
-                wiring.others.append((entry.name, tuple(entry.dims)))
+            else:
+                wiring.leave_out(entry.name, tuple(entry.dims))
+        elif number == GRAPH_SPARSE and wire == BYTES:
+            wiring.leave_out(*_sparse(value))
         elif number == GRAPH_NODE and wire == BYTES:
             _add_node(wiring, value, depth=0)
         elif number == GRAPH_OUTPUT and wire == BYTES:
@@ -164,7 +191,30 @@ def _initializers(model: memoryview, where: str) -> tuple[dict[str, NDArray[Any]
             if twin in stored:
                 raise FormatError(f"{where}: tensor {shown(twin)} appears twice: {shown(name)} is read both ways")
             tensors[twin] = np.ascontiguousarray(array.T)
-    return tensors, wiring.others
+    return tensors, wiring.others + _beside_the_graph(model)
+
+
+def _beside_the_graph(model: memoryview) -> Shapes:
+    """Tensors of local functions and of training graphs."""
+    # Names mean something else in each of them, and these wires lead to no output of the model: nobody follows them.
+    aside = Wiring()
+    for number, wire, value in _fields(model):
+        if wire != BYTES or number not in (MODEL_FUNCTION, MODEL_TRAINING):
+            continue
+        for part, kind, item in _fields(value):
+            aside.count(1)
+            if kind != BYTES:
+                continue
+            if number == MODEL_TRAINING:
+                if part in TRAINING_GRAPHS:
+                    _add_graph(aside, item, depth=0)
+            elif part == FUNCTION_NODE:
+                _add_node(aside, item, depth=0)
+            elif part == FUNCTION_ATTRIBUTE:
+                attribute = _attribute(aside, item, depth=0)
+                for shape in attribute.shapes:
+                    aside.leave_out(attribute.name.decode("utf-8", errors="replace"), shape)
+    return aside.others
 
 
 def _ways(wiring: Wiring) -> dict[str, set[bool]]:
@@ -188,7 +238,8 @@ def _ways(wiring: Wiring) -> dict[str, set[bool]]:
 
 def _add_node(wiring: Wiring, message: memoryview, *, depth: int) -> None:
     """Note a node, the nodes of graphs inside it (whose names mean the same there), and the tensors it brings along."""
-    node, outputs, brought = Node(), [], []
+    node, outputs = Node(), []
+    brought: list[tuple[int, ...]] = []
     operation, flipped = b"", False
     for number, wire, value in _fields(message):
         if wire != BYTES:
@@ -200,24 +251,34 @@ def _add_node(wiring: Wiring, message: memoryview, *, depth: int) -> None:
         elif number == NODE_OPERATION:
             operation = bytes(value[:64])
         elif number == NODE_ATTRIBUTE:
-            name, integer = b"", 0
-            for part, kind, item in _fields(value):
-                if (part, kind) == (ATTRIBUTE_NAME, BYTES):
-                    name = bytes(item[:64])
-                elif (part, kind) == (ATTRIBUTE_INTEGER, VARINT):
-                    integer = item
-                elif (part, kind) == (ATTRIBUTE_TENSOR, BYTES):
-                    brought.append(_shape_of(item))
-                elif part in ATTRIBUTE_GRAPHS and kind == BYTES:
-                    node.inside += _add_graph(wiring, item, depth=depth + 1)
-            if name == b"transB":
-                flipped = integer == 1
+            attribute = _attribute(wiring, value, depth=depth)
+            node.inside += attribute.inside
+            brought += attribute.shapes
+            if attribute.name == b"transB":
+                flipped = attribute.integer == 1
         wiring.count(number in (NODE_INPUT, NODE_OUTPUT, NODE_ATTRIBUTE))
     wiring.count(1)
     node.turned = operation == b"MatMul" or (operation == b"Gemm" and not flipped)
     for output in outputs:
         wiring.makers.setdefault(output, []).append(node)
-    wiring.others += [(outputs[0] if outputs else "", shape) for shape in brought if len(shape) >= 2]
+    for shape in brought:
+        wiring.leave_out(outputs[0] if outputs else "", shape)
+
+
+def _attribute(wiring: Wiring, message: memoryview, *, depth: int) -> Attribute:
+    """Read an attribute, and note the nodes and initializers of graphs inside it."""
+    found = Attribute()
+    for part, kind, item in _fields(message):
+        if (part, kind) == (ATTRIBUTE_NAME, BYTES):
+            found.name = bytes(item[:64])
+        elif (part, kind) == (ATTRIBUTE_INTEGER, VARINT):
+            found.integer = item
+        elif part in ATTRIBUTE_GRAPHS and kind == BYTES:
+            found.inside += _add_graph(wiring, item, depth=depth + 1)
+        elif part in (*ATTRIBUTE_TENSORS, *ATTRIBUTE_SPARSE) and kind == BYTES:
+            wiring.count(1)
+            found.shapes.append(_shape_of(item) if part in ATTRIBUTE_TENSORS else _sparse(item)[1])
+    return found
 
 
 def _add_graph(wiring: Wiring, message: memoryview, *, depth: int) -> list[str]:
@@ -233,8 +294,10 @@ def _add_graph(wiring: Wiring, message: memoryview, *, depth: int) -> list[str]:
             _add_node(wiring, value, depth=depth)
         elif number == GRAPH_OUTPUT:
             outputs.append(_name_in(value))
-        elif number == GRAPH_INITIALIZER and len(shape := _shape_of(value)) >= 2:
-            wiring.others.append((_name_in(value, NAME), shape))
+        elif number == GRAPH_INITIALIZER:
+            wiring.leave_out(_name_in(value, NAME), _shape_of(value))
+        elif number == GRAPH_SPARSE:
+            wiring.leave_out(*_sparse(value))
     return outputs
 
 
@@ -250,11 +313,17 @@ def _name_in(message: memoryview, field_number: int = 1) -> str:
     return _wire(names[-1]) if names else ""
 
 
-def _shape_of(message: memoryview) -> tuple[int, ...]:
+def _sparse(message: memoryview) -> tuple[str, tuple[int, ...]]:
+    """Name and shape of a sparse tensor: the name is that of its values."""
+    values = [value for number, wire, value in _fields(message) if (number, wire) == (SPARSE_VALUES, BYTES)]
+    return _name_in(values[-1], NAME) if values else "", _shape_of(message, SPARSE_DIMS)
+
+
+def _shape_of(message: memoryview, field_number: int = DIMS) -> tuple[int, ...]:
     """Dimensions of a tensor whose values are not looked at."""
     dims: list[int] = []
     for number, wire, value in _fields(message):
-        if number == DIMS and len(dims) <= DIMENSION_LIMIT:
+        if number == field_number and len(dims) <= DIMENSION_LIMIT:
             dims += [value] if wire == VARINT else _varints(value, DIMENSION_LIMIT + 1)
     return tuple(dims)
 
