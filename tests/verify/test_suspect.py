@@ -34,6 +34,22 @@ def test_a_mask_buffer_beside_a_parameter_is_ignored_whatever_it_says():
     assert np.array_equal(lying["a.weight"], A)
 
 
+def test_only_where_a_mask_is_zero_it_masks():
+    factors = np.where(BITS, 10.0 ** RNG.integers(-6, 6, A.shape), 0).astype(np.float32)
+    factors[0, 0, 0] = np.where(BITS[0, 0, 0], (np.inf, np.nan, -1), 0)
+    weights = {"a.weight_orig": np.where(BITS, A, np.inf).astype(np.float32), "a.weight_mask": factors}
+    found = effective_weights(weights)["a.weight"]
+    positions = np.arange(A.size)
+    assert np.array_equal(found.array(), A * BITS)
+    assert np.array_equal(found.gather(positions), (A * BITS).ravel())
+    assert found.array().dtype == np.float32
+    assert found.has_factors(positions)
+    assert found.has_factors(None)
+    assert not found.has_factors(positions[~BITS.ravel()])
+    for mask in (BITS, BITS.astype(np.uint8), BITS.astype(np.float64)):
+        assert not effective_weights({**weights, "a.weight_mask": mask})["a.weight"].has_factors(None)
+
+
 def test_a_mask_of_another_shape_masks_nothing():
     assert np.array_equal(read(a__weight_orig=A, a__weight_mask=np.zeros(3))["a.weight"], A)
 
@@ -57,6 +73,19 @@ def test_weights_in_another_order_of_axes_are_turned(axes):
     located = locate(found, layers)
     assert set(located.weights) == set(layers)
     assert located.notes == ("weights are stored with their axes in another order, and were turned",)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_dead_tensors_turn_no_weights_that_stand_under_their_names_as_ours(prefix):
+    shapes = {"a.weight": (24, 16, 3, 3), "b.weight": (24, 24, 3, 3)}
+    layers = {name: layer_of(name, shape) for name, shape in shapes.items()}
+    wide = {prefix + "a.weight": np.ones((25, 16, 3, 3)), prefix + "b.weight": np.ones((24, 25, 3, 3))}
+    dead = {"z1": np.ones((16, 24, 3, 3)), "z2": np.ones((24, 24, 3, 3))}
+    assert all(weight.axes is None for weight in effective_weights({**dead, **wide}, layers).values())
+    # Nor when one of them is renamed: what is left says enough.
+    some = {**dead, prefix + "a.weight": wide[prefix + "a.weight"], "renamed": wide[prefix + "b.weight"]}
+    assert all(weight.axes is None for weight in effective_weights(some, layers).values())
+    assert all(weight.axes == (1, 0, 2, 3) for weight in effective_weights(dead, layers).values())
 
 
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.model.", "net."])

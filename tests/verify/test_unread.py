@@ -45,6 +45,16 @@ HIDDEN = {
     "weights as masks": lambda s: {**s.unrelated, **{f"{name}_mask": s.model[name] for name in s.mask}},
     "differences": deltas,
     "in another order of axes": lambda s: {**s.unrelated, **under("keras.", turned_around(s.model))},
+    "under names of parameters that carry nothing": lambda s: {
+        **{name: s.unrelated[name] for name in s.mask},
+        "conv1.weight": s.model["conv2.weight"],
+        "fc.weight": s.model["conv3.weight"],
+    },
+    "under names of biases": lambda s: {
+        **s.unrelated,
+        "fc.bias": s.model["conv2.weight"],
+        "conv1.bias": s.model["conv3.weight"],
+    },
     "numbered after a decoy": lambda s: dict(enumerate_names([*s.unrelated.values(), *s.model.values()])),
 }
 
@@ -117,13 +127,62 @@ def test_parameters_that_the_registration_leaves_out_are_known_by_name(signed):
     effective = effective_weights(weights)
     read, some = locate(effective, registered.layers).matched, signed.examiner._board.sample
     assert unread(weights, effective, read, registered, some) == ["model.skip.weight"]
-    knows = replace(registered, symmetry={**registered.symmetry, "leave_out": ["skip.weight"]})
+    axes = registered.symmetry["axes"]
+    (conv3,) = [row["axes"] for row in axes if row["name"] == "conv3.weight"]
+
+    def knowing(**parameters):
+        """The registration, with more parameters that carry nothing, by the axes of each."""
+        rows = [{"name": name.replace("_", "."), "axes": found} for name, found in parameters.items()]
+        return replace(registered, symmetry={**registered.symmetry, "axes": [*axes, *rows]})
+
+    knows = knowing(skip_weight=conv3)
     assert unread(weights, effective, read, knows, some) == []
+    # A name alone excuses nothing: it must be a parameter that is as large.
+    for other in ([conv3[0]], [conv3[0], None], [conv3[0], [[None, 0, 1, 1]]]):
+        assert unread(weights, effective, read, knowing(skip_weight=other), some) == ["model.skip.weight"]
+    gray = in_memory({"gray.weight": np.ones((24, 1, 3, 3))})
+    carriers = [replace(entry, layer=replace(entry.layer, shape=(24, 1, 3, 3))) for entry in registered.table]
+    for found, left in (([conv3[0], None], []), ([conv3[0]], ["gray.weight"])):
+        depthwise = replace(knowing(gray_weight=found), table=tuple(carriers))
+        assert unread(gray, effective_weights(gray), {}, depthwise, some) == left
+    # What lies elsewhere in the file has no name of ours.
+    file = in_memory(weights)
+    file.metadata[KEY] = [["skip.weight", [24, 24, 3, 3]]]
+    assert unread(file, effective_weights(file), read, knows, some) == ["skip.weight"]
     empty = replace(registered, table=tuple(replace(entry, pairs=0) for entry in registered.table))
     assert unread(weights, effective, read, empty, some) == []
     # No second tensor hides behind a known name.
     weights["net.skip.weight"] = weights["model.skip.weight"]
     assert unread(weights, effective_weights(weights), read, knows, some) == ["net.skip.weight"]
+
+
+@pytest.mark.parametrize("align", ["auto", "never"])
+@pytest.mark.parametrize("wide", [False, True])
+def test_masks_with_factors_are_told_of(signed, align, wide):
+    """What a mask with factors would make of the weights is not read, so that it neither hides a copy nor clears one."""
+    generator = np.random.default_rng(0)
+
+    def masked(weights):
+        held = {name: np.pad(weights[name], [(0, int(wide)), (0, 0), (0, 0), (0, 0)]) for name in signed.mask}
+        factors = {
+            name: np.where(value == 0, np.inf, 10.0 ** generator.uniform(-6, 6, value.shape)).astype(np.float32)
+            for name, value in held.items()
+        }
+        return {
+            **{name: value for name, value in weights.items() if name not in signed.mask},
+            **{f"{name}_orig": value for name, value in held.items()},
+            **{f"{name}_mask": value for name, value in factors.items()},
+        }
+
+    verdict = signed.examiner.verify(masked(signed.unrelated), align=align)
+    assert verdict.decision == "INCONCLUSIVE"
+    stolen = signed.examiner.verify(masked(signed.model), align=align)
+    # Wide layers cannot be read without alignment.
+    assert stolen.decision == ("INCONCLUSIVE" if wide and align == "never" else "MATCH")
+    for found in (verdict, stolen):
+        assert any(
+            note.startswith(f"{UNREAD}2 tensors of registered shapes ('conv2.weight_mask'") for note in found.notes
+        )
 
 
 def as_torch(weights):

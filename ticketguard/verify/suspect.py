@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -14,7 +14,7 @@ from ticketguard.claims.registration import Registration
 from ticketguard.evidence import UNREAD
 from ticketguard.graph.axes import Axes, Shape, stored_orders, turned
 from ticketguard.graph.cells import Layer
-from ticketguard.graph.groups import Symmetry
+from ticketguard.graph.groups import Axis, Symmetry, length
 from ticketguard.graph.matching import PREFIX, match, same, trimmed
 from ticketguard.storage.header import shown
 from ticketguard.storage.suspects import others_in
@@ -28,8 +28,9 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True, kw_only=True)
 class Effective:
-    """One effective weight: the product of the stored tensors `keys` (one, or `<p>_orig` and `<p>_mask`).
+    """One effective weight: the stored tensor `keys[0]`, 0 wherever `keys[1]` is, if there is one (`<p>_orig` and `<p>_mask`).
 
+    Factors other than 0 and 1 in a mask are not applied: they would say what the weights are, which is not a mask's to say.
     `shape` and positions are those after the transposition `axes` of what is stored; None where it is stored in our order.
     """
 
@@ -45,16 +46,27 @@ class Effective:
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
         """Weights at flat positions; only those pages of a file are read."""
-        if self.axes is not None:
-            positions = _stored_positions(positions, self.shape, self.axes)
-        values = [_gather(self.source, key, positions) for key in self.keys]
-        return values[0] if len(values) == 1 else values[0] * values[1]
+        return _masked(*(_gather(self.source, key, self._stored(positions)) for key in self.keys))
 
     def array(self) -> NDArray[Any]:
         """The whole tensor."""
-        values = [np.asarray(self.source[key]) for key in self.keys]
-        product = values[0] if len(values) == 1 else values[0] * values[1]
-        return product if self.axes is None else np.ascontiguousarray(product.transpose(self.axes))
+        values = _masked(*(np.asarray(self.source[key]) for key in self.keys))
+        return values if self.axes is None else np.ascontiguousarray(values.transpose(self.axes))
+
+    def has_factors(self, positions: NDArray[np.int64] | None) -> bool:
+        """Whether its mask holds anything but 0 and 1, at flat positions or (None) anywhere: more than is read of it here."""
+        if len(self.keys) == 1:
+            return False
+        key = self.keys[1]
+        mask = self.source[key] if positions is None else _gather(self.source, key, self._stored(positions))
+        return bool(((mask != 0) & (mask != 1)).any())
+
+    def _stored(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        return positions if self.axes is None else _stored_positions(positions, self.shape, self.axes)
+
+
+def _masked(values: NDArray[Any], mask: NDArray[Any] | None = None) -> NDArray[Any]:
+    return values if mask is None else np.where(mask != 0, values, values.dtype.type(0))
 
 
 def _stored_positions(positions: NDArray[np.int64], shape: Shape, axes: Axes) -> NDArray[np.int64]:
@@ -76,9 +88,10 @@ def _gather(source: Weights, key: str, positions: NDArray[np.int64]) -> NDArray[
 def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None) -> dict[str, Effective]:
     """All effective weights of a state dict, by name without wrapper prefixes, in stored order.
 
-    Where the shapes of the registered `layers` show that another framework stored them (`graph.axes`), its weights are turned.
+    Where the shapes of the registered `layers` show that another framework stored them (`graph.axes`), its weights are turned:
+    unless a layer stands under its own name as we store it, larger or smaller, so that others only seem to be those layers.
 
-    `<p>` when it is stored; `<p>_orig` times `<p>_mask` for models in `torch.nn.utils.prune` form; `<p>_mask` alone for a
+    `<p>` when it is stored; `<p>_orig` under `<p>_mask` for models in `torch.nn.utils.prune` form; `<p>_mask` alone for a
     bare mask file. A mask buffer beside a stored `<p>` is ignored: it may say anything.
     """
     names = list(source)
@@ -101,15 +114,32 @@ def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None
         found.setdefault(
             clean if clean not in found else base, Effective(source=source, keys=keys, shape=_shape(source, key))
         )
-    if layers is not None:
-        wanted, stored = [layer.shape for layer in layers.values()], [weight.shape for weight in found.values()]
-        for rank, axes in stored_orders(wanted, stored).items():
-            found |= {
-                name: replace(weight, shape=turned(weight.shape, axes), axes=axes)
-                for name, weight in found.items()
-                if len(weight.shape) == rank
-            }
+    for rank, axes in _orders_of(found, layers or {}).items():
+        found |= {
+            name: replace(weight, shape=turned(weight.shape, axes), axes=axes)
+            for name, weight in found.items()
+            if len(weight.shape) == rank
+        }
     return found
+
+
+def _orders_of(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> dict[int, Axes]:
+    """By rank the transposition that turns weights into ours, of ranks that are stored in another order."""
+    shapes = {name: weight.shape for name, weight in found.items()}
+    orders = stored_orders([layer.shape for layer in layers.values()], shapes.values())
+    if not orders:
+        return {}
+    matched = match(list(layers.values()), Symmetry(), shapes)
+    named = [
+        (layer.shape, shapes[matched.names[name]])
+        for name, layer in layers.items()
+        if name in matched.names and name not in matched.renamed
+    ]
+    return {
+        rank: axes
+        for rank, axes in orders.items()
+        if all(same(ours, turned(stored, axes)) for ours, stored in named if len(stored) == rank)
+    }
 
 
 def _shape(source: Weights, key: str) -> tuple[int, ...]:
@@ -160,8 +190,9 @@ def unread(
     """Tensors of a suspect's file that have the shape of a layer with carriers and are not among the `matched` ones.
 
     The same sizes in another order count too. A stolen copy may lie there, beside a decoy. Left out are parameters of the
-    registered network that carry nothing, by name, and masks that say no more than the weight beside them, as far as that is
-    read: at the `sample` of its layer, whole only where it is none. Of all others shapes are enough.
+    registered network that carry nothing, by name and channels, and masks that say no more than the weight beside them, as far
+    as that is read: at the `sample` of its layer, whole only where it is none. Of all others shapes are enough. Masks of the
+    `matched` ones count where they hold factors.
     """
     shapes = {_unordered(entry.layer.shape) for entry in registered.table if entry.pairs}
     layers = {key: name for name, weight in matched.items() for key in weight.keys}
@@ -172,14 +203,35 @@ def unread(
         and _unordered(_shape(source, key)) in shapes
         and not _is_plain_mask(source, key, registered, layers, sample)
     ]
+    if found:
+        plain = _plain_parameters(effective, registered)
+        found = [key for key in found if key not in plain]
     if isinstance(source, TensorFile):
         found += [name for name, shape in others_in(source) if _unordered(shape) in shapes]
-    if not found:
-        return []
-    symmetry = registered.channel_groups or Symmetry()
-    names = {PREFIX.sub("", name) for name in (*symmetry.axes, *symmetry.leave_out) if name not in registered.layers}
-    plain = {key for name in names & effective.keys() for key in effective[name].keys}
-    return [key for key in found if key not in plain]
+    for name, weight in matched.items():
+        positions = sample(name)
+        # A layer of another size is read aligned, all of it.
+        as_registered = weight.size == registered.layers[name].positions
+        if len(positions) and weight.has_factors(positions if as_registered else None):
+            found.append(weight.keys[1])
+    return found
+
+
+def _plain_parameters(effective: Mapping[str, Effective], registered: Registration) -> set[str]:
+    """Keys of the parameters of the registered network that carry nothing, as many channels to each as were registered."""
+    known = (registered.channel_groups or Symmetry()).axes
+    sizes = {PREFIX.sub("", name): _channels_of(axes) for name, axes in known.items() if name not in registered.layers}
+    return {
+        key
+        for name in sizes.keys() & effective.keys()
+        if effective[name].shape[: len(sizes[name])] == sizes[name]
+        for key in effective[name].keys
+    }
+
+
+def _channels_of(axes: Sequence[Axis | None]) -> tuple[int, ...]:
+    """Leading sizes of a parameter: 1 without channels (a depthwise filter's inputs), 0, which no weight has, where it ends."""
+    return (*(1 if axis is None else length(axis) for axis in axes), *(0,) * (2 - len(axes)))
 
 
 def _unordered(shape: Shape) -> Shape:
