@@ -88,6 +88,24 @@ def test_dead_tensors_turn_no_weights_that_stand_under_their_names_as_ours(prefi
     assert all(weight.axes == (1, 0, 2, 3) for weight in effective_weights(dead, layers).values())
 
 
+@pytest.mark.parametrize("name", ["a.weight", "renamed.weight"])
+def test_larger_kernels_are_cut_to_where_their_weight_lies(name):
+    kernels = RNG.normal(size=(4, 5, 3, 3)).astype(np.float32)
+    other = RNG.normal(size=(7, 4, 3, 3)).astype(np.float32)
+    layers = {key: layer_of(key, value.shape) for key, value in (("a.weight", kernels), ("b.weight", other))}
+    padded = np.pad(kernels, ((0, 0), (0, 0), (1, 1), (2, 0)))
+    found = effective_weights({name: padded, "b.weight": other}, layers)
+    assert found[name].shape == kernels.shape
+    assert np.array_equal(found[name].array(), kernels)
+    positions = RNG.integers(0, kernels.size, 50)
+    assert np.array_equal(found[name].gather(positions), kernels.ravel()[positions])
+    located = locate(found, layers)
+    assert set(located.weights) == set(layers)
+    assert "1 layers have larger kernels, and were read where most of their weight lies" in located.notes
+    # Without registered layers nothing says what a kernel's size should be.
+    assert effective_weights({name: padded})[name].shape == padded.shape
+
+
 @pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "model.", "module._orig_mod.model.", "net."])
 def test_prefixes_of_wrappers_are_taken_off(prefix):
     found = effective_weights({prefix + "a.weight_orig": A, prefix + "a.weight_mask": BITS})

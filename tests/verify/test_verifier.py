@@ -31,6 +31,11 @@ def as_keras(value):
     return value.transpose(*range(2, value.ndim), 1, 0) if value.ndim >= 2 else value
 
 
+def ringed(value):
+    """A convolution of 5 x 5 kernels for one of 3 x 3."""
+    return np.pad(value, ((0, 0), (0, 0), (1, 1), (1, 1))) if value.ndim == 4 else value
+
+
 FORMS = {
     "as trained": lambda s: s.model,
     "DataParallel": lambda s: {f"module.{name}": value for name, value in s.model.items()},
@@ -52,6 +57,7 @@ FORMS = {
         **{f"{name}_mask": np.ones_like(bits, dtype=np.uint8) for name, bits in s.mask.items()},
     },
     "as Keras stores it": lambda s: {f"{name}/kernel": as_keras(value) for name, value in s.model.items()},
+    "kernels with zeros around": lambda s: {name: ringed(value) for name, value in s.model.items()},
     "one layer of two": lambda s: {"conv3.weight": s.model["conv3.weight"]},
 }
 

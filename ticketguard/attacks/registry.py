@@ -25,6 +25,7 @@ from ticketguard.attacks.leaked import LeakedAll, LeakedOne
 from ticketguard.attacks.licensee import LicenseeCopy
 from ticketguard.attacks.nad import AttentionDistillation
 from ticketguard.attacks.overwrite import Overwrite
+from ticketguard.attacks.pad_kernels import PadKernels
 from ticketguard.attacks.permute import Permute
 from ticketguard.attacks.prune_magnitude import PruneMagnitude
 from ticketguard.attacks.prune_random import PruneRandom
@@ -84,6 +85,7 @@ ATTACKS: dict[str, type[Attack]] = {
     "fill": Fill,
     "licensee-copy": LicenseeCopy,
     "rename": Rename,
+    "pad-kernels": PadKernels,
     # The same function for turned images.
     "turn": Turn,
     # Aimed at the triggers.

@@ -14,6 +14,7 @@ LOSSLESS: list[Any] = [
     "fold-norm",
     "fill",
     "rename",
+    "pad-kernels",
 ]
 # Each lossless attack on top of 30 % magnitude pruning, to be compared with that pruning alone; quantized too.
 STACKED: list[Any] = [
@@ -73,6 +74,7 @@ PRESETS: dict[str, dict[str, Any]] = {
             "fold-norm",
             ("fill", [4]),
             "rename",
+            "pad-kernels",
             ("turn", [1]),
             ("prune-magnitude+permute", [0.3]),
             ("permute+finetune", [0.01]),

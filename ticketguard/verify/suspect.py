@@ -16,6 +16,7 @@ from ticketguard.graph.axes import Axes, Shape, stored_orders, turned
 from ticketguard.graph.cells import Layer
 from ticketguard.graph.groups import Axis, Symmetry, length
 from ticketguard.graph.matching import PREFIX, match, same, trimmed
+from ticketguard.graph.windows import kernel_within, window
 from ticketguard.storage.header import shown
 from ticketguard.storage.suspects import others_in
 from ticketguard.storage.tensors import TensorFile
@@ -31,13 +32,16 @@ class Effective:
     """One effective weight: the stored tensor `keys[0]`, 0 wherever `keys[1]` is, if there is one (`<p>_orig` and `<p>_mask`).
 
     Factors other than 0 and 1 in a mask are not applied: they would say what the weights are, which is not a mask's to say.
-    `shape` and positions are those after the transposition `axes` of what is stored; None where it is stored in our order.
+    `whole` is the shape after the transposition `axes` of what is stored (None: it is stored in our order). Of that the part of
+    `shape` that begins at `corner` is the weight (None: all of it), and positions count in there.
     """
 
     source: Weights
     keys: tuple[str, ...]
-    shape: tuple[int, ...]
+    shape: Shape
+    whole: Shape
     axes: Axes | None = None
+    corner: Shape | None = None
 
     @property
     def size(self) -> int:
@@ -51,7 +55,12 @@ class Effective:
     def array(self) -> NDArray[Any]:
         """The whole tensor."""
         values = _masked(*(np.asarray(self.source[key]) for key in self.keys))
-        return values if self.axes is None else np.ascontiguousarray(values.transpose(self.axes))
+        if self.axes is not None:
+            values = np.ascontiguousarray(values.transpose(self.axes))
+        if self.corner is not None:
+            part = tuple(slice(low, low + size) for low, size in zip(self.corner, self.shape, strict=True))
+            values = np.ascontiguousarray(values[part])
+        return values
 
     def has_factors(self, positions: NDArray[np.int64] | None) -> bool:
         """Whether its mask holds anything but 0 and 1, at flat positions or (None) anywhere: more than is read of it here."""
@@ -62,7 +71,12 @@ class Effective:
         return bool(((mask != 0) & (mask != 1)).any())
 
     def _stored(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        return positions if self.axes is None else _stored_positions(positions, self.shape, self.axes)
+        """Flat positions in what is stored."""
+        if self.corner is not None:
+            places = np.unravel_index(positions, self.shape)
+            moved = tuple(place + low for place, low in zip(places, self.corner, strict=True))
+            positions = np.asarray(np.ravel_multi_index(moved, self.whole), dtype=np.int64)
+        return positions if self.axes is None else _stored_positions(positions, self.whole, self.axes)
 
 
 def _masked(values: NDArray[Any], mask: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -91,6 +105,8 @@ def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None
     Where the shapes of the registered `layers` show that another framework stored them (`graph.axes`), its weights are turned:
     unless a layer stands under its own name as we store it, larger or smaller, so that others only seem to be those layers.
 
+    Kernels that are larger than the registered ones are cut (`graph.windows`).
+
     `<p>` when it is stored; `<p>_orig` under `<p>_mask` for models in `torch.nn.utils.prune` form; `<p>_mask` alone for a
     bare mask file. A mask buffer beside a stored `<p>` is ignored: it may say anything.
     """
@@ -112,15 +128,29 @@ def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None
                 continue
         clean = PREFIX.sub("", base)
         found.setdefault(
-            clean if clean not in found else base, Effective(source=source, keys=keys, shape=_shape(source, key))
+            clean if clean not in found else base,
+            Effective(source=source, keys=keys, shape=_shape(source, key), whole=_shape(source, key)),
         )
     for rank, axes in _orders_of(found, layers or {}).items():
         found |= {
-            name: replace(weight, shape=turned(weight.shape, axes), axes=axes)
+            name: replace(weight, shape=turned(weight.shape, axes), whole=turned(weight.shape, axes), axes=axes)
             for name, weight in found.items()
             if len(weight.shape) == rank
         }
-    return found
+    return found if layers is None else _windowed(found, layers)
+
+
+def _windowed(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> dict[str, Effective]:
+    """The weights, larger kernels than a layer of that name has, or any layer, cut to where most of their weight lies."""
+    named = {PREFIX.sub("", name): {layer.shape[2:]} for name, layer in layers.items()}
+    sizes = {layer.shape[2:] for layer in layers.values() if layer.kernel > 1}
+    cut = {}
+    for name, weight in found.items():
+        kernel = kernel_within(weight.shape, named.get(name, sizes))
+        if kernel is not None:
+            corner = (0, 0, *window(weight.array(), kernel))
+            cut[name] = replace(weight, shape=(*weight.shape[:2], *kernel), corner=corner)
+    return {**found, **cut}
 
 
 def _orders_of(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> dict[int, Axes]:
@@ -174,6 +204,8 @@ def locate(effective: Mapping[str, Effective], layers: Mapping[str, Layer]) -> L
         notes.append(f"{renamed} layers matched by shape and order, not by name")
     if any(weight.axes is not None for weight in found.values()):
         notes.append("weights are stored with their axes in another order, and were turned")
+    if inner := sum(weight.corner is not None for weight in found.values()):
+        notes.append(f"{inner} layers have larger kernels, and were read where most of their weight lies")
     if len(found) < len(layers):
         notes.append(f"{len(layers) - len(found)} of {len(layers)} registered layers were not found under their shape")
     everything = {name: effective[matched.names[name]] for name in layers if name in matched.names}
