@@ -131,6 +131,9 @@ def test_verdict_over_other_files_or_with_other_numbers_is_refused(world, owner,
     statement["predicate"]["reason"] = "because"
     with pytest.raises(AuthenticityError, match="do not give"):
         verdicts.recompute(envelope.sign(canonical.encode(statement), key), case)
+    statement["predicate"]["verdict"]["rule"]["suspects"] = 1000
+    with pytest.raises(FormatError, match=r"^verdict\.json: "):
+        verdicts.recompute(envelope.sign(canonical.encode(statement), key), case, where="verdict.json")
     statement["predicate"]["verdict"]["evidence"][0]["matches"] = 1
     with pytest.raises((FormatError, AuthenticityError)):
         verdicts.recompute(envelope.sign(canonical.encode(statement), key), case)

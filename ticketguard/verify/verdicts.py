@@ -67,7 +67,7 @@ def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement
             predicate["nonce"],
             predicate["verdict"]["suppliedBy"],
         )
-        suspects = Verdict.from_json(predicate["verdict"]).rule.suspects
+        suspects = _numbers_of(predicate["verdict"], where).rule.suspects
         if not isinstance(nonce, str) or not isinstance(supplied_by, str):
             raise FormatError(f"{where}: the nonce or the supplier is not text")
     except (KeyError, TypeError, AttributeError) as problem:
@@ -78,6 +78,13 @@ def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement
             f"{where}: these files do not give the signed verdict; recomputed: {judgement.outcome}, {judgement.reason}"
         )
     return judgement
+
+
+def _numbers_of(verdict: Any, where: str) -> Verdict:
+    try:
+        return Verdict.from_json(verdict)
+    except FormatError as problem:
+        raise FormatError(f"{where}: {problem}") from problem
 
 
 def judge_of(signed: bytes) -> tuple[str, str]:
