@@ -559,7 +559,7 @@ PROTOCOL = {
         rewrite(lambda fields: fields.update(OTHER | {"symmetry": {"groups": 5}}), key=KEY),
     ),
     "key named by this folder": Case(("keygen", "--out", "."), "is a folder"),
-    "key named by nothing": Case(("keygen", "--out", ""), "is a folder"),
+    "key named by nothing": Case(("keygen", "--out", ""), "empty: name a path"),
     "key under a name too long": Case(("keygen", "--out", "n" * 300), "name too long"),
     "find into a signed folder": Case((*FIND[:-1], "signed"), "holds ticket.safetensors, and no search began here"),
     "more epochs than anybody trains": Case((*TRAIN, "--epochs", "9" * 20), "at most 100,000"),
@@ -664,7 +664,7 @@ def with_nothing_there(name_of_nothing):
 
 @pytest.mark.parametrize(
     "arguments",
-    [arguments for name in ("no/such", "n" * 300, "no\0name") for arguments in with_nothing_there(name)],
+    [arguments for name in ("no/such", "n" * 300, "no\0name", "") for arguments in with_nothing_there(name)],
     ids=lambda arguments: " ".join(arguments)[:80].replace("\0", " "),
 )
 def test_every_command_refuses_files_that_are_not_there(arguments, world, tg, snapshot):

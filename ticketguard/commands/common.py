@@ -30,8 +30,9 @@ class FilePath(click.ParamType[Path]):
     name = "path"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """A `pathlib.Path` with `~` expanded."""
-        del param, ctx
+        """A `pathlib.Path` with `~` expanded; an empty text, which would be the current folder, is a usage error of click."""
+        if not str(value):
+            self.fail("empty: name a path (. is the current folder)", param, ctx)
         return Path(value).expanduser()
 
 
