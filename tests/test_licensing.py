@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ticketguard import signing
+from ticketguard.claims import envelope
 from ticketguard.claims import license as licences
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.license import License, open_license
@@ -236,6 +237,8 @@ def test_licences_are_signed_statements(owned) -> None:
         open_license(data, b"another registration", KEY.public, where="licence")
     with pytest.raises(AuthenticityError):
         open_license(data, registered.payload, SecretKey.from_seed(bytes(32)).public, where="licence")
+    with pytest.raises(FormatError, match=r"^licence\.json: "):
+        open_license(envelope.sign(b"{}", KEY), registered.payload, KEY.public, where="licence.json")
     for change in ({"licensee": ""}, {"serial": "zz" * 16}, {"bits": "512"}, {"registration": "0"}):
         bad: License = replace(issued, **change)
         with pytest.raises(FormatError):

@@ -537,7 +537,7 @@ PROTOCOL = {
     "licence into a read-only folder": Case((*LICENSE, "Ltd", "--out", "locked"), "read-only", read_only("locked")),
     "licence over a folder": Case(
         (*LICENSE, "Ltd", "--out", "copy"),
-        "copy/license.dsse.json: cannot be written",
+        "copy/license.dsse.json exists already: choose another --out",
         lambda folder: (folder / "copy" / "license.dsse.json").mkdir(parents=True),
     ),
     "licence where licences cannot be kept": Case(

@@ -70,6 +70,33 @@ def test_a_locked_copy_opens_only_for_its_licensee(signed: Path, capsys: pytest.
     assert "carol" in capsys.readouterr().out
 
 
+def test_two_copies_at_once_use_one_code_and_one_folder(
+    signed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another run that ends while the first one embeds."""
+    from ticketguard.commands import license as module
+
+    def meanwhile(*arguments: str) -> None:
+        def make(*given: object, **named: object) -> object:
+            monkeypatch.setattr(module, "make_copy", make_copy)
+            assert issue(*arguments) == 0
+            return make_copy(*given, **named)
+
+        make_copy = module.make_copy
+        monkeypatch.setattr(module, "make_copy", make)
+
+    meanwhile("bob", "--bits", "64")
+    assert issue("alice") == 2
+    assert "earlier copies use another fingerprint code" in capsys.readouterr().err
+    assert not list(Path("alice").iterdir())
+    meanwhile("carol", "--bits", "64")
+    assert issue("carol", "--bits", "64") == 2
+    assert "carol/ticket.safetensors exists already" in capsys.readouterr().err
+    assert len(list(Path("signed/licenses").iterdir())) == 2
+    assert run(["trace", "carol/ticket.safetensors", "--signed", "signed"]) == 0
+    assert "carol" in capsys.readouterr().out
+
+
 def test_refusals(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert issue("alice") == 0
     for arguments in (

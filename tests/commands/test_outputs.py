@@ -18,6 +18,8 @@ TRAIN = ("train", "signed", "--data", "digits", "--epochs", "1", "--out")
 TIMESTAMP = ("timestamp", "signed", "--request")
 QUERIES = ("transcript", "queries", "signed", "--leaf", "0", "--out")
 SUITE = ("suite", "signed", "--data", "digits", "--out")
+LICENSE = ("license", "signed", "--licensee", "Ltd", "--key", "owner.key", "--out")
+EXPORT = ("triggers", "export", "signed", "--out")
 FILLED = "files are kept there that this command may not replace"
 READ, KEPT = "this command reads that file", "exists and is not a file that this command makes"
 CASES = [
@@ -50,7 +52,18 @@ CASES = [
     (ATTACK, "signed/secret.tgs", KEPT),
     (ATTACK, "owner.key", KEPT),
     (("lock", "locked/locked.safetensors", "--out"), "locked", READ),
-    (("triggers", "export", "signed", "--out"), "signed/trigger-images", FILLED),
+    (EXPORT, "signed/trigger-images", FILLED),
+    (EXPORT, "other/licenses", FILLED),
+    (EXPORT, "other/licenses/deep/down", FILLED),
+    (EXPORT, "other/trigger-images", FILLED),
+    (LICENSE, "signed/licenses", FILLED),
+    (LICENSE, "other/licenses", FILLED),
+    (LICENSE, "other/secret.tgs", FILLED),
+    (LICENSE, "signed", "signed/ticket.safetensors exists already"),
+    (LICENSE, "folder", "folder/ticket.safetensors exists already"),
+    (LICENSE, "other", "other/registration.dsse.json exists already"),
+    (LICENSE, "vault", "vault/secret.tgs exists already"),
+    (LICENSE, "copy", "copy/license.dsse.json exists already"),
     (QUERIES, "signed/trigger-images", FILLED),
     (QUERIES, "folder/licenses", FILLED),
     ((*QUERIES[:-1], "--decoy-images", "decoys", "--out"), "decoys/../decoys", FILLED),
@@ -62,6 +75,9 @@ CASES = [
 @pytest.mark.parametrize(("command", "out", "says"), CASES, ids=[f"{case[0][0]} over {case[1]}" for case in CASES])
 def test_nothing_of_value_is_overwritten(command, out, says, tg, world, snapshot):
     (world / "reveal.json").write_text("{}")
+    for name in ("vault/secret.tgs", "copy/license.dsse.json"):
+        (world / name).parent.mkdir()
+        (world / name).write_text("precious")
     (world / "folder").symlink_to(world / "signed", target_is_directory=True)
     os.link(world / HALF, world / "hard")
     (world / "signed" / "claim.tsr").write_bytes(b"a stamp")
@@ -81,6 +97,19 @@ def test_nothing_of_value_is_overwritten(command, out, says, tg, world, snapshot
     assert result.err.count("\n") == 1
     assert result.out == ""
     assert snapshot(world) == before
+
+
+@pytest.mark.parametrize("command", [LICENSE, EXPORT, QUERIES, REVEAL], ids=lambda command: " ".join(command[:2]))
+@pytest.mark.parametrize("out", ["no\0name", "loop", "loop/in"])
+def test_impossible_outputs_give_one_line(command, out, tg, world, snapshot):
+    (world / "loop").symlink_to("loop")
+    before = snapshot(world)
+    result = tg(*command, out)
+    # A link is replaced by a file, never followed.
+    made = command is REVEAL and out == "loop"
+    assert result.code == (0 if made else 2), result.err
+    assert result.err.count("\n") == (0 if made else 1)
+    assert (snapshot(world) == before) is not made
 
 
 def test_an_earlier_output_is_replaced(tg, world):

@@ -84,8 +84,15 @@ def parse(payload: bytes) -> License:
 
 
 def open_license(data: bytes, registration_payload: bytes, key: PublicKey, *, where: str) -> License:
-    """Verify and read a licence of this registration. Raises `AuthenticityError` for another owner's or registration's."""
-    issued = parse(envelope.open(data, key, where=where).payload)
+    """Verify and read a licence of this registration.
+
+    Raises `AuthenticityError` for another owner's or registration's, `FormatError` for what is no licence; both name `where`.
+    """
+    opened = envelope.open(data, key, where=where)
+    try:
+        issued = parse(opened.payload)
+    except FormatError as problem:
+        raise FormatError(f"{where}: {problem}") from problem
     if issued.registration != hashlib.sha256(registration_payload).hexdigest() or issued.public_key != key:
         raise AuthenticityError(f"{where}: a licence under another registration")
     return issued

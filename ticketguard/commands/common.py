@@ -15,7 +15,7 @@ from click.core import ParameterSource
 from ticketguard.bundle import Bundle
 from ticketguard.claims import reveal, vault
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import is_folder, is_there, listed, read_start, require_writable
+from ticketguard.storage.atomic import is_folder, is_there, listed, read_start, require_possible, require_writable
 from ticketguard.storage.tensors import INDEX_SUFFIX
 
 PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105 - the name of the variable
@@ -97,23 +97,26 @@ def require_output(
         return
     start = read_start(path, max(len(PEM), len(vault.MAGIC)))
     precious = vault.is_sealed(start) or start.startswith(PEM)
-    bundles = [Bundle(folder) for folder in (place.parent, place.parent.parent)]
-    if precious or any(is_there(bundle.registration) and bundle.holds(place) for bundle in bundles):
+    if precious or _is_kept(place):
         raise UsageError(f"{path}: exists and is not a file that this command makes: choose another {option}")
 
 
 def require_output_folder(path: Path, *, inputs: Iterable[Path | None] = ()) -> None:
-    """Raise `UsageError` unless a command may fill the folder `path`, given by `--out`.
+    """Raise `UsageError` unless a command may fill the folder `path`, given by `--out`, which may be missing yet.
 
-    It may not be one of its `inputs`, nor one in which a signed folder keeps licences or pictures.
+    It may not be one of its `inputs`, nor lie where a signed folder keeps licences or pictures, or one of its files.
     """
-    if not is_folder(path):
-        return
-    place = path.resolve()
-    bundle = Bundle(place.parent)
-    kept = is_there(bundle.registration) and bundle.holds(place / "any")
+    require_possible(path)
+    place = _resolved(path)
+    kept = any(_is_kept(step) for step in (place / "any", place, *place.parents))
     if kept or any(given is not None and _same(place, given) for given in inputs):
         raise UsageError(f"{path}: files are kept there that this command may not replace: choose another --out")
+
+
+def _is_kept(place: Path) -> bool:
+    """Whether a resolved path is the place of a file of a signed folder."""
+    bundles = [Bundle(folder) for folder in (place.parent, place.parent.parent)]
+    return any(is_there(bundle.registration) and bundle.holds(place) for bundle in bundles)
 
 
 def _files_of(given: Path) -> list[Path]:
@@ -126,9 +129,14 @@ def _files_of(given: Path) -> list[Path]:
 
 def _same(place: Path, other: Path) -> bool:
     """Whether two paths are one file, whatever it is called; they may both be missing yet."""
-    return place.resolve() == other.resolve() or (
+    return _resolved(place) == _resolved(other) or (
         is_there(place) and is_there(other) and os.path.samefile(place, other)
     )
+
+
+def _resolved(path: Path) -> Path:
+    """As `Path.resolve`, which raises an error of its own for links that lead to themselves."""
+    return Path(os.path.realpath(path))
 
 
 def require_nonce(nonce: str) -> None:

@@ -8,12 +8,19 @@ import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
 from ticketguard.claims import hpke, keys
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle
+from ticketguard.commands.common import (
+    PATH,
+    json_option,
+    passphrase,
+    print_json,
+    refuse_idle,
+    require_output_folder,
+)
 from ticketguard.commands.sign import rewind_weights
 from ticketguard.errors import UsageError
 from ticketguard.licensing import issue, make_copy, seal_key
 from ticketguard.signatures.fingerprint import CODES, DEFAULT_BITS, DEFAULT_COLLUSION, Code
-from ticketguard.storage.atomic import is_there, make_folder, read_bytes, require_writable, write_bytes
+from ticketguard.storage.atomic import exclusive, is_there, make_folder, read_bytes, require_writable, write_bytes
 from ticketguard.tickets import write_ticket
 
 
@@ -57,11 +64,11 @@ def command(
     if code == "uniform":
         refuse_idle({"collusion"}, "goes with --code tardos: the uniform code promises nothing about a coalition")
     bundle, target, word = Bundle(signed), Bundle(out), passphrase()
+    licence, locked = out / "license.dsse.json", out / "keymask.hpke"
     chosen = Code(kind=code, bits=bits, collusion=collusion)
-    if any(Code(kind=old.kind, bits=old.bits, collusion=old.collusion) != chosen for old in bundle.read_licenses()):
-        raise UsageError(f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all")
-    if is_there(target.ticket):
-        raise UsageError(f"{target.ticket} exists already: choose another --out")
+    require_output_folder(out)
+    _require_empty(target, licence, locked)
+    _require_code(bundle, chosen)
     key, (opening, secret) = keys.load_secret(key_path, word), bundle.unlock(word)
     rewind = None if rewind_path is None else rewind_weights(bundle.ticket, rewind_path)
     copy = make_copy(bundle.read_ticket(), opening, secret.master, chosen, rewind=rewind)
@@ -74,20 +81,23 @@ def command(
         sealed = seal_key(key_mask, hpke.load_public(licensee_path))
     issued, envelope = issue(copy, opening, key, licensee=licensee, code=chosen, key_mask=sealed)
     record = bundle.licenses / f"{copy.serial}.dsse.json"
-    licence, locked = out / "license.dsse.json", out / "keymask.hpke"
     # Nothing is recorded for a copy that cannot be written.
     require_writable(record if is_there(bundle.licenses) else bundle.licenses)
     make_folder(out)
-    for path in (licence, target.registration, locked, target.ticket):
-        require_writable(path)
-    make_folder(bundle.licenses)
-    # The owner's record comes first: a copy that nobody can trace must not exist.
-    write_bytes(record, envelope)
-    write_bytes(licence, envelope)
-    write_bytes(target.registration, read_bytes(bundle.registration, limit=ENVELOPE_LIMIT))
-    if sealed is not None:
-        write_bytes(locked, sealed, mode=0o600)
-    write_ticket(target.ticket, ticket)
+    # Another copy may have been made meanwhile: of another code, or in the same folder.
+    with exclusive(signed), exclusive(out):
+        _require_code(bundle, chosen)
+        _require_empty(target, licence, locked)
+        for path in (licence, target.registration, locked, target.ticket):
+            require_writable(path)
+        make_folder(bundle.licenses)
+        # The owner's record comes first: a copy that nobody can trace must not exist.
+        write_bytes(record, envelope)
+        write_bytes(licence, envelope)
+        write_bytes(target.registration, read_bytes(bundle.registration, limit=ENVELOPE_LIMIT))
+        if sealed is not None:
+            write_bytes(locked, sealed, mode=0o600)
+        write_ticket(target.ticket, ticket)
     if as_json:
         print_json({"copy": str(out), "licensee": issued.licensee, "serial": issued.serial, "moved": copy.moved})
         return
@@ -98,3 +108,16 @@ def command(
     click.echo(
         "note      you could make this copy yourself: a fingerprint convicts nobody before a court that doubts you"
     )
+
+
+def _require_code(bundle: Bundle, chosen: Code) -> None:
+    """Raise `UsageError` when earlier copies use another code: `trace` reads one code."""
+    if any(Code(kind=old.kind, bits=old.bits, collusion=old.collusion) != chosen for old in bundle.read_licenses()):
+        raise UsageError(f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all")
+
+
+def _require_empty(target: Bundle, licence: Path, locked: Path) -> None:
+    """Raise `UsageError` where another copy or registration lies, whose files would be replaced or mixed with others."""
+    for path in (target.ticket, target.registration, target.secret, licence, locked):
+        if is_there(path):
+            raise UsageError(f"{path} exists already: choose another --out")

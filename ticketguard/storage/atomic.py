@@ -124,8 +124,7 @@ def open_regular(path: Path) -> BinaryIO:
 
 def make_folder(path: Path) -> Path:
     """Create a folder and its parents where missing, and return it; raises `StorageError` when that is impossible."""
-    if "\0" in str(path):
-        raise StorageError(f"{str(path)!a}: not a possible file name")
+    require_possible(path)
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -160,13 +159,18 @@ def reason(error: OSError) -> str:
     return (error.strerror or type(error).__name__).lower()
 
 
+def require_possible(path: Path) -> None:
+    """Raise `StorageError` for a name that no file can have, for which `pathlib` raises errors of its own."""
+    if "\0" in str(path):
+        raise StorageError(f"{str(path)!a}: not a possible file name")
+
+
 def require_writable(path: Path) -> None:
     """Raise `StorageError` where a write would fail, or a rename destroy a folder, a device, a file somebody made read-only.
 
     Every write asks this first. Whoever has something to spend before the write, hours or a leaf, asks it before that.
     """
-    if "\0" in str(path):
-        raise StorageError(f"{str(path)!a}: not a possible file name")
+    require_possible(path)
     try:
         folder = os.stat(path.parent).st_mode
         target = _mode(path)
