@@ -421,6 +421,18 @@ SIGNING = {
         "--successor is settled by the registration",
         other_key,
     ),
+    "key that did not sign the registration": Case(
+        ("sign", "signed/ticket.safetensors", "--key", "other.key", *EMBED[2:]),
+        "this key did not sign the registration, so it cannot embed for it",
+        other_key,
+    ),
+    "unknown network for a registration": Case(
+        ("sign", "signed/ticket.safetensors", *EMBED, "--arch", "transformer"), "unknown architecture"
+    ),
+    "another network than the registration's": Case(
+        ("sign", "signed/ticket.safetensors", *EMBED, "--arch", "convnet"),
+        "--arch convnet: signed/registration.dsse.json has the channel groups of another network",
+    ),
     "another owner than the registration's": Case(
         ("sign", "signed/ticket.safetensors", *EMBED, "--owner", "Somebody else"),
         "--owner: the registration names 'Fixture Lab'",

@@ -62,6 +62,15 @@ def test_register_then_embed_is_signing(tg, world):
     assert tg("verify", "new/ticket.safetensors", "--signed", "new").code == 0
 
 
+def test_both_halves_of_signing_may_name_the_network(tg, world):
+    network = ("--arch", "convnet")
+    assert tg(*SIGN, *network, "--owner", "Lab", "--register-only").code == 0
+    assert Bundle(world / "new").read_registration()[0].symmetry is not None
+    done = tg(*SIGN, *network, "--registration", "new/registration.dsse.json")
+    assert done.code == 0, done.err
+    assert read_ticket(world / "new" / "ticket.safetensors").architecture.name == "convnet"
+
+
 def test_new_edges_come_from_the_rewind_weights_that_are_given(tg, world):
     ticket = read_ticket(world / "signed" / "ticket.safetensors")
     dense = {name: np.full(bits.shape, 0.125, np.float32) for name, bits in ticket.mask.items()}

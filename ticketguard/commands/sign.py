@@ -15,7 +15,7 @@ from ticketguard.claims import keys
 from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle
 from ticketguard.commands.training_options import load_data
-from ticketguard.errors import FormatError, UsageError
+from ticketguard.errors import AuthenticityError, FormatError, UsageError
 from ticketguard.storage.atomic import is_there
 from ticketguard.storage.documents import read_object
 from ticketguard.storage.suspects import read_any
@@ -144,7 +144,9 @@ def command(
     elif qr_text is not None or qr_version is not None or qr_error is not None:
         raise UsageError("--qr-text, --qr-version and --qr-error are those of a QR code: give --code qr as well")
     if registered_path is not None:
-        owner = _settled(registered_path, out, owner)
+        owner = _settled(registered_path, out, owner, key.public.keyid)
+        if arch is not None:
+            _require_symmetry(ticket, bundle, arch)
         embedded, plan = bundle.embed(ticket, word, rewind=rewind), None
     else:
         if not owner:
@@ -168,13 +170,26 @@ def command(
     _report(bundle, owner, key.public.keyid, embedded, plan, extra, as_json)
 
 
-def _settled(registered_path: Path, out: Path, owner: str | None) -> str:
-    """The owner in the registration to embed for, once nothing that it settled is said again."""
+def _settled(registered_path: Path, out: Path, owner: str | None, keyid: str) -> str:
+    """The owner in the registration to embed for, which key `keyid` signed, once nothing that it settled is said again."""
     refuse_idle(SETTLED, "is settled by the registration: leave it out with --registration")
     registration, _ = _registered_bundle(registered_path, out).read_registration()
     if owner not in (None, registration.owner):
         raise UsageError(f"--owner: the registration names {registration.owner!r}: leave it out")
+    if keyid != registration.public_key.keyid:
+        raise AuthenticityError(f"{registered_path}: this key did not sign the registration, so it cannot embed for it")
     return registration.owner
+
+
+def _require_symmetry(ticket: Ticket, bundle: Bundle, arch: str) -> None:
+    """Raise `UsageError` unless the ticket's network has the symmetry that was registered: alignment goes by that one."""
+    from ticketguard import api
+
+    if api.symmetry_for(ticket)[0] != bundle.read_registration()[0].channel_groups:
+        raise UsageError(
+            f"--arch {arch}: {bundle.registration} has the channel groups of another network, or of none: "
+            "give the --arch that it was registered with, or leave it out"
+        )
 
 
 def successors_of(own: str, paths: tuple[Path, ...]) -> list[str]:
