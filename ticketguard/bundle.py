@@ -16,6 +16,7 @@ from ticketguard.claims.opening import Opening, open_all
 from ticketguard.claims.ownership import OwnershipClaim
 from ticketguard.claims.registration import Counts, Registration, frame_counts
 from ticketguard.claims.secret import Secret, read_secret, require_same_registration, write_secret
+from ticketguard.claims.streams import NO_BEACON
 from ticketguard.claims.withdrawal import open_withdrawal
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
 from ticketguard.signing import Embedded, Registered, embed
@@ -140,13 +141,25 @@ class Bundle:
         """The signed ticket."""
         return read_ticket(self.ticket)
 
-    def embed(self, ticket: Ticket, passphrase: str, *, rewind: Weights | None = None) -> Embedded:
-        """Embed for the registration that is here already, and write the signed ticket beside it: see `signing.embed`."""
+    def embed(
+        self, ticket: Ticket, passphrase: str, *, rewind: Weights | None = None, without_stamp: bool = False
+    ) -> Embedded:
+        """Embed for the registration that is here already, and write the signed ticket beside it: see `signing.embed`.
+
+        Raises `UsageError` for one that was made to be stamped and is not yet, unless `without_stamp`.
+        """
         # The beacon of a stamp may not come in between, nor another signing.
         with exclusive(self.folder):
             if is_there(self.ticket):
                 raise UsageError(f"{self.ticket} exists already: signing never overwrites a signature")
-            embedded = embed(ticket, self.open(passphrase), rewind=rewind)
+            opening, secret = self.unlock(passphrase)
+            if opening.registration.beacon != "none" and secret.beacon == NO_BEACON and not without_stamp:
+                raise UsageError(
+                    f"{self.registration} is registered for a time stamp (--beacon {opening.registration.beacon}) and has "
+                    "none: run ticketguard timestamp first; once edges are embedded the bar stays at 126 (--without-stamp "
+                    "accepts that)"
+                )
+            embedded = embed(ticket, opening, rewind=rewind)
             write_ticket(self.ticket, embedded.ticket)
         return embedded
 
@@ -225,7 +238,8 @@ def write_registered(bundle: Bundle, registered: Registered, passphrase: str) ->
     make_folder(bundle.folder)
     # Two at once would leave the registration of one beside the secret of the other.
     with exclusive(bundle.folder):
-        for path in (bundle.registration, bundle.secret):
+        # A ticket too: it may be the very one that is signed, and the signed one goes there.
+        for path in (bundle.registration, bundle.secret, bundle.ticket):
             if is_there(path):
                 raise UsageError(f"{path} exists already: signing never overwrites a signature; choose another folder")
         write_secret(bundle.secret, registered.secret, passphrase)

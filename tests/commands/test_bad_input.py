@@ -122,6 +122,12 @@ def other_key(folder: Path) -> None:
     save_public(folder / "other.pub", KEY.public)
 
 
+def unsigned(folder: Path) -> None:
+    """A ticket in a run folder of its own."""
+    (folder / "run").mkdir()
+    (folder / "signed/ticket.safetensors").rename(folder / "run/ticket.safetensors")
+
+
 def named(folder: Path) -> None:
     """A ticket that names its own network."""
     from ticketguard.tickets import Architecture, read_ticket, write_ticket
@@ -381,6 +387,15 @@ SIGNING = {
         SIGN, "version", lambda folder: (folder / "owner.key").write_bytes(b"TGVAULT\x02" + bytes(99))
     ),
     "folder that is signed already": Case((*SIGN[:-1], "signed"), "exists already"),
+    "folder that holds the ticket itself": Case(
+        ("sign", "run/ticket.safetensors", *SIGN[2:-1], "run"), "run/ticket.safetensors exists already", unsigned
+    ),
+    "registering beside a ticket": Case(
+        ("sign", "run/ticket.safetensors", *SIGN[2:-1], "run", "--register-only"),
+        "run/ticket.safetensors exists already",
+        unsigned,
+    ),
+    "no stamp without a registration": Case((*SIGN, "--without-stamp"), "--without-stamp goes with --registration"),
     "output is a file": Case((*SIGN[:-1], "owner.pub"), "owner.pub"),
     "output is read-only": Case((*SIGN[:-1], "locked"), "read-only", read_only("locked")),
     "spend nothing": Case((*SIGN, "--spend", "0"), "share of edges"),

@@ -334,6 +334,20 @@ def registered(world, tmp_path, monkeypatch, passphrase):
     return tmp_path / "signed"
 
 
+def test_a_registration_for_a_stamp_waits_for_it(registered, capsys):
+    """Embedded without its stamp, the signature has the high bar for ever."""
+    embed = [*SIGN[:-1], "--registration", "signed/registration.dsse.json"]
+    assert run(embed) == 2
+    words = "signed/registration.dsse.json is registered for a time stamp (--beacon rfc3161) and has none: run "
+    assert words in capsys.readouterr().err
+    assert not (registered / "ticket.safetensors").exists()
+    done(*embed, "--without-stamp")
+    assert (registered / "ticket.safetensors").exists()
+    capsys.readouterr()
+    done(*SIGN[:5], "other", "--no-triggers", "--owner", "Lab", "--beacon", "rfc3161", "--register-only")
+    assert "next          ticketguard timestamp other, then sign --registration; without " in capsys.readouterr().out
+
+
 def test_timestamp_asks_an_authority_by_its_address(authority, registered, capsys):
     with served(lambda query: ok(authority.stamp(query))) as url:
         arguments = ("timestamp", "signed", "--url", url, "--root", authority.folder / "ca.pem")

@@ -94,6 +94,9 @@ QR_NOTE = (
 @click.option(
     "--registration", "registered_path", type=PATH, help="Embed for this registration, made by --register-only."
 )
+@click.option(
+    "--without-stamp", is_flag=True, help="Embed without the time stamp that was registered for: the bar stays 126."
+)
 @json_option
 def command(
     ticket_path: Path,
@@ -109,6 +112,7 @@ def command(
     service_input: Path | None,
     register_only: bool,
     registered_path: Path | None,
+    without_stamp: bool,
     codes: tuple[str, ...],
     qr_text: str | None,
     qr_version: int | None,
@@ -128,6 +132,8 @@ def command(
 
     if register_only and registered_path is not None:
         raise UsageError("--register-only and --registration are the two halves of signing: give one of them")
+    if registered_path is None:
+        refuse_idle({"without_stamp"}, "goes with --registration: here it has no effect")
     ticket = read_unsigned(ticket_path, arch)
     if data is not None:
         ticket = with_task(ticket, load_data(data, data_dir, None))
@@ -147,7 +153,7 @@ def command(
         owner = _settled(registered_path, out, owner, key.public.keyid)
         if arch is not None:
             _require_symmetry(ticket, bundle, arch)
-        embedded, plan = bundle.embed(ticket, word, rewind=rewind), None
+        embedded, plan = bundle.embed(ticket, word, rewind=rewind, without_stamp=without_stamp), None
     else:
         if not owner:
             raise UsageError("--owner is missing: say who signs, as it should read in the registration")
@@ -311,7 +317,12 @@ def _report(
         click.echo(f"ticket        {bundle.ticket}  ({embedded.moved} of {embedded.edges} edges moved, {share:.1%})")
         click.echo(f"edge code     {embedded.informative} bits as signed")
     else:
-        click.echo("next          time-stamp the registration if you like, then sign with --registration to embed")
+        stamped = bundle.read_registration()[0].beacon != "none"
+        click.echo(
+            f"next          ticketguard timestamp {bundle.folder}, then sign --registration; without the stamp the bar is 126"
+            if stamped
+            else "next          time-stamp the registration if you like, then sign with --registration to embed"
+        )
     if plan is not None:
         after = ", ".join(f"{share:.0%}: {float(bits):,.0f}" for share, bits in plan.bits_after.items() if share)
         click.echo(f"expected      bits after random pruning of {after}  (the bar is 126 without a beacon)")
