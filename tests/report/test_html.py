@@ -179,13 +179,25 @@ def test_a_suite_shows_prices_lost_rows_and_reasons(suite: SuiteResult) -> None:
         if item.accuracy is not None and item.edge_bits is not None:
             assert f"{item.accuracy:.2f}" in said
             assert bits(item.edge_bits) in said
-    for words in ("NOT RUN", "Example 3000", suite.subject, "none of them matched", *DOES_NOT_PROVE):
+    for words in ("NOT RUN", "Example 3000", suite.subject, "1 examined; none matched.", *DOES_NOT_PROVE):
         assert words in said
 
 
 def test_a_control_that_matched_is_said_loudly(suite: SuiteResult) -> None:
     false = make_result("unrelated", 1.0, 500.0, 97.5, control=True)
     assert "1 of them matched, which must never happen" in text_of(suite_page(replace(suite, results=(false,))))
+
+
+def test_controls_that_could_not_run_are_not_examined(suite: SuiteResult) -> None:
+    ran, other, failed = (
+        make_result("unrelated", strength, 5.5, accuracy, control=True)
+        for strength, accuracy in ((1.0, 97.5), (2.0, 97.5), (3.0, None))
+    )
+    for results, words in (
+        ((ran, other, failed), "Controls made without the secret: 2 examined, 1 not run; none matched."),
+        ((failed,), "Controls made without the secret: 0 examined, 1 not run. "),
+    ):
+        assert words in text_of(suite_page(replace(suite, results=results)))
 
 
 def test_the_heat_map_says_in_signs_what_it_says_in_colours(suite: SuiteResult) -> None:

@@ -116,6 +116,7 @@ def test_escaped_markdown_is_rendered_as_the_words_themselves(text: str) -> None
 
 def test_markdown_says_everything(suite: SuiteResult, verdict: Verdict) -> None:
     text = suite_markdown(suite, machine={"processor": "Example 3000"})
+    assert "Controls made without the secret: 1 examined; 0 of 1 matched." in text
     for price in suite.prices:
         assert price_words(price) in text
     for item in suite.results:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING
 from ticketguard.evidence import Verdict
 from ticketguard.report import words
 from ticketguard.report.hostile import visible
-from ticketguard.report.suites import bar_of, not_run, price_words, seconds, work_words
+from ticketguard.report.suites import (
+    bar_of,
+    controls_words,
+    examined_controls,
+    not_run,
+    price_words,
+    seconds,
+    work_words,
+)
 
 if TYPE_CHECKING:
     from ticketguard.suite.results import SuiteResult
@@ -66,7 +74,8 @@ def suite_markdown(suite: SuiteResult, *, machine: Mapping[str, str] | None = No
         "",
         f"Released model: {suite.accuracy:.2f} % on {escaped(suite.dataset)}. "
         + (f"A match takes {words.bits(bar)} bits. " if bar is not None else "")
-        + f"Controls that matched: {len(suite.false_matches)}.",
+        + f"Controls made without the secret: {controls_words(suite)}; "
+        + f"{len(suite.false_matches)} of {len(examined_controls(suite))} matched.",
         "",
         "## Price of removal",
         "",

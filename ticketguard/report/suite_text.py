@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ticketguard.report.suites import not_run, price_words, strongest, work_words
+from ticketguard.report.suites import examined_controls, not_run, price_words, strongest, work_words
 
 if TYPE_CHECKING:
     from ticketguard.suite.price import Price
@@ -21,7 +21,7 @@ COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yell
 def suite_text(suite: SuiteResult) -> RenderableType:
     """A suite result as two tables, a line on the controls, and the reasons of cells that could not run."""
     parts: list[RenderableType] = [cells_table(suite), Text(""), prices_table(suite.prices)]
-    controls = [row for row in suite.results if row.control and row.accuracy is not None]
+    controls = examined_controls(suite)
     if controls:
         highest = max(strongest(row) for row in controls)
         false = len(suite.false_matches)

@@ -45,6 +45,17 @@ def not_run(suite: SuiteResult) -> list[tuple[str, str]]:
     return [(label + (f" ({count} seeds)" if count > 1 else ""), reason) for (label, reason), count in counts.items()]
 
 
+def examined_controls(suite: SuiteResult) -> list[Result]:
+    """The controls that ran: one that could not says nothing."""
+    return [item for item in suite.results if item.control and item.accuracy is not None]
+
+
+def controls_words(suite: SuiteResult) -> str:
+    """How many controls were examined, and how many could not run."""
+    examined, made = len(examined_controls(suite)), sum(item.control for item in suite.results)
+    return f"{examined} examined" + (f", {made - examined} not run" if made > examined else "")
+
+
 def seconds(suite: SuiteResult, result: Result) -> str:
     """Seconds that a cell took, attack and verification together; a dash when they were not kept."""
     timing = suite.timings.get(result.digest)
