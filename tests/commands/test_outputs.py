@@ -115,7 +115,6 @@ def test_impossible_outputs_give_one_line(command, out, tg, world, snapshot):
 def test_an_earlier_output_is_replaced(tg, world):
     for _ in range(2):
         assert tg(*VERIFY, "signed/report.html").code == 0
-        assert tg(*REVEAL, "signed/reveal.json").code == 0
         assert tg(*TIMESTAMP, "query.tsq").code == 0
 
 

@@ -140,6 +140,17 @@ def test_reveals_at_the_same_time_take_different_leaves(place, world, monkeypatc
     assert read_secret(place / "signed" / "secret.tgs", "correct horse").used.keys() == {0, 1}
 
 
+def test_a_reveal_that_is_there_is_not_made_again(place, world, capsys):
+    make_reveal(place, world)
+    capsys.readouterr()
+    before = snapshot(place)
+    arguments = ("reveal", "signed", "--suspect", "other.safetensors", "--nonce", world.NONCE, "--key", "owner.key")
+    assert "reveal.json exists already: revealing again would spend another leaf" in refused(
+        capsys, *arguments, "--out", "reveal.json"
+    )
+    assert snapshot(place) == before
+
+
 def test_a_withdrawn_registration_issues_and_traces_no_copies(place, capsys):
     good("withdraw", "signed", "--key", "owner.key", "--reason", "stolen")
     for words in (

@@ -13,7 +13,7 @@ from ticketguard.claims.secret import write_secret
 from ticketguard.commands.cases import read_transcript
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_nonce, require_output
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import exclusive, replacing
+from ticketguard.storage.atomic import exclusive, is_there, replacing
 from ticketguard.storage.suspects import read_any
 from ticketguard.verify.judge import digest_of
 
@@ -30,7 +30,7 @@ from ticketguard.verify.judge import digest_of
 @click.option(
     "--valid-days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Days until it expires."
 )
-@click.option("--out", type=PATH, required=True, help="The reveal to write.")
+@click.option("--out", type=PATH, required=True, help="The reveal to write, a new file.")
 @json_option
 def command(
     signed: Path,
@@ -61,6 +61,8 @@ def command(
     key = keys.load_secret(key_path, word)
     # Two reveals at a time must not take the same leaf.
     with exclusive(bundle.folder):
+        if is_there(out):
+            raise UsageError(f"{out} exists already: revealing again would spend another leaf; choose another --out")
         opening, secret = bundle.unlock(word)
         registered = opening.registration
         index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
