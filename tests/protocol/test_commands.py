@@ -77,6 +77,10 @@ def test_reveal_judge_check_and_audit(place, world):
     )  # fmt: skip
     code, text = good(*again)
     assert (code, json.loads(text)["outcome"]) == (0, "MATCH")
+    lines = good(*again[:-1])[1].splitlines()
+    assert lines[0] == f"CHECKED {place / 'verdict.json'}: recomputed from these files, every number as signed"
+    assert lines[1].startswith("MATCH")
+    assert lines[-1] == f"  checked {place / 'verdict.json'}"
     assert json.loads(text)["judge"] == keys.load_public(place / "judge.pub").keyid
     code, text = good(
         "audit", place / "public", "--reveal", place / "reveal.json", "--suspect", place / "suspect.safetensors",
@@ -86,6 +90,33 @@ def test_reveal_judge_check_and_audit(place, world):
     assert (code, document["sound"]) == (0, True)
     assert any("lawful" in ground for ground in document["grounds"])
     assert any("how many models did the claimant examine" in ground for ground in document["grounds"])
+
+
+def test_a_control_says_what_was_not_read_of_it(place, world):
+    good("keygen", "--out", place / "judge.key")
+    weights = dict(world.random_model(99).weights)
+    weights |= {f"ema.{name}": value for name, value in world.random_model(98).weights.items()}
+    write_tensors(place / "two.safetensors", weights, {})
+    make_reveal(place, world)
+    code, text = good(*judge_arguments(place, world, "--control", "other.safetensors", "--control", "two.safetensors"))
+    assert code == 0
+    lines = text.splitlines()
+    (noted,) = [number for number, line in enumerate(lines) if line.startswith("        not read: ")]
+    assert digest_of(read_tensors(place / "two.safetensors"))[:16] in lines[noted - 1]
+
+
+def test_a_void_claim_counts_no_test(place, world, owner, capsys):
+    good("keygen", "--out", place / "judge.key")
+    make_reveal(place, world)
+    ancestor = place / "signed" / "model.safetensors"
+    code, text = good(*judge_arguments(place, world, "--control", ancestor))
+    assert (code, text.split(":")[0]) == (1, "VOID")
+    assert "the test below does not count: the claim is void" in text
+    assert "lawful or unwitting access" not in text
+    capsys.readouterr()
+    shutil.copy(place / "suspect.safetensors", place / "same.safetensors")
+    itself = judge_arguments(place, world, "--control", "same.safetensors")
+    assert "same.safetensors: this control is the suspect itself" in refused(capsys, *itself)
 
 
 def test_check_compares_what_the_reader_says(place, world, capsys):

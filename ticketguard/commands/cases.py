@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import click
@@ -14,7 +14,8 @@ from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.evidence import Verdict
+from ticketguard.evidence import UNREAD, Verdict
+from ticketguard.report.hostile import visible
 from ticketguard.storage.atomic import is_there, read_bytes
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import read_tensors
@@ -115,7 +116,12 @@ def show_numbers(verdict: Verdict) -> None:
     console.print(numbers_table(verdict), "", evidence_table(verdict.evidence, verdict.bar_bits))
 
 
-def show_checks(checks: Sequence[Check]) -> None:
-    """Print every check on a line."""
+def show_checks(checks: Sequence[Check], controls: Iterable[Verdict] = ()) -> None:
+    """Print every check on a line, and below each of the `controls` (their verdicts in order) what was not read of it."""
+    verdicts = iter(controls)
     for check in checks:
         click.echo(f"  {'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+        verdict = next(verdicts, None) if check.name == "control" else None
+        for note in () if verdict is None else verdict.notes:
+            if note.startswith(UNREAD):
+                click.echo(f"        {visible(note)}")

@@ -91,12 +91,15 @@ def command(
     else:
         if key is None or out is None or nonce is None:
             raise UsageError("a new verdict needs --nonce, --key and --out; an old one is recomputed with --check")
+        for path, control in zip(files["controls"], case.controls, strict=True):
+            if digest_of(control) == case.suspect_digest:
+                raise UsageError(f"{path}: this control is the suspect itself")
         now = datetime.now(UTC).replace(microsecond=0)
         found, signed = verdicts.sign(
             case, key, nonce=nonce, now=now, supplied_by=supplied_by or "", suspects=searched or 1
         )
         write_bytes(out, signed)
-    _report(found, case, out or check_path, verdicts.judge_of(signed), as_json)
+    _report(found, case, out, check_path, verdicts.judge_of(signed), as_json)
     return 0 if found.outcome == "MATCH" else 1
 
 
@@ -130,7 +133,10 @@ def _require_asked(
         raise AuthenticityError(f"{where}: judged with other controls than these: as --control, {' and '.join(advice)}")
 
 
-def _report(found: Judgement, case: Case, path: Path | None, judge: tuple[str, str], as_json: bool) -> None:
+def _report(
+    found: Judgement, case: Case, out: Path | None, checked: Path | None, judge: tuple[str, str], as_json: bool
+) -> None:
+    """Print a judgement: a new one, written to `out`, or that of the verdict `checked`."""
     keyid, judged_at = judge
     if as_json:
         print_json(
@@ -143,16 +149,20 @@ def _report(found: Judgement, case: Case, path: Path | None, judge: tuple[str, s
                 "suspect": case.suspect_digest,
                 "judge": keyid,
                 "judgedAt": judged_at,
-                "file": str(path),
+                "file": str(out or checked),
             }
         )
         return
+    if checked is not None:
+        click.echo(f"CHECKED {checked}: recomputed from these files, every number as signed")
     click.echo(f"{found.outcome}: {found.reason}")
-    show_checks(found.checks)
+    show_checks(found.checks, found.controls.values())
+    if found.outcome == "VOID":
+        click.echo("  the test below does not count: the claim is void")
     show_numbers(found.verdict)
     click.echo(f"  priority: {found.priority['status']}  {found.priority.get('time', '')}")
-    if found.verdict.caveat:
+    if found.verdict.caveat and found.outcome != "VOID":
         click.echo(f"  {found.verdict.caveat}")
     click.echo(f"  suspect sha256 {case.suspect_digest}")
     click.echo(f"  judged at {judged_at}, by its own word, by the holder of key {keyid}")
-    click.echo(f"  verdict {path}")
+    click.echo(f"  verdict {out}" if checked is None else f"  checked {checked}")
