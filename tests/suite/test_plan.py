@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,11 @@ def test_a_digest_depends_on_cell_and_subject() -> None:
 )
 def test_which_cells_train(attack: str, expected: bool) -> None:
     assert trains(Cell(attack=attack, strength=1.0, seed=0, epochs=3, images=None)) is expected
+
+
+def test_the_plan_on_the_page_is_a_plan(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "researcher.md").read_text(encoding="utf-8")
+    (shown,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "my.toml").write_text(shown)
+    plan = read_plan(tmp_path / "my.toml")
+    assert [cell.attack for cell in plan.cells()].count("unsigned") == 2
