@@ -18,7 +18,7 @@ from ticketguard.claims.registration import Counts, Registration, frame_counts
 from ticketguard.claims.secret import Secret, read_secret, require_same_registration, write_secret
 from ticketguard.claims.streams import NO_BEACON
 from ticketguard.claims.withdrawal import open_withdrawal
-from ticketguard.errors import AuthenticityError, FormatError, UsageError
+from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
 from ticketguard.signing import Embedded, Registered, embed
 from ticketguard.storage.atomic import exclusive, is_folder, is_there, listed, make_folder, read_bytes, write_bytes
 from ticketguard.storage.tensors import read_tensors
@@ -123,6 +123,11 @@ class Bundle:
         """As `open`, with the secret itself: for who spends a leaf of it, or draws more from its master."""
         registered, payload = self.read_registration()
         self.require_standing(registered, payload)
+        if not is_there(self.secret):
+            raise StorageError(
+                f"{self.folder}: no {self.secret.name}. A public folder is judged with `ticketguard judge`, and a reveal from "
+                "its owner; if this is your own folder, restore your backup"
+            )
         secret = read_secret(self.secret, passphrase)
         require_same_registration(secret, hashlib.sha256(payload).hexdigest())
         return open_all(registered, payload, secret.master, secret.beacon), secret

@@ -19,6 +19,7 @@ from ticketguard.claims.statements import encode_bytes
 from ticketguard.commands.common import FilePath
 from ticketguard.storage.atomic import write_bytes
 from ticketguard.storage.tensors import read_tensors, write_tensors
+from ticketguard.verify.transcript import Transcript
 
 HERE = Path(__file__).parent
 SIGN = ("sign", "signed/ticket.safetensors", "--key", "owner.key", "--owner", "Lab", "--out", "new")
@@ -234,6 +235,17 @@ SUSPECTS = {
     ),
     "label map for a scan": Case((*VERIFY, "suspects/mask.safetensors", "--label-map", "m"), "with --predictions"),
     "supplier of a scan": Case((*VERIFY, "suspects/mask.safetensors", "--supplied-by", "me"), "goes with one suspect"),
+    "transcript for a judge": Case(
+        ("verify", "--signed", "signed", "--transcript", "t.json"),
+        "t.json: made by `ticketguard transcript record`: a judge reads it, with judge --transcript",
+        lambda folder: write_bytes(
+            folder / "t.json", Transcript(service="s", recorded_by="r", answers={"ab" * 32: "1"}).encode()
+        ),
+    ),
+    "folder of suspects": Case(
+        ("verify", "suspects", "--signed", "signed"),
+        r"suspects: a folder without .*for every suspect in it 'suspects/\*\.safetensors'",
+    ),
     "budget for a transcript": Case(
         ("verify", "--signed", "signed", "--transcript", "t.jsonl", "--budget", "9"), "--budget goes with --endpoint"
     ),
@@ -271,7 +283,11 @@ FOLDERS = {
             key=SecretKey.from_seed(bytes(32)),
         ),
     ),
-    "secret missing": Case(VERIFY, "secret.tgs: there is no secret here", gone("signed/secret.tgs")),
+    "secret missing": Case(
+        VERIFY,
+        "signed: no secret.tgs. A public folder is judged with `ticketguard judge`, .*restore your backup",
+        gone("signed/secret.tgs"),
+    ),
     "secret truncated": Case(VERIFY, "secret", cut("signed/secret.tgs", 40)),
     "secret is a key": Case(
         VERIFY,
@@ -435,6 +451,12 @@ SIGNING = {
         ("sign", "signed/ticket.safetensors", *EMBED, "--successor", "other.pub"),
         "--successor is settled by the registration",
         other_key,
+    ),
+    "a folder instead of its ticket": Case(
+        ("sign", "signed", *SIGN[2:]), "signed: a folder; name the ticket .*: signed/ticket.safetensors"
+    ),
+    "a trained model beside its ticket": Case(
+        ("sign", "signed/model.safetensors", *SIGN[2:]), "a trained model with its ticket beside it; sign the ticket"
     ),
     "key that did not sign the registration": Case(
         ("sign", "signed/ticket.safetensors", "--key", "other.key", *EMBED[2:]),

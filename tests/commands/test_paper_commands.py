@@ -229,5 +229,7 @@ def test_files_of_another_layout_are_not_converted(tg, world, ticket):
     torch.save({"state_dict": mask, "init_weight": {"b.weight": torch.ones(2, 2)}}, "other.pth")
     assert "lacks a.weight" in tg("convert", "other.pth", "--out", "y.safetensors").err
     assert "not a convnet" in tg("convert", "lacking.pth", "--arch", "convnet", "--out", "y.safetensors").err
+    already = tg("convert", "run/ticket.safetensors", "--out", "y.safetensors").err
+    assert "run/ticket.safetensors: already a ticket of ticketguard; nothing to convert" in already
     assert not (world / "y.safetensors").exists()
     assert "a.weight" in read_tensors(world / "x.safetensors")

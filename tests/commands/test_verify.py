@@ -148,7 +148,11 @@ def test_a_file_named_twice_is_one_suspect(tg):
 
 
 def test_a_folder_with_a_model_is_a_suspect(tg):
-    assert tg("verify", "signed", "--signed", "signed").code == 0
+    result = tg("verify", "signed", "--signed", "signed", "--json")
+    assert (result.code, result.json["suspect"]) == (0, "signed/model.safetensors")
+    # Named as a folder and as its file, it is one suspect.
+    both = tg("verify", "signed", "signed/model.safetensors", "--signed", "signed", "--json")
+    assert both.json["rule"]["suspects"] == 1
 
 
 def test_html_report_is_written_and_self_contained(tg, world):

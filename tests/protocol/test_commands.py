@@ -119,6 +119,13 @@ def test_a_void_claim_counts_no_test(place, world, owner, capsys):
     assert "same.safetensors: this control is the suspect itself" in refused(capsys, *itself)
 
 
+@pytest.mark.parametrize("name", ["claim.dsse.json", "model.safetensors", "ticket.safetensors"])
+def test_what_a_public_folder_lacks_is_asked_of_the_claimant(place, world, capsys, name):
+    (place / "public" / name).unlink()
+    said = refused(capsys, "audit", "public", "--suspect", "suspect.safetensors", "--reveal", "reveal.json")
+    assert f"public/{name}: no such file: it belongs to a public folder, so ask the claimant for it" in said
+
+
 def test_check_compares_what_the_reader_says(place, world, capsys):
     good("keygen", "--out", place / "judge.key")
     make_reveal(place, world)

@@ -13,7 +13,7 @@ from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
-from ticketguard.errors import AuthenticityError, UsageError
+from ticketguard.errors import AuthenticityError, StorageError, UsageError
 from ticketguard.evidence import UNREAD, Verdict
 from ticketguard.report.hostile import visible
 from ticketguard.storage.atomic import is_there, read_bytes
@@ -46,6 +46,9 @@ def read_case(
     bundle = Bundle(public)
     registered, payload = bundle.read_registration()
     bundle.require_standing(registered, payload, given=withdrawal)
+    for path in (bundle.claim, bundle.ticket, bundle.model):
+        if not is_there(path):
+            raise StorageError(f"{path}: no such file: it belongs to a public folder, so ask the claimant for it")
     claim, claim_payload = bundle.read_claim()
     shown, shown_payload = read_reveal(reveal_path, registered.signers, key)
     return Case(

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ticketguard.commands.common import PATH, json_option, print_json, require_output
+from ticketguard.errors import UsageError
 
 
 @click.command()
@@ -24,10 +25,14 @@ def command(checkpoint: Path, out: Path, arch: str | None, trained: bool, as_jso
     Example:  ticketguard convert model_SA_best.pth.tar --arch resnet20 --out ticket.safetensors
     """
     from ticketguard.integrations.authors import convert
+    from ticketguard.storage.suspects import SAFETENSORS_SUFFIX
+    from ticketguard.storage.tensors import read_tensors
     from ticketguard.storage.torchfile import read_torch
     from ticketguard.tickets import write_ticket
 
     require_output(out, inputs=(checkpoint,))
+    if checkpoint.name.endswith(SAFETENSORS_SUFFIX) and "ticketguard" in read_tensors(checkpoint).metadata:
+        raise UsageError(f"{checkpoint}: already a ticket of ticketguard; nothing to convert")
     tensors = read_torch(checkpoint, whole=True)
     ticket = convert(tensors, where=str(checkpoint), arch=arch, trained=trained)
     write_ticket(out, ticket)

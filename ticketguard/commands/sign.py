@@ -16,11 +16,11 @@ from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle
 from ticketguard.commands.training_options import load_data
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
-from ticketguard.storage.atomic import is_there
+from ticketguard.storage.atomic import is_folder, is_there
 from ticketguard.storage.documents import read_object
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
-from ticketguard.tickets import Architecture, Ticket, task_of, ticket_from_tensors
+from ticketguard.tickets import Architecture, Model, Ticket, task_of, ticket_from_tensors
 from ticketguard.triggers.pictures import read_folder, write_folder
 from ticketguard.triggers.plan import plan_of
 
@@ -250,9 +250,14 @@ def keep_images(bundle: Bundle, registered: Registration, images: NDArray[np.uin
 
 def read_unsigned(path: Path, arch: str | None) -> Ticket:
     """A ticket, model or bare state dict with masks (or with zeros where it was pruned), with `arch` filled in."""
+    beside = Bundle(path if is_folder(path) else path.parent).ticket
+    if is_folder(path) and is_there(beside):
+        raise UsageError(f"{path}: a folder; name the ticket that is to be signed: {beside}")
     tensors = read_any(path)
     metadata = tensors.metadata.get("ticketguard") if isinstance(tensors, TensorFile) else None
     ticket = ticket_from_tensors(tensors, metadata, where=str(path))
+    if isinstance(ticket, Model) and path != beside and is_there(beside):
+        raise UsageError(f"{path}: a trained model with its ticket beside it; sign the ticket, then train: {beside}")
     if not ticket.mask:
         raise FormatError(f"{path}: no masks (<parameter>_mask tensors): this is not a ticket; find makes one")
     own = ticket.architecture.name

@@ -19,7 +19,8 @@ from ticketguard.commands.probing import judged, probe_options
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.report.hostile import visible
-from ticketguard.storage.atomic import is_there, write_bytes
+from ticketguard.storage.atomic import is_folder, is_there, write_bytes
+from ticketguard.storage.tensors import INDEX_NAME, SINGLE_NAME
 from ticketguard.workers import MOST_JOBS
 
 # Where a probe records what nobody named.
@@ -109,6 +110,11 @@ def command(
     if not paths and predictions is None:
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
     _refuse_idle(ALWAYS | (WEIGHTS if paths else set()) | (PREDICTIONS if predictions is not None else set()))
+    if len(paths) == 1 and is_folder(paths[0]):
+        raise UsageError(
+            f"{paths[0]}: a folder without {SINGLE_NAME} or {INDEX_NAME}; name the file to read, or for every suspect in it "
+            f"'{paths[0]}/*.safetensors'"
+        )
     if len(paths) > 1 and supplied_by:
         raise UsageError("--supplied-by goes with one suspect")
     if len(paths) > 1 and (predictions is not None or html_path is not None):
@@ -165,10 +171,17 @@ def expand(patterns: Sequence[str]) -> list[Path]:
             found = sorted(glob.glob(pattern, recursive=True))
             if not found:
                 raise UsageError(f"{pattern}: no such file")
-            paths |= dict.fromkeys(Path(name) for name in found)
+            paths |= dict.fromkeys(_inside(Path(name)) for name in found)
         else:
-            paths[Path(pattern).expanduser()] = None
+            paths[_inside(Path(pattern).expanduser())] = None
     return list(paths)
+
+
+def _inside(path: Path) -> Path:
+    """The model in a folder, as a reader of the folder takes it: so a report names the file that was read."""
+    if not is_folder(path):
+        return path
+    return next((path / name for name in (INDEX_NAME, SINGLE_NAME) if is_there(path / name)), path)
 
 
 def scanned(bundle: Bundle, paths: list[Path], align: str, jobs: int) -> Mapping[str, Verdict | TicketguardError]:

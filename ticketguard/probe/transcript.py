@@ -20,6 +20,7 @@ from ticketguard.claims.keys import SecretKey
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
 from ticketguard.storage.atomic import is_there, read_bytes
 from ticketguard.storage.documents import append_jsonl, encode, parse_json
+from ticketguard.verify.transcript import TYPE as FROZEN
 
 FORMAT = 1
 NAME = "transcript"
@@ -155,6 +156,8 @@ def read(path: Path) -> Transcript:
     `AuthenticityError` when the chain is broken or the signature does not hold.
     """
     data = read_bytes(path, limit=FILE_LIMIT)
+    if not data.startswith(FIRST_BYTES) and FROZEN.encode() in data:
+        raise FormatError(f"{path}: made by `ticketguard transcript record`: a judge reads it, with judge --transcript")
     whole = data[: data.rfind(b"\n") + 1]
     # Views, not copies: what comes before a line is looked at once, by the signature.
     view = memoryview(whole)

@@ -20,6 +20,7 @@ from ticketguard.triggers.plan import TriggerPlan, image_digest
 from ticketguard.triggers.render import Triggers
 
 FORMAT = 1
+TYPE = "urn:ticketguard:transcript/v1"
 ERASURE = -1
 MOST_TEXT = 512
 
@@ -42,7 +43,7 @@ class Transcript:
         queries = [{"image": image, "label": self.answers[image]} for image in sorted(self.answers)]
         document = {
             "format": FORMAT,
-            "type": "urn:ticketguard:transcript/v1",
+            "type": TYPE,
             "service": self.service,
             "recordedBy": self.recorded_by,
             "queries": queries,
