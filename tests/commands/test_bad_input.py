@@ -518,6 +518,15 @@ REST = {
     ),
     "inspect nothing": Case(("inspect", "no.safetensors"), "no such file"),
     "inspect a folder of nothing": Case(("inspect", "."), "folder without"),
+    "inspect what is nested without end": Case(
+        ("inspect", "deep.safetensors"),
+        "nested too deeply to be shown",
+        lambda folder: write_tensors(
+            folder / "deep.safetensors",
+            {"a": np.ones((2, 2), np.float32)},
+            {"ticketguard": {"format": 1, "provenance": {"deep": json.loads("[" * 700 + "]" * 700)}}},
+        ),
+    ),
     "inspect tampered": Case(
         ("inspect", "signed"), "does not verify", rewrite(lambda fields: fields.update(owner="Thief"))
     ),

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -134,7 +135,7 @@ def test_check_compares_what_the_reader_says(place, world, capsys):
     )
     code, text = good(*verdict)
     assert code == 0
-    assert "M = 64,000 tests" in text
+    assert "M = 64 tests x 1,000 suspects" in " ".join(text.split())
     again = (
         "judge",
         "public",
@@ -389,6 +390,22 @@ def test_card_points_to_the_claim(place, capsys):
     assert (place / "public" / "claim.dsse.json").read_bytes() == data
     capsys.readouterr()
     assert "--key is missing" in refused(capsys, "claim", "public")
+
+
+def test_inspect_shows_a_reveal_without_its_secret_and_a_verdict_without_python(place, world):
+    good("keygen", "--out", place / "judge.key")
+    make_reveal(place, world)
+    good(*judge_arguments(place, world, "--control", "other.safetensors"))
+    secret = reveal.parse(envelope.open((place / "reveal.json").read_bytes()).payload).leaf.hex()
+    for options in ((), ("--json",)):
+        _, text = good("inspect", "reveal.json", *options)
+        assert "32 bytes, not shown" in text
+        assert secret not in text
+    _, text = good("inspect", "verdict.json")
+    assert not set("{}[]") & set(text)
+    assert "    - detail: registration, claim and reveal verify under key " in text
+    assert re.search(r"\n  controls\n    -\n      ", text)
+    assert not re.search(r": *$", text, re.MULTILINE)
 
 
 def test_reveal_file_is_a_statement_about_the_suspect(place, world):

@@ -22,7 +22,7 @@ from ticketguard.report.markdown import escaped, suite_markdown, verdict_markdow
 from ticketguard.report.suite_text import suite_text
 from ticketguard.report.suites import price_words, work_words
 from ticketguard.report.text import scan_table, verdict_text
-from ticketguard.report.words import bits, chance_words, probability
+from ticketguard.report.words import bar_words, bits, chance_words, probability
 from ticketguard.suite.results import SuiteResult, Timing
 
 
@@ -56,6 +56,11 @@ def test_a_long_text_says_how_much_is_left_out() -> None:
 )
 def test_probabilities_are_rounded_towards_one(value: float, words: str) -> None:
     assert probability(value) == words
+
+
+def test_the_bar_says_how_many_suspects_it_pays_for() -> None:
+    assert bar_words(Rule()).endswith("6.0 for M = 64 tests")
+    assert bar_words(Rule(suspects=1000)).endswith("16.0 for M = 64 tests x 1,000 suspects")
 
 
 def test_no_probability_is_claimed_for_nothing() -> None:

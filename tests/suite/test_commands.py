@@ -120,6 +120,7 @@ def test_bad_suites(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
         (["--device", "abacus"], "unknown device"),
         (["--unsigned", str(tiny_signed.bundle.registration)], "not a safetensors file"),
         (["--plan", str(tmp_path / "none.toml")], "none.toml"),
+        (["--plan", "mine.toml", "--preset", "quick"], "--preset and --plan name a grid each: give one of them"),
     ):
         assert run([*start, *extra]) == 2
         assert words in capsys.readouterr().err

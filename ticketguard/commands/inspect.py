@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from ticketguard.claims import (
 )
 from ticketguard.claims import license as licences
 from ticketguard.claims.registration import Registration
+from ticketguard.claims.reveal import Reveal
+from ticketguard.claims.streams import SECRET_BYTES
 from ticketguard.commands.common import PATH, PEM, json_option, print_json
 from ticketguard.errors import FormatError
 from ticketguard.report.hostile import visible
@@ -36,6 +38,8 @@ from ticketguard.tickets import ticket_from_tensors
 
 # Characters of one value; a list of class names may be long.
 MOST_SHOWN = 1 << 16
+# Characters of a list that stays on one line.
+SHORT_LIST = 100
 SEED_BYTES = 32
 
 # Statements that can be shown, with the strict reader of each; a verdict is as long as its case, and read by `judge --check`.
@@ -68,8 +72,11 @@ def command(path: Path, as_json: bool) -> None:
         print_json(documents)
         return
     for name, document in documents.items():
-        click.echo(name)
-        _show(document, "  ")
+        try:
+            lines = list(_fields(document, "  "))
+        except RecursionError as problem:
+            raise FormatError(f"{name}: what it says of itself is nested too deeply to be shown") from problem
+        click.echo("\n".join([name, *lines]))
 
 
 def _document(path: Path) -> dict[str, Any]:
@@ -142,6 +149,9 @@ def _statement(path: Path) -> dict[str, Any]:
     predicate, reader = statements.predicate(statement, name), READERS[name]
     read = None if reader is None else reader(opened.payload)
     short = _summary(predicate, read) if isinstance(read, Registration) else predicate
+    if isinstance(read, Reveal):
+        # Whoever sees it can forge against the leaf, and what is on a screen is copied.
+        short = {**predicate, "leaf": {**predicate["leaf"], "secret": f"{SECRET_BYTES} bytes, not shown"}}
     return {"type": kind, "signature": f"good, key id {opened.keyid}", **short}
 
 
@@ -157,11 +167,38 @@ def _summary(predicate: dict[str, Any], registered: Registration) -> dict[str, A
     return short
 
 
-def _show(value: Any, indent: str) -> None:
+def _fields(value: dict[str, Any], indent: str) -> Iterator[str]:
+    """The lines of a document, a field on each; what is empty is left out."""
     for key, item in value.items():
+        if item is None or item in ("", [], {}):
+            continue
         if isinstance(item, dict):
-            click.echo(indent + visible(key))
-            _show(item, indent + "  ")
-        elif item is not None:
-            words = ", ".join(map(str, item)) if isinstance(item, list) else str(item)
-            click.echo(indent + visible(f"{key}: {words}", most=MOST_SHOWN))
+            yield indent + visible(key)
+            yield from _fields(item, indent + "  ")
+        elif isinstance(item, list) and not (_is_flat(item) and len(_line(item)) <= SHORT_LIST):
+            yield indent + visible(key)
+            yield from _items(item, indent + "  ")
+        else:
+            yield indent + visible(f"{key}: {_line(item)}", most=MOST_SHOWN)
+
+
+def _items(items: list[Any], indent: str) -> Iterator[str]:
+    """The lines of a list, an item on each; a table with more than plain values goes on below its own line."""
+    for item in items:
+        if isinstance(item, dict) and not _is_flat(list(item.values())):
+            yield f"{indent}-"
+            yield from _fields(item, indent + "  ")
+        else:
+            yield indent + visible(f"- {_line(item)}", most=MOST_SHOWN)
+
+
+def _is_flat(items: list[Any]) -> bool:
+    """Whether no item is itself a list or a table."""
+    return not any(isinstance(item, dict | list) for item in items)
+
+
+def _line(item: Any) -> str:
+    """A plain value, a list or a table on one line."""
+    if isinstance(item, dict):
+        return ", ".join(f"{key}: {_line(value)}" for key, value in item.items() if value not in (None, "", [], {}))
+    return ", ".join(map(_line, item)) if isinstance(item, list) else str(item)

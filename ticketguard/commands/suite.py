@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output_folder
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle, require_output_folder
 from ticketguard.commands.training_options import data_options, load_data
 from ticketguard.errors import UsageError
 
@@ -68,6 +68,8 @@ def command(
     Examples:  ticketguard suite signed/ --data digits --out suite/
                ticketguard suite signed/ --data digits --preset standard --engine processes --jobs 2 --out suite/
     """  # noqa: D301 - click reads the backspace
+    if plan_path is not None:
+        refuse_idle({"preset"}, "and --plan name a grid each: give one of them")
     require_output_folder(out)
     with _staff(engine, jobs) as staff:
         from ticketguard.suite import EngineOptions, run_suite

@@ -53,10 +53,10 @@ def probability(value: float) -> str:
 
 def bar_words(rule: Rule) -> str:
     """What the bar is made of."""
-    tests = rule.tests * rule.suspects
+    suspects = f" x {rule.suspects:,} suspects" if rule.suspects > 1 else ""
     return (
         f"{rule.threshold_bits:g} + {rule.grinding_bits:g} for a search (g) + "
-        f"{rule.multiplicity_bits:.1f} for M = {tests:,} tests"
+        f"{rule.multiplicity_bits:.1f} for M = {rule.tests:,} tests{suspects}"
     )
 
 
