@@ -126,7 +126,7 @@ class Bundle:
         if not is_there(self.secret):
             raise StorageError(
                 f"{self.folder}: no {self.secret.name}. A public folder is judged with `ticketguard judge`, and a reveal from "
-                "its owner; if this is your own folder, restore your backup"
+                "its owner; if this is your own folder, restore your backup: a lost secret is lost"
             )
         secret = read_secret(self.secret, passphrase)
         require_same_registration(secret, hashlib.sha256(payload).hexdigest())

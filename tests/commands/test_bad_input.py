@@ -242,6 +242,11 @@ SUSPECTS = {
             folder / "t.json", Transcript(service="s", recorded_by="r", answers={"ab" * 32: "1"}).encode()
         ),
     ),
+    "folder with two models": Case(
+        ("verify", "signed", "--signed", "signed"),
+        "name one of them",
+        text("signed/model.safetensors.index.json", "{}"),
+    ),
     "folder of suspects": Case(
         ("verify", "suspects", "--signed", "signed"),
         r"suspects: a folder without .*for every suspect in it 'suspects/\*\.safetensors'",

@@ -110,7 +110,7 @@ def command(
     if not paths and predictions is None:
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
     _refuse_idle(ALWAYS | (WEIGHTS if paths else set()) | (PREDICTIONS if predictions is not None else set()))
-    if len(paths) == 1 and is_folder(paths[0]):
+    if len(paths) == 1 and is_folder(paths[0]) and not _models(paths[0]):
         raise UsageError(
             f"{paths[0]}: a folder without {SINGLE_NAME} or {INDEX_NAME}; name the file to read, or for every suspect in it "
             f"'{paths[0]}/*.safetensors'"
@@ -178,10 +178,14 @@ def expand(patterns: Sequence[str]) -> list[Path]:
 
 
 def _inside(path: Path) -> Path:
-    """The model in a folder, as a reader of the folder takes it: so a report names the file that was read."""
-    if not is_folder(path):
-        return path
-    return next((path / name for name in (INDEX_NAME, SINGLE_NAME) if is_there(path / name)), path)
+    """The one model in a folder, so that a report names the file that is read; else the path as it is."""
+    models = _models(path)
+    return models[0] if len(models) == 1 else path
+
+
+def _models(path: Path) -> list[Path]:
+    """What a reader of the folder `path` would take for its model; none for a file."""
+    return [path / name for name in (INDEX_NAME, SINGLE_NAME) if is_there(path / name)] if is_folder(path) else []
 
 
 def scanned(bundle: Bundle, paths: list[Path], align: str, jobs: int) -> Mapping[str, Verdict | TicketguardError]:
