@@ -26,7 +26,7 @@ test: .venv/.dev
 	$(PYTEST)
 
 test-all: .venv/.all
-	$(PYTEST) -m "" --cov=ticketguard --cov-report=term-missing:skip-covered --cov-fail-under=90
+	$(PYTEST) -m "" --durations=40 --cov=ticketguard --cov-report=term-missing:skip-covered --cov-fail-under=90
 
 lint: .venv/.dev
 	$(BIN)/ruff check .

@@ -424,6 +424,8 @@ SIGNING = {
     "no leaves": Case((*SIGN, "--leaves", "0"), "1 to 64 leaves"),
     "leaves beyond count": Case((*SIGN, "--leaves", "65"), "1 to 64 leaves"),
     "block of nothing": Case((*SIGN, "--block", "1"), "block has 2 to 65535"),
+    "time stamp in one step": Case((*SIGN, "--beacon", "rfc3161"), "comes before the edges move: sign --register-only"),
+    "no stamp that nobody asked for": Case((*SIGN, "--without-stamp"), "--without-stamp goes with --registration"),
     "unknown beacon": Case((*SIGN, "--beacon", "moon"), "moon.*rfc3161"),
     "network of a ticket that names its own": Case(
         ("sign", "named.safetensors", *SIGN[2:], "--arch", "resnet20"), "names its own network, convnet", named

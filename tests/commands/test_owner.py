@@ -82,7 +82,8 @@ def test_new_edges_come_from_the_rewind_weights_that_are_given(tg, world):
 
 
 def test_options_of_sign_reach_the_registration(tg, world):
-    done = tg(*SIGN, "--owner", "Lab", "--leaves", "2", "--spend", "0.1", "--no-triggers", "--beacon", "rfc3161")
+    done = tg(*SIGN, "--owner", "Lab", "--leaves", "2", "--spend", "0.1", "--no-triggers", "--beacon", "rfc3161",
+              "--without-stamp")  # fmt: skip
     assert done.code == 0
     registered, _ = Bundle(world / "new").read_registration()
     assert (registered.leaves, registered.triggers, registered.beacon) == (2, None, "rfc3161")

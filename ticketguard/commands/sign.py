@@ -132,8 +132,16 @@ def command(
 
     if register_only and registered_path is not None:
         raise UsageError("--register-only and --registration are the two halves of signing: give one of them")
-    if registered_path is None:
-        refuse_idle({"without_stamp"}, "goes with --registration: here it has no effect")
+    stampless = options["beacon"] == "none" or register_only
+    if registered_path is None and stampless:
+        refuse_idle(
+            {"without_stamp"}, "goes with --registration, or --beacon rfc3161 in one step: here it has no effect"
+        )
+    if registered_path is None and not stampless and not without_stamp:
+        raise UsageError(
+            f"--beacon {options['beacon']}: the time stamp comes before the edges move: sign --register-only, timestamp, then "
+            "sign --registration (--without-stamp embeds now, and the bar stays at 126)"
+        )
     ticket = read_unsigned(ticket_path, arch)
     if data is not None:
         ticket = with_task(ticket, load_data(data, data_dir, None))
