@@ -102,6 +102,9 @@ def test_larger_kernels_are_cut_to_where_their_weight_lies(name):
     located = locate(found, layers)
     assert set(located.weights) == set(layers)
     assert "1 layers have larger kernels, and were read where most of their weight lies" in located.notes
+    # A stem of larger kernels, which carries nothing, is left alone where every layer has its name.
+    stem = {**dict.fromkeys(layers, kernels), "b.weight": other, "stem.weight": np.ones((8, 3, 7, 7))}
+    assert effective_weights(stem, layers)["stem.weight"].shape == (8, 3, 7, 7)
     # Without registered layers nothing says what a kernel's size should be.
     assert effective_weights({name: padded})[name].shape == padded.shape
 

@@ -141,9 +141,13 @@ def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None
 
 
 def _windowed(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> dict[str, Effective]:
-    """The weights, larger kernels than a layer of that name has, or any layer, cut to where most of their weight lies."""
+    """The weights, kernels larger than those of the layer of their name cut to where most of their weight lies.
+
+    Those of no layer's name only in files that lack a layer's: else they are what they were in the registered network.
+    """
     named = {PREFIX.sub("", name): {layer.shape[2:]} for name, layer in layers.items()}
-    sizes = {layer.shape[2:] for layer in layers.values() if layer.kernel > 1}
+    renamed = not named.keys() <= found.keys()
+    sizes = {layer.shape[2:] for layer in layers.values() if layer.kernel > 1} if renamed else set()
     cut = {}
     for name, weight in found.items():
         kernel = kernel_within(weight.shape, named.get(name, sizes))
