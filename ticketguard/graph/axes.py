@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterable
 
-Shape = tuple[int, ...]
+from ticketguard.graph.matching import Shape
+
 # A permutation as `numpy.transpose` takes it: from stored to (out, in, *kernel).
 Axes = tuple[int, ...]
 

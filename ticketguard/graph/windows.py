@@ -10,7 +10,8 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-Shape = tuple[int, ...]
+from ticketguard.graph.matching import Shape
+
 # Sizes are rounded to this part of the largest before they are summed, so that sums are exact and equal on every machine.
 STEPS = float(1 << 20)
 # Weights that are looked at at a time.

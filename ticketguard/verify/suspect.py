@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from ticketguard.claims.registration import Registration
 from ticketguard.evidence import UNREAD
-from ticketguard.graph.axes import Axes, Shape, stored_orders, turned
+from ticketguard.graph.axes import Axes, stored_orders, turned
 from ticketguard.graph.cells import Layer
 from ticketguard.graph.groups import Axis, Symmetry, length
-from ticketguard.graph.matching import PREFIX, match, same, trimmed
+from ticketguard.graph.matching import PREFIX, Shape, match, same, trimmed
 from ticketguard.graph.windows import kernel_within, window
 from ticketguard.storage.header import shown
 from ticketguard.storage.suspects import others_in
@@ -32,14 +32,13 @@ class Effective:
     """One effective weight: the stored tensor `keys[0]`, 0 wherever `keys[1]` is, if there is one (`<p>_orig` and `<p>_mask`).
 
     Factors other than 0 and 1 in a mask are not applied: they would say what the weights are, which is not a mask's to say.
-    `whole` is the shape after the transposition `axes` of what is stored (None: it is stored in our order). Of that the part of
-    `shape` that begins at `corner` is the weight (None: all of it), and positions count in there.
+    What is stored is transposed by `axes` (None: it is stored in our order). Of that the part of `shape` that begins at
+    `corner` is the weight (None: all of it), and positions count in there.
     """
 
     source: Weights
     keys: tuple[str, ...]
     shape: Shape
-    whole: Shape
     axes: Axes | None = None
     corner: Shape | None = None
 
@@ -72,11 +71,15 @@ class Effective:
 
     def _stored(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Flat positions in what is stored."""
+        if self.axes is None and self.corner is None:
+            return positions
+        stored = _shape(self.source, self.keys[0])
+        whole = stored if self.axes is None else turned(stored, self.axes)
         if self.corner is not None:
             places = np.unravel_index(positions, self.shape)
             moved = tuple(place + low for place, low in zip(places, self.corner, strict=True))
-            positions = np.asarray(np.ravel_multi_index(moved, self.whole), dtype=np.int64)
-        return positions if self.axes is None else _stored_positions(positions, self.whole, self.axes)
+            positions = np.asarray(np.ravel_multi_index(moved, whole), dtype=np.int64)
+        return positions if self.axes is None else _stored_positions(positions, whole, self.axes)
 
 
 def _masked(values: NDArray[Any], mask: NDArray[Any] | None = None) -> NDArray[Any]:
@@ -129,11 +132,11 @@ def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None
         clean = PREFIX.sub("", base)
         found.setdefault(
             clean if clean not in found else base,
-            Effective(source=source, keys=keys, shape=_shape(source, key), whole=_shape(source, key)),
+            Effective(source=source, keys=keys, shape=_shape(source, key)),
         )
     for rank, axes in _orders_of(found, layers or {}).items():
         found |= {
-            name: replace(weight, shape=turned(weight.shape, axes), whole=turned(weight.shape, axes), axes=axes)
+            name: replace(weight, shape=turned(weight.shape, axes), axes=axes)
             for name, weight in found.items()
             if len(weight.shape) == rank
         }

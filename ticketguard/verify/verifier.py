@@ -28,9 +28,8 @@ from ticketguard.verify.whitebox import edge_tests
 Align = Literal["auto", "always", "never"]
 
 
-# What a test of turned kernels is charged, and how clearly their support must agree before such tests are made.
+# What a test of turned kernels is charged.
 TURN_BITS = 4.0
-CLEAR_BITS = 24.0
 
 
 class Examiner:
@@ -86,7 +85,7 @@ class Examiner:
                 found = aligned.weights
                 evidence += self._tests(found, "aligned")
         if not any(item.bits >= rule.bar_bits for item in evidence):
-            further, words = self._turned(found)
+            further, words = self._turned(found, rule)
             evidence, notes = [*evidence, *further], [*notes, *words]
         return evidence, notes
 
@@ -100,7 +99,7 @@ class Examiner:
         registered = self.opening.registration
         return align_suspect(effective_weights(weights, registered.layers), registered, self.reference).overlap
 
-    def _turned(self, weights: Mapping[str, Weight]) -> tuple[list[Evidence], list[str]]:
+    def _turned(self, weights: Mapping[str, Weight], rule: Rule) -> tuple[list[Evidence], list[str]]:
         """Tests with all kernels turned in the way in which most pairs agree, and a note; none where that is still at chance.
 
         There are seven ways and two statistics, so 14 tests a scope, each charged `TURN_BITS`: their weights add up to 14/16 of
@@ -111,7 +110,7 @@ class Examiner:
             return [], []
         agreed = {turn: _clear_bits(self._board.support(turned(weights, layers, turn)).values()) for turn in TURNS}
         turn = max(agreed, key=agreed.__getitem__)
-        if agreed[turn] < CLEAR_BITS:
+        if agreed[turn] < rule.chance_bits + TURN_BITS:
             return [], []
         null = f"; one of {len(TURNS)} ways to turn the kernels, each test of each charged {TURN_BITS:g} bits"
         evidence = [
