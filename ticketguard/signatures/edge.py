@@ -84,16 +84,16 @@ class Reading:
     def support(self) -> tuple[int, int]:
         """`(n, matches)` of the support test: informative pairs, and those whose edge lies where the bit says."""
         chosen = self.informative
-        return int(chosen.sum()), int((self.kept_first == self.bits)[chosen].sum())
+        return int(np.count_nonzero(chosen)), int(np.count_nonzero(chosen & (self.kept_first == self.bits)))
 
     def magnitude(self, test: str) -> tuple[Floats, NDArray[np.int8]]:
         """Weights (>= 0) and signs (+1 agrees with the target bit, -1 does not) of all pairs of unequal magnitude.
 
         `test`: a key of `PAIR_WEIGHTS`.
         """
-        chosen = (self.sign != 0) & ~self.erased
-        agrees = (self.sign > 0) == self.bits
-        return PAIR_WEIGHTS[test](self.value[chosen]), np.where(agrees[chosen], 1, -1).astype(np.int8)
+        chosen = np.flatnonzero((self.sign != 0) & ~self.erased)
+        agrees = (self.sign[chosen] > 0) == self.bits[chosen]
+        return PAIR_WEIGHTS[test](self.value[chosen]), np.where(agrees, np.int8(1), np.int8(-1))
 
 
 def group_cells(layer: Layer, group: int, groups: int) -> int:
@@ -209,13 +209,18 @@ def _equilibrate(values: Floats, bins: Bins) -> Floats:
     scaled = values / np.repeat(np.where(largest > 0, largest, 1.0), lengths)
     if np.any((values > 0) & (scaled < NEGLIGIBLE)):
         scaled = _levelled(values, scaled, bins, lengths)
-    values = scaled
+    # What is zero stays zero and adds nothing to a sum: in most suspects that is most of the values.
+    there = np.flatnonzero(scaled > 0)
+    present = scaled.ravel()[there]
+    axes = [(bins.rows.ravel()[there], bins.row_sizes), (bins.columns.ravel()[there], bins.column_sizes)]
     for _ in range(EQUILIBRATION_ROUNDS):
-        for index, sizes in ((bins.rows, bins.row_sizes), (bins.columns, bins.column_sizes)):
-            total = np.bincount(index.ravel(), weights=(values * values).ravel(), minlength=len(sizes))
-            rms = np.sqrt(np.divide(total, sizes, out=np.ones_like(total), where=total > 0))
-            values = values / rms[index]
-    return values
+        for index, sizes in axes:
+            total = np.bincount(index, weights=present * present, minlength=len(sizes))
+            rms = np.sqrt(np.divide(total, sizes, out=np.ones(len(sizes)), where=total > 0))
+            present = present / rms[index]
+    equilibrated = np.zeros(scaled.size)
+    equilibrated[there] = present
+    return equilibrated.reshape(scaled.shape)
 
 
 def _levelled(values: Floats, scaled: Floats, bins: Bins, lengths: Positions) -> Floats:

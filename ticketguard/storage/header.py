@@ -19,6 +19,7 @@ HEADER_LIMIT = 16 << 20
 TENSOR_LIMIT = 65_536
 NAME_LIMIT = 512
 METADATA_KEY = "__metadata__"
+ENTRY_KEYS = {"dtype", "shape", "data_offsets"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,12 +56,17 @@ def parse_header(text: bytes, data_bytes: int, *, where: str) -> Header:
     metadata = _metadata(document.pop(METADATA_KEY, {}), where)
     if len(document) > TENSOR_LIMIT:
         raise FormatError(f"{where}: {len(document)} tensors, at most {TENSOR_LIMIT} are read")
-    tensors = {name: _entry(name, entry, where) for name, entry in document.items()}
+    tensors: dict[str, tuple[TensorInfo, int]] = {}
+    spans: list[tuple[int, int, str]] = []
+    for name, entry in document.items():
+        info, begin, end = _entry(name, entry, where)
+        tensors[name] = info, begin
+        spans.append((begin, end, name))
     place = 0
-    for name, (info, begin) in sorted(tensors.items(), key=lambda item: (item[1][1], item[1][0].bytes)):
+    for begin, end, name in sorted(spans):
         if begin != place:
             raise FormatError(f"{where}: tensor {shown(name)} overlaps another or leaves a gap; the file is damaged")
-        place += info.bytes
+        place = end
     if place != data_bytes:
         raise FormatError(f"{where}: {data_bytes} bytes of data where the header describes {place}; is it complete?")
     return Header(tensors=tensors, metadata=metadata)
@@ -112,21 +118,26 @@ def _parsed(text: str) -> Any:
         return text
 
 
-def _entry(name: str, entry: object, where: str) -> tuple[TensorInfo, int]:
+def _entry(name: str, entry: object, where: str) -> tuple[TensorInfo, int, int]:
+    """Type and shape of a tensor, and where its bytes begin and end in the data part."""
     if not name or len(name) > NAME_LIMIT or not name.isprintable():
         raise FormatError(f"{where}: tensor name {shown(name)} is empty, too long or not printable")
-    where = f"{where}: tensor {shown(name)}"
-    if not isinstance(entry, dict) or set(entry) != {"dtype", "shape", "data_offsets"}:
-        raise FormatError(f"{where}: must have dtype, shape and data_offsets, and nothing else")
+    if not isinstance(entry, dict) or entry.keys() != ENTRY_KEYS:
+        raise _bad_entry(where, name, "must have dtype, shape and data_offsets, and nothing else")
     dtype, shape, offsets = entry["dtype"], entry["shape"], entry["data_offsets"]
     if not isinstance(dtype, str) or dtype not in STORED:
-        raise FormatError(f"{where}: type {shown(dtype)} is not one this version reads")
+        raise _bad_entry(where, name, f"type {shown(dtype)} is not one this version reads")
+    # With a size of zero too the others must be possible: their product is what strides are made of.
     if not _naturals(shape) or len(shape) > DIMENSION_LIMIT or prod(max(size, 1) for size in shape) > ELEMENT_LIMIT:
-        raise FormatError(f"{where}: impossible shape, or more than {DIMENSION_LIMIT} dimensions")
+        raise _bad_entry(where, name, f"impossible shape, or more than {DIMENSION_LIMIT} dimensions")
     info = TensorInfo(dtype=dtype, shape=tuple(shape))
     if not _naturals(offsets) or len(offsets) != 2 or offsets[1] - offsets[0] != info.bytes:
-        raise FormatError(f"{where}: data_offsets do not agree with its type and shape")
-    return info, offsets[0]
+        raise _bad_entry(where, name, "data_offsets do not agree with its type and shape")
+    return info, offsets[0], offsets[1]
+
+
+def _bad_entry(where: str, name: str, what: str) -> FormatError:
+    return FormatError(f"{where}: tensor {shown(name)}: {what}")
 
 
 def _naturals(value: object) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ticketguard.evidence import Evidence, log2_binomial_tail, log2_signed_sum_bound
-from ticketguard.signatures.edge import Reading, join
+from ticketguard.signatures.edge import Reading
 
 SUPPORT_NULL = (
     "the suspect's zero pattern is independent of the secret bits: each informative pair matches with probability 1/2"
@@ -22,39 +24,61 @@ def edge_tests(readings: Mapping[int, Reading], *, leaves: int, view: str, magni
 
     `magnitude`: which test of magnitudes, as the registration names it.
     """
-    evidence = []
-    if len(readings) == leaves:
-        evidence += _both(join(list(readings.values())), "pooled", view, magnitude)
-    for leaf, reading in readings.items():
-        evidence += _both(reading, f"leaf {leaf}", view, magnitude)
-    return evidence
+    seen = {f"leaf {leaf}": _seen(reading, magnitude) for leaf, reading in readings.items()}
+    if len(seen) == leaves:
+        seen = {"pooled": _pooled(list(seen.values())), **seen}
+    return [test for scope, found in seen.items() for test in _both(found, scope, view, magnitude)]
 
 
-def _both(reading: Reading, scope: str, view: str, test: str) -> list[Evidence]:
+@dataclass(frozen=True, kw_only=True)
+class _Seen:
+    """What the tests use of a reading: counts of the support test, weights and signs of the magnitude test."""
+
+    n: int
+    matches: int
+    values: NDArray[np.float64]
+    signs: NDArray[np.int8]
+    erasures: int
+
+
+def _seen(reading: Reading, test: str) -> _Seen:
     n, matches = reading.support()
     values, signs = reading.magnitude(test)
-    erasures = int(reading.erased.sum())
+    return _Seen(n=n, matches=matches, values=values, signs=signs, erasures=int(reading.erased.sum()))
+
+
+def _pooled(leaves: Sequence[_Seen]) -> _Seen:
+    return _Seen(
+        n=sum(leaf.n for leaf in leaves),
+        matches=sum(leaf.matches for leaf in leaves),
+        values=np.concatenate([leaf.values for leaf in leaves]),
+        signs=np.concatenate([leaf.signs for leaf in leaves]),
+        erasures=sum(leaf.erasures for leaf in leaves),
+    )
+
+
+def _both(seen: _Seen, scope: str, view: str, test: str) -> list[Evidence]:
     support = Evidence(
         test="support",
         scope=scope,
         view=view,
-        n=n,
-        matches=matches,
-        log2_p=log2_binomial_tail(matches, n),
-        capacity_bits=float(n),
-        erasures=erasures,
+        n=seen.n,
+        matches=seen.matches,
+        log2_p=log2_binomial_tail(seen.matches, seen.n),
+        capacity_bits=float(seen.n),
+        erasures=seen.erasures,
         null=SUPPORT_NULL,
     )
     magnitude = Evidence(
         test=test,
         scope=scope,
         view=view,
-        n=len(signs),
-        matches=int((signs > 0).sum()),
-        log2_p=log2_signed_sum_bound(values, signs),
+        n=len(seen.signs),
+        matches=int((seen.signs > 0).sum()),
+        log2_p=log2_signed_sum_bound(seen.values, seen.signs),
         # Not -0.0 when nothing could be read.
-        capacity_bits=max(0.0, -log2_signed_sum_bound(values, np.ones_like(signs))),
-        erasures=erasures,
+        capacity_bits=max(0.0, -log2_signed_sum_bound(seen.values, np.ones_like(seen.signs))),
+        erasures=seen.erasures,
         null=MAGNITUDE_NULL,
     )
     return [support, magnitude]
