@@ -44,7 +44,7 @@ def test_a_group_too_large_to_order_stays_as_stored_and_the_others_are_found(fir
     choice, score, _ = descend(given, first(given))
     assert (20, 20) not in asked
     assert np.array_equal(choice[1], np.arange(20))
-    assert score == given.perfect()
+    assert score == given.perfect
 
 
 def test_groups_of_real_networks_are_ordered_and_of_a_hostile_file_not() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ticketguard.graph.assignment import LayerView, Problem, start
 from ticketguard.graph.groups import Axis, Segment, fixed_axis
-from ticketguard.graph.soft import ONE, _belief, _power_of_two, start_soft
+from ticketguard.graph.soft import ONE, _belief, _power_of_two, _rounds, start_soft
 
 
 def whole(group: int, size: int) -> Axis:
@@ -57,12 +57,23 @@ def test_the_same_answer_twice_and_none_for_a_stranger() -> None:
         assert len(np.unique(order)) == len(order)
 
 
-@given(st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
-def test_beliefs_are_whole_numbers_with_sums_of_one_at_most(rows: int, columns: int, seed: int) -> None:
-    belief = _belief(np.random.default_rng(seed).normal(0, 20, (rows, columns)))
+@given(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.integers(0, 2**32 - 1))
+def test_beliefs_are_whole_numbers_with_sums_of_one_at_most(count: int, rows: int, columns: int, seed: int) -> None:
+    ratios = np.random.default_rng(seed).normal(0, 20, (count, rows, columns))
+    belief = _belief(ratios)
     assert np.array_equal(belief, np.floor(belief))
-    assert belief.sum(axis=1).max() <= ONE
+    assert belief.sum(axis=2).max() <= ONE
     assert belief.min() >= 0
+    assert all(np.array_equal(_belief(ratios[n : n + 1])[0], belief[n]) for n in range(count))
+
+
+def test_groups_of_one_layer_are_never_made_anew_at_once() -> None:
+    problem, _ = chain(np.random.default_rng(0), 0.5)
+    rounds = _rounds(problem, problem.touching)
+    assert sorted(group for together in rounds for group in together) == [0, 1, 2]
+    for together in rounds:
+        assert all(len(view.groups & set(together)) <= 1 for view in problem.views)
+        assert len({(problem.sizes[group], problem.suspect_sizes[group]) for group in together}) == 1
 
 
 def test_powers_of_two_are_exact_at_whole_numbers_and_near_in_between() -> None:

@@ -88,12 +88,17 @@ def align(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry | None,
     _check(reference, layers, symmetry)
     shapes = {name: tuple(np.shape(suspect[name])) for name in suspect}
     matched = match(layers, symmetry, shapes)
-    best = _align_matched(reference, layers, symmetry, suspect, matched)
+    best, seen = _align_matched(reference, layers, symmetry, suspect, matched)
     if best.counts and best.overlap < 1.0:
         present = [layer for layer in layers if layer.name in matched.names]
-        counts = {layer.name: _raw_counts(layer, suspect[matched.names[layer.name]], reference) for layer in present}
+        counts = {
+            layer.name: seen[layer.name]
+            if layer.name in seen
+            else _raw_counts(layer, suspect[matched.names[layer.name]], reference)
+            for layer in present
+        }
         for other in rematch(matched, layers, reference, counts):
-            second = _align_matched(reference, layers, symmetry, suspect, other)
+            second, _ = _align_matched(reference, layers, symmetry, suspect, other)
             best = second if second.overlap > best.overlap else best
     return best
 
@@ -107,12 +112,16 @@ def lineage(reference: Counts, suspect: Counts) -> float:
     product = one = two = 0.0
     for name, counts in suspect.items():
         if name in reference and reference[name].shape == counts.shape:
-            a = reference[name] - reference[name].mean()
-            b = counts - counts.mean()
-            product += float((a * b).sum())
-            one += float((a * a).sum())
-            two += float((b * b).sum())
+            wanted, given = reference[name].ravel(), counts.ravel()
+            product += _covariance(wanted, given)
+            one += _covariance(wanted, wanted)
+            two += _covariance(given, given)
     return max(0.0, min(1.0, product / np.sqrt(one * two))) if one > 0 and two > 0 else 0.0
+
+
+def _covariance(one: NDArray[np.int64], two: NDArray[np.int64]) -> float:
+    """Sum of products about the means, from exact sums."""
+    return (int(one @ two) * one.size - int(one.sum()) * int(two.sum())) / max(1, one.size)
 
 
 def _check(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry) -> None:
@@ -135,8 +144,8 @@ def _raw_counts(layer: Layer, weights: NDArray[Any], reference: Counts) -> NDArr
 
 def _align_matched(
     reference: Counts, layers: Sequence[Layer], symmetry: Symmetry, suspect: Weights, matched: Matched
-) -> Alignment:
-    """Alignment under one matching of names."""
+) -> tuple[Alignment, Counts]:
+    """Alignment under one matching of names, and the cell counts as stored of layers that were taken as they are."""
     by_name = {layer.name: layer for layer in layers}
     arrays = {
         name: as_layer(np.asarray(suspect[source]), by_name[name]) if name in by_name else np.asarray(suspect[source])
@@ -163,13 +172,13 @@ def _align_matched(
     )
     names = [layer.name for layer in present]
     inner, sweeps = _best_order(problem, names)
-    counts = dict(zip(names, (view.aligned(inner) for view in views), strict=True))
+    counts = dict(zip(names, (view.counts(inner) for view in views), strict=True))
     choice = {
         g: np.where(order >= 0, left[g][np.maximum(order, 0)], -1) if len(left[g]) else order
         for g, order in inner.items()
     }
     kept = {name: source for name, source in matched.names.items() if name in axes}
-    return Alignment(
+    found = Alignment(
         layers=tuple(layers),
         symmetry=symmetry,
         names=kept,
@@ -184,13 +193,15 @@ def _align_matched(
         counts=counts,
         sweeps=sweeps,
     )
+    whole = () if reduced is not None else zip(names, views, strict=True)
+    return found, {name: view.stored for name, view in whole if name not in filled}
 
 
 def _best_order(problem: Problem, names: Sequence[str]) -> tuple[dict[int, Indices], int]:
     """The best of: channels as stored, a descent from there when they seem partly in place, and from two first orders."""
     stored = problem.identity()
     best, best_score, sweeps = stored, problem.score(stored), 0
-    perfect = problem.perfect()
+    perfect = problem.perfect
     if best_score == perfect or not problem.touching:
         return best, sweeps
     starts: list[Callable[[Problem], dict[int, Indices]]] = [start, start_soft]
@@ -208,7 +219,7 @@ def _best_order(problem: Problem, names: Sequence[str]) -> tuple[dict[int, Indic
 
 def _overlap(problem: Problem, choice: Mapping[int, Indices], names: Sequence[str]) -> float:
     reference = dict(zip(names, (view.reference for view in problem.views), strict=True))
-    return lineage(reference, dict(zip(names, (view.aligned(choice) for view in problem.views), strict=True)))
+    return lineage(reference, dict(zip(names, (view.counts(choice) for view in problem.views), strict=True)))
 
 
 def _wider(symmetry: Symmetry, sizes: Sequence[int]) -> bool:

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.graph.groups import Axis, Indices, length
-from ticketguard.graph.layout import Choice, gather_at, places, take
+from ticketguard.graph.layout import Choice, gather_at, places, whole_group
 
 MAX_SWEEPS = 24
 # Sweeps in which a group takes its best assignment even when the total does not grow: block cells of linear layers give only a
@@ -25,7 +26,12 @@ FREE_SWEEPS = 2
 # them, and the assignment minutes; both would grow with the square and the cube of what a stranger's file names.
 MOST_ENTRIES = 3 << 25
 
+# Whole numbers up to here, and twice their difference, are exact in single precision.
+EXACT = 1 << 22
+
 Matrix = NDArray[np.float64]
+Floats = NDArray[np.floating[Any]]
+T = TypeVar("T", bound=np.generic)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +72,6 @@ class LayerView:
         return places(self.columns, self.suspect_columns)
 
     @cached_property
-    def _positions(self) -> int:
-        return length(self.columns)
-
-    @cached_property
     def reference_floats(self) -> Matrix:
         """`reference` for products."""
         return self.reference.astype(np.float64)
@@ -78,6 +80,22 @@ class LayerView:
     def suspect_floats(self) -> Matrix:
         """`suspect` for products."""
         return self.suspect.astype(np.float64)
+
+    @cached_property
+    def wanted(self) -> Floats:
+        """`reference` in the narrower float in which all sums of products here are exact."""
+        return self.reference.astype(self._kind)
+
+    @cached_property
+    def given(self) -> Floats:
+        """`suspect` in that float, below and beside it a row and a column of zeros: index -1 reads what is not there."""
+        return np.pad(self.suspect.astype(self._kind), [(0, 1), (0, 1)])
+
+    @cached_property
+    def _kind(self) -> type[np.floating[Any]]:
+        largest = max(int(self.reference.max(initial=0)), int(self.suspect.max(initial=0)) * max(1, self.block))
+        bound = largest * largest * max(self.reference.size, self.suspect.size)
+        return np.float32 if bound < EXACT else np.float64
 
     @cached_property
     def moments(self) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -89,29 +107,59 @@ class LayerView:
         """Groups on either axis."""
         return self.row_groups | self.column_groups
 
-    def in_row_order(self, choice: Choice) -> NDArray[np.int64]:
-        """The suspect with its rows in reference order."""
-        return take(self.suspect, 0, gather_at(self.row_places, self.reference.shape[0], choice))
+    def in_row_order(self, choice: Choice) -> Floats:
+        """The suspect with its rows in reference order; a column of zeros beside it."""
+        order = choice.get(self.only[0])
+        if order is None or len(order) != len(self.reference):
+            order = gather_at(self.row_places, len(self.reference), choice)
+        return self.given[order]
 
-    def in_column_order(self, choice: Choice, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """The suspect (or given rows of it) with its columns in reference order, as cell counts."""
-        given = self.suspect if rows is None else rows
-        return self.cells(take(given, 1, gather_at(self.column_places, self._positions, choice)))
+    def in_column_order(self, choice: Choice) -> Floats:
+        """The suspect with its columns in reference order, as cell counts; a row of zeros below it."""
+        return self._columns_of(self.given, choice)
 
-    def cells(self, ordered: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Cell counts of a matrix whose columns are in reference order."""
+    def cells(self, ordered: NDArray[T]) -> NDArray[T]:
+        """Cell counts of a matrix of positions, or of kernels when each is a cell."""
         if not self.block:
             return ordered
-        return np.add.reduceat(ordered, np.arange(0, ordered.shape[1], self.block), axis=1, dtype=np.int64)
+        return np.asarray(np.add.reduceat(ordered, np.arange(0, ordered.shape[1], self.block), axis=1))
 
-    def aligned(self, choice: Choice) -> NDArray[np.int64]:
-        """The suspect's cell counts in reference layout."""
-        return self.in_column_order(choice, self.in_row_order(choice))
+    @property
+    def stored(self) -> NDArray[np.int64]:
+        """The suspect's cell counts as it stores them."""
+        return self.cells(self.suspect)
+
+    def aligned(self, choice: Choice) -> Floats:
+        """The suspect's cell counts in reference layout, whole numbers."""
+        return self._columns_of(self.in_row_order(choice), choice)
+
+    def counts(self, choice: Choice) -> NDArray[np.int64]:
+        """`aligned` as integers."""
+        return self.aligned(choice).astype(np.int64)
+
+    def _columns_of(self, rows: Floats, choice: Choice) -> Floats:
+        order = choice.get(self.only[1])
+        if order is None or len(order) != self._positions:
+            order = gather_at(self.column_places, self._positions, choice)
+        return self.cells(rows[:, order])
+
+    @cached_property
+    def only(self) -> tuple[int, int]:
+        """Groups whose channels, in order, are the rows and the columns: their choice says what to read. -1 for none."""
+        return whole_group(self.rows, self.suspect_rows), whole_group(self.columns, self.suspect_columns)
+
+    @cached_property
+    def _positions(self) -> int:
+        return length(self.columns)
 
     def score(self, choice: Choice) -> int:
         """2 <R, A> - <A, A>."""
         found = self.aligned(choice)
-        return int(np.sum(found * (2 * self.reference - found)))
+        return 2 * int(np.vdot(self.wanted, found)) - int(np.vdot(found, found))
+
+    def adds_up(self, group: int) -> bool:
+        """Whether the score is a sum over a group's channels of their gains (`_gain`), as long as no other group changes."""
+        return group not in self.column_groups or not (self.block or group in self.row_groups)
 
 
 def _moments(counts: NDArray[np.int64]) -> tuple[float, float]:
@@ -157,6 +205,7 @@ class Problem:
         """Total score over all layers."""
         return sum(view.score(choice) for view in self.views)
 
+    @cached_property
     def perfect(self) -> int:
         """The score of an order that reproduces the reference exactly."""
         return sum(int(np.sum(view.reference**2)) for view in self.views)
@@ -175,7 +224,7 @@ def start(problem: Problem) -> dict[int, Indices]:
         views=[problem.views[number] for number in firm], sizes=problem.sizes, suspect_sizes=problem.suspect_sizes
     )
     for group, numbers in sorted(local.touching.items()):
-        gain = sum((_feature_gain(local.views[number], group) for number in numbers), np.zeros((1, 1)))
+        gain = _added([_feature_gain(local.views[number], group) for number in numbers])
         choice[group] = assign(gain, choice[group])
     choice, _, _ = descend(local, choice)
     return outwards(problem, choice, set(local.touching))
@@ -191,7 +240,7 @@ def outwards(problem: Problem, choice: dict[int, Indices], settled: set[int]) ->
         gains = [_gain(view, group, choice) for view in views] or [
             _feature_gain(problem.views[number], group) for number in problem.touching[group]
         ]
-        choice[group] = assign(sum(gains, np.zeros((1, 1))), choice[group])
+        choice[group] = assign(_added(gains), choice[group])
         settled.add(group)
         waiting.remove(group)
     return choice
@@ -218,66 +267,82 @@ def descend(problem: Problem, choice: Choice) -> tuple[dict[int, Indices], int, 
     Returns the best order found, its score and the number of sweeps.
     """
     current = dict(choice)
-    scores = [view.score(current) for view in problem.views]
-    best, best_total = dict(current), sum(scores)
+    total = problem.score(current)
+    best, best_total = dict(current), total
     stale = set(problem.touching)
     sweeps = 0
-    while stale and sweeps < MAX_SWEEPS and best_total < problem.perfect():
+    while stale and sweeps < MAX_SWEEPS and best_total < problem.perfect:
         free = sweeps < FREE_SWEEPS
         sweeps += 1
         for group in sorted(stale):
             stale.discard(group)
-            changed = _improve(problem, group, current, scores, free=free)
-            if changed:
-                stale |= (
-                    {other for number in changed for other in problem.views[number].groups} - {group} - problem.held
-                )
-        if sum(scores) > best_total:
-            best, best_total = dict(current), sum(scores)
+            proposal, growth = _proposal(problem, group, current)
+            if proposal is not None and (free or growth > 0):
+                current[group] = proposal
+                total += growth
+                touched = {other for number in problem.touching[group] for other in problem.views[number].groups}
+                stale |= touched - {group} - problem.held
+        if total > best_total:
+            best, best_total = dict(current), total
     return best, best_total, sweeps
 
 
-def _improve(problem: Problem, group: int, current: dict[int, Indices], scores: list[int], *, free: bool) -> list[int]:
-    """Give one group its best assignment; returns the layers it touches when that changed something."""
-    numbers = problem.touching[group]
-    gain = sum((_gain(problem.views[number], group, current) for number in numbers), np.zeros((1, 1)))
-    proposal = assign(gain, current[group])
-    if np.array_equal(proposal, current[group]):
-        return []
+def _proposal(problem: Problem, group: int, current: Mapping[int, Indices]) -> tuple[Indices | None, int]:
+    """The best assignment of one group, None where it has it, and by how much the score grows with it."""
+    views = [problem.views[number] for number in problem.touching[group]]
+    gains = [_gain(view, group, current) for view in views]
+    own = current[group]
+    proposal = assign(_added(gains), own)
+    if np.array_equal(proposal, own):
+        return None, 0
     trial = {**current, group: proposal}
-    after = {number: problem.views[number].score(trial) for number in numbers}
-    if not free and sum(after.values()) <= sum(scores[number] for number in numbers):
-        return []
-    current[group] = proposal
-    for number, score in after.items():
-        scores[number] = score
-    return numbers
+    growth = 0
+    for view, gain in zip(views, gains, strict=True):
+        if view.adds_up(group):
+            growth += _gained(gain, proposal) - _gained(gain, own)
+        else:
+            growth += view.score(trial) - view.score(current)
+    return proposal, growth
 
 
-def _gain(view: LayerView, group: int, choice: Choice) -> Matrix:
+def _gained(gain: Floats, order: Indices) -> int:
+    """The sum of the gains of the channels that an order gives."""
+    there = np.flatnonzero(order >= 0)
+    return int(gain[there, order[there]].sum(dtype=np.float64))
+
+
+def _added(gains: Sequence[Floats]) -> Matrix:
+    return np.asarray(sum(gains, np.zeros((1, 1))))
+
+
+def _gain(view: LayerView, group: int, choice: Choice) -> Floats:
     """Score of giving suspect channel s (column) to reference channel c (row), the other axis being as chosen."""
-    total: Matrix = np.zeros((1, 1))
+    found: list[Floats] = []
     if group in view.row_groups:
         here, there = view.row_places[group]
-        total = total + _overlap(view.reference[here], view.in_column_order(choice)[there])
+        found.append(_overlap(_at(view.wanted, here), _at(view.in_column_order(choice), there)))
     if group in view.column_groups:
         rows = view.in_row_order(choice)
         here, there = view.column_places[group]
         if view.block:
-            total = total + _block_gain(view, rows, here, there)
+            found.append(_block_gain(view, rows, here, there))
         else:
-            total = total + _overlap(view.reference.T[here], rows.T[there])
-    return total
+            found.append(_overlap(_at(view.wanted.T, here), _at(rows.T, there)))
+    return found[0] if len(found) == 1 else _added(found)
 
 
-def _block_gain(view: LayerView, rows: NDArray[np.int64], here: Indices, there: Indices) -> Matrix:
+def _at(matrix: Floats, places: Indices) -> Floats:
+    """The rows at each channel's places, one after the other in one row."""
+    return matrix[places].reshape(len(places), -1)
+
+
+def _block_gain(view: LayerView, rows: Floats, here: Indices, there: Indices) -> Matrix:
     """Covariance of the reference's blocks with the suspect's columns, added over each channel's positions.
 
     Centred over the rows, so that full columns are not drawn to full blocks whatever their pattern.
     """
-    product = _product(view.reference.T, rows)
-    expected = view.reference.sum(axis=0)[:, None] * rows.sum(axis=0)[None, :] // len(rows)
-    centred = 2 * (product - expected)
+    wanted, given = (sums.sum(axis=0, dtype=np.float64) for sums in (view.wanted, rows))
+    centred = 2 * (view.wanted.T @ rows - np.floor(wanted[:, None] * given / len(rows)))
     blocks = here // view.block
     gain: Matrix = np.zeros((len(here), len(there)))
     for occurrence in range(here.shape[1]):
@@ -285,53 +350,54 @@ def _block_gain(view: LayerView, rows: NDArray[np.int64], here: Indices, there: 
     return gain
 
 
-def _overlap(reference: NDArray[np.int64], suspect: NDArray[np.int64]) -> Matrix:
-    """2 <r, s> - <s, s> for every reference channel r and suspect channel s; further dimensions are flattened."""
-    one, two = reference.reshape(len(reference), -1), suspect.reshape(len(suspect), -1)
-    return np.asarray(2 * _product(one, two.T) - np.einsum("ij,ij->i", two, two).astype(np.float64)[None, :])
-
-
-def _product(one: NDArray[np.int64], two: NDArray[np.int64]) -> Matrix:
-    """Exact matrix product of non-negative integers through floats, single precision when that is exact too."""
-    bound = int(one.max(initial=0)) * int(two.max(initial=0)) * one.shape[1]
-    kind = np.float32 if bound < 1 << 24 else np.float64
-    return np.asarray(one.astype(kind) @ two.astype(kind), dtype=np.float64)
+def _overlap(reference: Floats, suspect: Floats) -> Floats:
+    """2 <r, s> - <s, s> for every reference channel r and suspect channel s, exact in the floats that are given."""
+    product = reference @ suspect.T
+    product *= 2
+    product -= np.einsum("ij,ij->i", suspect, suspect)
+    return product
 
 
 def _feature_gain(view: LayerView, group: int) -> Matrix:
     """As `_gain`, from the sorted profile of each channel over an axis in unknown order, exactly over a fixed axis."""
-    total: Matrix = np.zeros((1, 1))
+    found: list[Floats] = []
     scale = (int(view.suspect.sum()), int(view.reference.sum()))
     if group in view.row_groups:
         here, there = view.row_places[group]
         if not view.column_groups:
-            total = total + _overlap(view.reference[here], view.cells(view.suspect)[there])
+            found.append(_overlap(_at(view.wanted, here), _at(view.in_column_order({}), there)))
         elif view.block:
             degrees = view.reference.sum(axis=1)[here], view.suspect.sum(axis=1)[there]
-            total = total + _profile_gain(*degrees, scale) // view.reference.shape[1]
+            found.append(_profile_gain(*degrees, scale) // view.reference.shape[1])
         else:
-            total = total + _profile_gain(view.reference[here], view.suspect[there], scale)
+            found.append(_profile_gain(view.reference[here], view.suspect[there], scale))
     if group in view.column_groups:
         here, there = view.column_places[group]
         if view.block:
             if not view.row_groups:
-                total = total + _block_gain(view, view.suspect, here, there)
+                found.append(_block_gain(view, view.in_row_order({}), here, there))
         elif not view.row_groups:
-            total = total + _overlap(view.reference.T[here], view.suspect.T[there])
+            found.append(_overlap(_at(view.wanted.T, here), _at(view.in_row_order({}).T, there)))
         else:
-            total = total + _profile_gain(view.reference.T[here], view.suspect.T[there], scale)
-    return total
+            found.append(_profile_gain(view.reference.T[here], view.suspect.T[there], scale))
+    return _added(found)
 
 
 def _profile_gain(reference: NDArray[np.int64], suspect: NDArray[np.int64], scale: tuple[int, int]) -> Matrix:
     """Overlap of sorted profiles, the suspect's brought to the reference's total (a pruned suspect has fewer edges)."""
-    one = np.sort(reference, axis=-1)[..., ::-1]
-    two = np.sort(suspect, axis=-1)[..., ::-1]
-    width = max(one.shape[-1], two.shape[-1])
-    one, two = (np.pad(x, [(0, 0)] * (x.ndim - 1) + [(0, width - x.shape[-1])]) for x in (one, two))
     given, wanted = scale
     fine = 16
-    return np.asarray(_overlap(one * fine, two * (fine * wanted) // max(given, 1)) // (fine * fine))
+    width = max(reference.shape[-1], suspect.shape[-1])
+    one = _profiles(reference * fine, width)
+    two = _profiles(suspect * (fine * wanted) // max(given, 1), width)
+    return np.asarray(_overlap(one, two) // (fine * fine))
+
+
+def _profiles(counts: NDArray[np.int64], width: int) -> Matrix:
+    """Each channel's counts in falling order, zeros after them, occurrences one after the other in one row."""
+    profiles = np.zeros((*counts.shape[:-1], width))
+    profiles[..., : counts.shape[-1]] = np.sort(counts, axis=-1)[..., ::-1]
+    return profiles.reshape(len(counts), -1)
 
 
 def assign(gain: Matrix, current: Indices) -> Indices:

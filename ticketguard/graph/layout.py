@@ -59,6 +59,14 @@ def places(axis: Axis, source: Axis) -> dict[int, tuple[Indices, Indices]]:
     return {-1: fixed, **found} if fixed[0].size else found
 
 
+def whole_group(axis: Axis, source: Axis) -> int:
+    """The group whose channels, each once and in order, are an axis and its source; -1 where there is none."""
+    for segments in (axis, source):
+        if len(segments) != 1 or segments[0].start or segments[0].repeat != 1:
+            return -1
+    return -1 if axis[0].group is None or axis[0].group != source[0].group else axis[0].group
+
+
 def gather(axis: Axis, source: Axis, choice: Choice) -> Indices:
     """For every position of `axis`, the position of `source` to read; -1 where there is none.
 

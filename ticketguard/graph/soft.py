@@ -5,14 +5,16 @@ made anew from what its layers say given the beliefs of the groups on their othe
 channel, noisily" against "unrelated", for counts taken as jointly Gaussian, normalised by Sinkhorn scaling. This is mean-field
 inference for graph matching; it finds orders from weak hints (a half-pruned random mask) where hard assignments get stuck.
 
-Beliefs are fixed-point numbers, whole multiples of 2^-24 held in floats: every product and sum below is exact, and what is not
-(division, square root) is correctly rounded elementwise. So the result does not depend on the machine or its libraries.
+Beliefs and counts are whole multiples of a power of two held in floats, so that products of matrices, which a library adds up
+in an order of its own, are exact. All else is done elementwise, or summed along an axis that is not the last, which numpy does
+in order. So the result does not depend on the machine or its libraries.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from math import frexp
 
 import numpy as np
 
@@ -24,11 +26,15 @@ SWEEPS = 30
 SCALINGS = 8
 ONE = float(1 << 24)
 COARSE = float(1 << 12)
+EXACT_BITS = 52
 SETTLED = 0.95
-# Sweeps without a change after which none is to be expected; unrelated suspects stand still after about 16.
-STILL = 4
+# Where beliefs grow by less than this part of them in so many sweeps, the descent that follows does better than more of them.
+STILL = 2
+SLIGHT = 1 / 256
 # Beliefs of larger groups cost more than they bring: their layers have many channels and tell enough by themselves.
 MOST_CHANNELS = 300
+# A total that is not zero is far above it.
+SMALLEST = 1e-200
 LOG2_E = 1.4426950408889634
 
 Beliefs = dict[int, Matrix]
@@ -37,16 +43,8 @@ Beliefs = dict[int, Matrix]
 def start_soft(problem: Problem) -> dict[int, Indices]:
     """A first order by soft assignment of the groups that are not too large; the others follow from those."""
     groups = [group for group in sorted(problem.touching) if problem.suspect_sizes[group] <= MOST_CHANNELS]
-    hints = {
-        group: [
-            hint
-            for number in problem.touching[group]
-            if problem.views[number].groups <= set(groups)
-            for hint in _hints(problem.views[number], group)
-        ]
-        for group in groups
-    }
-    moving = {group for group in groups if hints[group]}
+    told = {group: _told(problem, group, set(groups)) for group in groups}
+    moving = {group: each for group, each in told.items() if each is not None}
     beliefs: Beliefs = {
         group: np.full(
             (problem.sizes[group], problem.suspect_sizes[group]), np.floor(ONE / problem.suspect_sizes[group])
@@ -54,31 +52,46 @@ def start_soft(problem: Problem) -> dict[int, Indices]:
         for group in groups
     }
     coarse = {group: _coarse(belief) for group, belief in beliefs.items()}
+    rounds = _rounds(problem, moving)
     confidence: list[float] = []
     for _ in range(SWEEPS):
-        for group in sorted(moving):
-            ratio = np.zeros(beliefs[group].shape)
-            for hint in hints[group]:
-                hint.add_evidence(ratio, coarse)
-            beliefs[group] = np.floor((beliefs[group] + _belief(ratio)) / 2)
-            coarse[group] = _coarse(beliefs[group])
-        confidence.append(sum(float(beliefs[group].max(axis=1).sum()) for group in moving))
-        if all(_certain(beliefs[group]) for group in moving) or _standing_still(confidence):
+        for together in rounds:
+            ratios = np.stack([moving[group].ratio(coarse) for group in together])
+            found = np.floor((np.stack([beliefs[group] for group in together]) + _belief(ratios)) / 2)
+            for group, belief in zip(together, found, strict=True):
+                beliefs[group], coarse[group] = belief, _coarse(belief)
+        largest = [beliefs[group].max(axis=1) for group in moving]
+        confidence.append(sum(float(each.sum()) for each in largest))
+        if all(float((each > ONE / 2).mean()) >= SETTLED for each in largest) or _standing_still(confidence):
             break
     choice = problem.identity()
-    for group in sorted(moving):
+    for group in moving:
         choice[group] = assign(beliefs[group], choice[group])
-    return outwards(problem, choice, moving)
+    return outwards(problem, choice, set(moving))
 
 
-def _certain(belief: Matrix) -> bool:
-    """Whether most reference channels have one clear counterpart."""
-    return float((belief.max(axis=1) > ONE / 2).mean()) >= SETTLED
+def _rounds(problem: Problem, groups: Iterable[int]) -> list[list[int]]:
+    """Groups that can be made anew at once: no two in one layer, all of the same sizes. Small matrices cost calls, not sums."""
+    colours: list[list[int]] = []
+    for group in groups:
+        near = {other for number in problem.touching[group] for other in problem.views[number].groups}
+        free = next((members for members in colours if near.isdisjoint(members)), None)
+        if free is None:
+            colours.append([group])
+        else:
+            free.append(group)
+    rounds: list[list[int]] = []
+    for members in colours:
+        alike: dict[tuple[int, int], list[int]] = {}
+        for group in members:
+            alike.setdefault((problem.sizes[group], problem.suspect_sizes[group]), []).append(group)
+        rounds += alike.values()
+    return rounds
 
 
 def _standing_still(confidence: Sequence[float]) -> bool:
-    """Whether the sum of the largest belief of every channel has changed by less than a thousandth in the last sweeps."""
-    return len(confidence) > STILL and 1024 * abs(confidence[-1] - confidence[-1 - STILL]) < confidence[-1]
+    """Whether the sum of the largest belief of every channel has hardly changed in the last sweeps."""
+    return len(confidence) > STILL and abs(confidence[-1] - confidence[-1 - STILL]) < SLIGHT * confidence[-1]
 
 
 def _coarse(belief: Matrix) -> Matrix:
@@ -88,27 +101,19 @@ def _coarse(belief: Matrix) -> Matrix:
 
 @dataclass(frozen=True, kw_only=True)
 class _Hint:
-    """What one layer says about one group that lies on one of its axes, with all that no belief changes worked out once.
+    """What one layer shows of the rows of one of its axes, with all that no belief changes worked out once.
 
     `fixed`: the suspect's counts at positions of the other axis that never move, in units of 1 / COARSE, zero elsewhere; None
     when there are none. `sources`: a group of the other axis, where it sits there in the reference, and the suspect's counts at
-    its channels. `blocks`: where the cells of the other axis begin, when they are runs of positions. `pieces`: one for each
-    place of a channel of this group.
+    its channels. `blocks`: where the cells of the other axis begin, when they are runs of positions.
     """
 
     fixed: Matrix | None
     shape: tuple[int, int]
     sources: tuple[tuple[int, Indices | None, Matrix], ...]
     blocks: Indices | None
-    pieces: tuple[_Piece, ...]
 
-    def add_evidence(self, ratio: Matrix, coarse: Beliefs) -> None:
-        """Add to `ratio` the log-likelihood ratio, base 2, that suspect channel s (column) is reference channel c (row)."""
-        expected = self._expected(coarse)
-        for piece in self.pieces:
-            piece.add_ratio(ratio, expected)
-
-    def _expected(self, coarse: Beliefs) -> Matrix:
+    def expected(self, coarse: Beliefs) -> Matrix:
         """The suspect's counts with the other axis in reference order as far as believed, in units of 1 / COARSE."""
         if self.fixed is None and len(self.sources) == 1 and self.sources[0][1] is None:
             group, _, counts = self.sources[0]
@@ -124,82 +129,112 @@ class _Hint:
 class _Piece:
     """The sum over entries of log2 N2(r, s; correlation) / N(r) N(s) for standardised counts, as a function of the suspect's s.
 
-    For a row r of the reference and a row s of the suspect it is `slope` * <r, s> + `offset`[r] + `shift` * sum(s).
+    For a row r of the reference and a row s of what is `expected` of the suspect it is <`known`[r], s> + `offset`[r], with the
+    rows of the group's channels at `there` (None: all rows, in order); `most`: the largest entry that s can have.
     """
 
+    hint: int
     known: Matrix
-    there: Indices
-    slope: float
+    there: Indices | None
     offset: Matrix
-    shift: float
-
-    def add_ratio(self, ratio: Matrix, expected: Matrix) -> None:
-        seen = expected[self.there]
-        product = self.known @ seen.T
-        product *= self.slope
-        product += self.offset[:, None]
-        product += self.shift * seen.sum(axis=1)
-        ratio += product
+    most: float
 
 
-def _hints(view: LayerView, group: int) -> list[_Hint]:
-    """What one layer says about a group: a hint for its rows, one for its columns."""
+@dataclass(frozen=True, kw_only=True)
+class _Told:
+    """All that the layers of a group say about it: `known` in whole multiples of `unit`, the pieces side by side."""
+
+    hints: tuple[_Hint, ...]
+    parts: tuple[tuple[int, Indices | None], ...]
+    known: Matrix
+    unit: float
+    offset: Matrix
+
+    def ratio(self, coarse: Beliefs) -> Matrix:
+        """The log-likelihood ratio, base 2, that suspect channel s (column) is reference channel c (row)."""
+        expected = [hint.expected(coarse) for hint in self.hints]
+        seen = [expected[hint] if there is None else expected[hint][there] for hint, there in self.parts]
+        ratio = self.known @ np.concatenate(seen, axis=1).T
+        ratio *= self.unit
+        ratio += self.offset
+        return ratio
+
+
+def _told(problem: Problem, group: int, groups: set[int]) -> _Told | None:
+    """What the layers say about a group that touch no groups but `groups`; None where they say nothing."""
+    hints: list[_Hint] = []
+    pieces: list[_Piece] = []
+    for number in problem.touching[group]:
+        view = problem.views[number]
+        if view.groups <= groups:
+            for along_rows in (True, False):
+                if group in (view.row_groups if along_rows else view.column_groups):
+                    pieces += _pieces(view, group, len(hints), along_rows=along_rows)
+                    hints.append(_hint(view, columns=along_rows))
+    if not pieces:
+        return None
+    known = np.concatenate([piece.known for piece in pieces], axis=1)
+    # The finest steps at which no sum of products leaves the whole numbers that a float holds.
+    bound = float(np.abs(known).max()) * max(piece.most for piece in pieces) * known.shape[1]
+    steps = 2.0 ** (EXACT_BITS - frexp(bound)[1])
+    return _Told(
+        hints=tuple(hints),
+        parts=tuple((piece.hint, piece.there) for piece in pieces),
+        known=np.rint(known * steps),
+        unit=1.0 / (steps * COARSE),
+        offset=sum((piece.offset for piece in pieces), np.zeros(len(known)))[:, None],
+    )
+
+
+def _pieces(view: LayerView, group: int, hint: int, *, along_rows: bool) -> list[_Piece]:
+    """What one layer says about a group on its rows or on its columns: a piece for each place that a channel has there."""
+    width = max(1, view.block)
     known_moments, (mean, variance) = view.moments
+    if along_rows:
+        reference, correlation, seen = view.reference_floats, CORRELATION, (width * mean, width * variance)
+    else:
+        reference, correlation, seen = view.reference_floats.T, CORRELATION / float(np.sqrt(width)), (mean, variance)
+    if group == view.only[0 if along_rows else 1] and (along_rows or not view.block):
+        rows: list[tuple[Matrix, Indices | None]] = [(reference, None)]
+    else:
+        here, there = view.row_places[group] if along_rows else view.column_places[group]
+        cells = here if along_rows else here // width
+        rows = [(reference[cells[:, k]], there[:, k]) for k in range(here.shape[1])]
+    most = float(view.suspect.max(initial=0)) * width * COARSE
     found = []
-    if group in view.row_groups:
-        width = max(1, view.block)
-        here, there = view.row_places[group]
-        pieces = [
-            _piece(
-                view.reference_floats[here[:, k]],
-                there[:, k],
-                known_moments,
-                (width * mean, width * variance),
-                CORRELATION,
-            )
-            for k in range(here.shape[1])
-        ]
-        found.append(_hint(view, pieces, columns=True))
-    if group in view.column_groups:
-        here, there = view.column_places[group]
-        correlation = CORRELATION / float(np.sqrt(max(1, view.block)))
-        cells = here // view.block if view.block else here
-        pieces = [
-            _piece(view.reference_floats.T[cells[:, k]], there[:, k], known_moments, (mean, variance), correlation)
-            for k in range(here.shape[1])
-        ]
-        found.append(_hint(view, pieces, columns=False))
+    for known, there_at in rows:
+        said = _linear(known, known_moments, seen, correlation)
+        if said is not None:
+            found.append(_Piece(hint=hint, known=said[0], there=there_at, offset=said[1], most=most))
     return found
 
 
-def _hint(view: LayerView, pieces: Sequence[_Piece | None], *, columns: bool) -> _Hint:
+def _hint(view: LayerView, *, columns: bool) -> _Hint:
     """The parts of a hint that hang on the axis opposite to its group: columns for a group on the rows."""
     suspect = view.suspect_floats if columns else view.suspect_floats.T
-    places = dict(view.column_places if columns else view.row_places)
     shape = (len(suspect), length(view.columns if columns else view.rows))
+    blocks = np.arange(0, shape[1], view.block) if columns and view.block else None
+    only = view.only[1 if columns else 0]
+    if only >= 0:
+        return _Hint(fixed=None, shape=shape, sources=((only, None, suspect),), blocks=blocks)
+    places = dict(view.column_places if columns else view.row_places)
     fixed = None
     if -1 in places:
         here, there = places.pop(-1)
         fixed = np.zeros(shape)
         fixed[:, here] = suspect[:, there] * COARSE
     sources = tuple(
-        (
-            group,
-            None if np.array_equal(here[:, k], np.arange(shape[1])) else here[:, k],
-            np.ascontiguousarray(suspect[:, there[:, k]]),
-        )
+        (group, here[:, k], suspect[:, there[:, k]])
         for group, (here, there) in places.items()
         for k in range(here.shape[1])
     )
-    blocks = np.arange(0, shape[1], view.block) if columns and view.block else None
-    said = tuple(piece for piece in pieces if piece is not None)
-    return _Hint(fixed=fixed, shape=shape, sources=sources, blocks=blocks, pieces=said)
+    return _Hint(fixed=fixed, shape=shape, sources=sources, blocks=blocks)
 
 
-def _piece(
-    known: Matrix, there: Indices, first: tuple[float, float], second: tuple[float, float], correlation: float
-) -> _Piece | None:
-    """None when all counts of either side are equal: then they say nothing."""
+def _linear(
+    known: Matrix, first: tuple[float, float], second: tuple[float, float], correlation: float
+) -> tuple[Matrix, Matrix] | None:
+    """Factors and offset of a `_Piece`; None when all counts of either side are equal: then they say nothing."""
     (mean_r, var_r), (mean_s, var_s) = first, second
     if var_r <= 0 or var_s <= 0:
         return None
@@ -210,35 +245,41 @@ def _piece(
     linear = bits * correlation / float(np.sqrt(var_r * var_s))
     # A belief's expectation has less variance than a count; its square is charged as a whole one's.
     squares = (r_square + entries) * (bits * correlation * correlation / 2)
-    return _Piece(
-        known=np.ascontiguousarray(known),
-        there=there,
-        slope=linear / COARSE,
-        offset=(entries * mean_r * mean_s - mean_s * r_sum) * linear - squares,
-        shift=-mean_r * linear / COARSE,
-    )
+    return (known - mean_r) * linear, (entries * mean_r * mean_s - mean_s * r_sum) * linear - squares
 
 
 def _belief(ratio: Matrix) -> Matrix:
     """Sinkhorn scaling of 2^ratio to row sums of one and column sums of at most one, in multiples of 1 / ONE.
 
-    Surplus channels on either side go to stand-ins whose ratio is zero: unrelated.
+    `ratio`: any number of matrices of one shape, (n, rows, columns). Surplus channels on either side go to stand-ins whose
+    ratio is zero: unrelated.
     """
-    rows, columns = ratio.shape
+    count, rows, columns = ratio.shape
     size = max(rows, columns)
-    square = np.zeros((size, size))
-    square[:rows, :columns] = ratio
-    weights = np.floor(_power_of_two(square - square.max(axis=1)[:, None]) * ONE)
+    if rows != columns:
+        square = np.zeros((count, size, size))
+        square[:, :rows, :columns] = ratio
+        ratio = square
+    weights = np.floor(_power_of_two(ratio - ratio.max(axis=2, keepdims=True)) * ONE)
+    turned = np.ascontiguousarray(weights.swapaxes(1, 2))
+    row_scale = np.ones((count, size))
     for _ in range(SCALINGS):
-        weights *= ONE / np.maximum(weights.sum(axis=0), 1.0)
-        np.floor(weights, out=weights)
-        weights *= (ONE / np.maximum(weights.sum(axis=1), 1.0))[:, None]
-        np.floor(weights, out=weights)
-    return weights[:rows, :columns]
+        column_scale = _inverse(np.add.reduce(weights * row_scale[:, :, None], axis=1))
+        row_scale = _inverse(np.add.reduce(turned * column_scale[:, :, None], axis=1))
+    weights *= (row_scale * ONE)[:, :, None]
+    weights *= column_scale[:, None, :]
+    return np.asarray(np.floor(weights[:, :rows, :columns]))
+
+
+def _inverse(totals: Matrix) -> Matrix:
+    """One over each total; a total of zero is of zeros only, whatever they are multiplied by."""
+    return 1.0 / np.maximum(totals, SMALLEST)
 
 
 def _power_of_two(exponent: Matrix) -> Matrix:
-    """2^x for x <= 0 by straight lines between whole powers: basic arithmetic only, the same on every machine."""
-    exponent = np.maximum(exponent, -64.0)
-    whole = np.floor(exponent)
-    return np.asarray(np.ldexp(1.0 + (exponent - whole), whole.astype(np.int32)))
+    """2^x for -64 <= x <= 0 by straight lines between whole powers, and 2^-64 below: the same on every machine.
+
+    A binary float is such a line: its exponent is the whole part, its fraction the rest.
+    """
+    bits = (np.maximum(exponent, -64.0) + 1023.0) * 2.0**52
+    return bits.astype(np.int64).view(np.float64)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.signatures.edge import Bins, Carriers, Reading, bins_of, read_values
+from ticketguard.signatures.edge import Bins, Carriers, Positions, Reading, bins_of, read_values
 
 # Positions of a layer at which a second tensor is compared: one that differs in a hundredth of them is surely found.
 SAMPLE = 2048
@@ -48,38 +48,64 @@ class Board:
         found = read_values(layout.bits, values, layout.bins)
         return {leaf: found.part(span) for leaf, span in layout.spans.items()}
 
-    def support(self, weights: Mapping[str, Weight]) -> dict[int, tuple[int, int]]:
-        """`Reading.support` by leaf, in a third of the time that whole readings take."""
-        layout, values = self._gathered(weights)
-        kept = values != 0
-        informative = (kept[0] != kept[1]) & np.isfinite(values).all(axis=0)
-        right = informative & (kept[0] == layout.bits)
-        return {leaf: (int(informative[span].sum()), int(right[span].sum())) for leaf, span in layout.spans.items()}
+    def support(self, weights: Mapping[str, Weight], places: Mapping[str, Positions]) -> dict[int, tuple[int, int]]:
+        """`Reading.support` by leaf, of weights whose kernels are turned (`turns.turned_places`); faster than `read`."""
+        layout = self._present(weights)
+        kept = np.empty(2 * len(layout.bits), np.bool_)
+        erased = np.zeros_like(kept)
+        for name, positions in layout.positions.items():
+            if name in places:
+                kernels, offsets = layout.in_kernels(name, len(places[name]))
+                positions = kernels + places[name][offsets]
+            values, slots = weights[name].gather(positions), layout.slots[name]
+            kept[slots] = values != 0
+            finite = np.isfinite(values)
+            if not finite.all():
+                erased[slots] = ~finite
+        first, second = kept.reshape(2, -1)
+        informative = (first != second) & ~erased.reshape(2, -1).any(axis=0)
+        right = informative & (first == layout.bits)
+        return {
+            leaf: (int(np.count_nonzero(informative[span])), int(np.count_nonzero(right[span])))
+            for leaf, span in layout.spans.items()
+        }
 
     def _gathered(self, weights: Mapping[str, Weight]) -> tuple[_Layout, NDArray[np.float64]]:
         """The pairs that the suspect has, and its values there (2, n)."""
-        layout = self._whole
-        if not all(name in weights for name in layout.positions):
-            present = {
-                leaf: {name: drawn for name, drawn in layers.items() if name in weights}
-                for leaf, layers in self.carriers.items()
-            }
-            layout = _layout(present)
+        layout = self._present(weights)
         flat = np.empty(2 * len(layout.bits))
         for name, positions in layout.positions.items():
             flat[layout.slots[name]] = weights[name].gather(positions)
         return layout, flat.reshape(2, -1)
+
+    def _present(self, weights: Mapping[str, Weight]) -> _Layout:
+        """The layout of the layers that the suspect has."""
+        if all(name in weights for name in self._whole.positions):
+            return self._whole
+        present = {
+            leaf: {name: drawn for name, drawn in layers.items() if name in weights}
+            for leaf, layers in self.carriers.items()
+        }
+        return _layout(present)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Layout:
     """`positions` to gather by layer, and the `slots` their values go to in a flat (2, n) array; pairs by leaf in `spans`."""
 
-    positions: Mapping[str, NDArray[np.int64]]
-    slots: Mapping[str, NDArray[np.int64]]
+    positions: Mapping[str, Positions]
+    slots: Mapping[str, Positions]
     bits: NDArray[np.bool_]
     bins: Bins
     spans: Mapping[int, slice]
+    _in_kernels: dict[str, tuple[Positions, Positions]] = field(default_factory=dict)
+
+    def in_kernels(self, layer: str, kernel: int) -> tuple[Positions, Positions]:
+        """Where the kernel of each position of a layer begins, and its place in there; worked out once."""
+        if layer not in self._in_kernels:
+            places = self.positions[layer] % kernel
+            self._in_kernels[layer] = self.positions[layer] - places, places
+        return self._in_kernels[layer]
 
 
 def _layout(carriers: Mapping[int, Mapping[str, Carriers]]) -> _Layout:

@@ -44,15 +44,21 @@ class Turned:
 
 
 def turned(weights: Mapping[str, Weight], layers: Mapping[str, Layer], turn: str) -> dict[str, Weight]:
-    """The `weights` of registered `layers` with every kernel turned as `TURNS` says; those without kernels as they are.
+    """The `weights` of registered `layers` with every kernel turned as `TURNS` says; those without kernels as they are."""
+    moved = turned_places(layers, turn)
+    return {name: Turned(weight, moved[name]) if name in moved else weight for name, weight in weights.items()}
+
+
+def turned_places(layers: Mapping[str, Layer], turn: str) -> dict[str, Grid]:
+    """By layer, for every place of a kernel, where what the turn puts there is stored; of layers that the turn leaves out none.
 
     A kernel of one dimension is only mirrored; one that is not square does not change places of its two dimensions.
     """
-    return {name: _turned(weight, layers[name], turn) for name, weight in weights.items()}
-
-
-def _turned(weight: Weight, layer: Layer, turn: str) -> Weight:
-    shape = layer.shape[2:]
-    grid = np.arange(layer.kernel, dtype=np.int64).reshape(shape if len(shape) > 1 else (1, layer.kernel))
-    places = TURNS[turn](grid)
-    return Turned(weight, np.ascontiguousarray(places).ravel()) if places.shape == grid.shape else weight
+    found = {}
+    for name, layer in layers.items():
+        shape = layer.shape[2:]
+        grid = np.arange(layer.kernel, dtype=np.int64).reshape(shape if len(shape) > 1 else (1, layer.kernel))
+        places = TURNS[turn](grid)
+        if layer.kernel > 1 and places.shape == grid.shape:
+            found[name] = np.ascontiguousarray(places).ravel()
+    return found

@@ -17,7 +17,7 @@ from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.evidence import TURNED, Evidence, Rule, Verdict, decide
 from ticketguard.signatures.board import Board, Weight
 from ticketguard.signatures.carriers import all_carriers
-from ticketguard.signatures.turns import TURNS, turned
+from ticketguard.signatures.turns import TURNS, turned, turned_places
 from ticketguard.tickets import Weights
 from ticketguard.triggers.plan import required_plan
 from ticketguard.triggers.score import trigger_tests
@@ -108,7 +108,9 @@ class Examiner:
         layers = self.opening.registration.layers
         if not any(layers[name].kernel > 1 for name in weights):
             return [], []
-        agreed = {turn: _clear_bits(self._board.support(turned(weights, layers, turn)).values()) for turn in TURNS}
+        agreed = {
+            turn: _clear_bits(self._board.support(weights, turned_places(layers, turn)).values()) for turn in TURNS
+        }
         turn = max(agreed, key=agreed.__getitem__)
         if agreed[turn] < rule.chance_bits + TURN_BITS:
             return [], []
