@@ -1,11 +1,12 @@
 """Many suspects in one call: milliseconds a suspect with and without alignment, memory before and after.
 
-    python benchmarks/bench_scan.py                # 1,000 suspects of ResNet-20 size, about two minutes
-    python benchmarks/bench_scan.py --suspects 100 --jobs 2
+    python benchmarks/bench_scan.py                # 1,000 suspects of ResNet-20 size, a few minutes
+    python benchmarks/bench_scan.py --suspects 100 --jobs 1
 
 Suspects are hard links to a few files: the signed model, pruned by half, with its channels permuted, and four unrelated ones
 of the same network and density. Files are in the page cache. Bars: 10 ms a suspect without alignment, 60 ms with it, memory
-flat. Wall and processor seconds of one process; the first suspect (drawing the carriers, importing the solver) is not counted.
+flat. First one process, clock and processor time: the first suspects (drawing the carriers, importing the solver) are not
+counted. Then as many as `verify` takes (or --jobs), clock time, the start of the processes and their first suspects included.
 """
 
 from __future__ import annotations
@@ -16,34 +17,35 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import argparse
+import json
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from ticketguard import api
 from ticketguard.claims.keys import SecretKey
 from ticketguard.graph.groups import Symmetry
 from ticketguard.graph.layout import rearranged
 from ticketguard.masks import Mask
-from ticketguard.models import build, prunable
 from ticketguard.storage.tensors import write_tensors
 from ticketguard.tickets import Architecture, Ticket
+from ticketguard.verify.scan import jobs_for
 from ticketguard.verify.verifier import Align, Examiner
 
 ARCHITECTURE = Architecture(name="resnet20", arguments={"classes": 10, "in_channels": 3, "image_size": 32})
 DENSITY = 0.194
-BARS = {"never": 10.0, "always": 60.0}
+BARS: dict[Align, float] = {"never": 10.0, "always": 60.0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """One scan: milliseconds a suspect beyond the first (wall, processor), resident MiB after a tenth and at the end."""
+    """One scan: milliseconds a suspect (clock, processor time of this process), resident MiB after a tenth and at the end."""
 
     align: Align
+    jobs: int
     suspects: int
     matches: int
     wall: float
@@ -54,6 +56,11 @@ class Figures:
 
 def random_ticket(seed: int) -> Ticket:
     """ResNet-20 with random masks at the paper's density."""
+    # Worker processes import this file again, and need no torch.
+    import torch
+
+    from ticketguard.models import build, prunable
+
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     module = build(ARCHITECTURE)
@@ -94,47 +101,63 @@ def resident() -> float:
 
 
 def scan(examiner: Examiner, paths: list[Path], align: Align) -> Figures:
-    """Scan `paths` in one process."""
+    """Scan `paths` in this process, after a few that are not counted."""
     api.scan(examiner, paths[:7], align=align)
     tenth = len(paths) // 10
     begin = time.perf_counter(), time.process_time()
     first = api.scan(examiner, paths[:tenth], align=align)
     early = resident()
     both = {**first, **api.scan(examiner, paths[tenth:], align=align)}
+    return _figures(align, 1, both, begin, early)
+
+
+def shared(examiner: Examiner, paths: list[Path], align: Align, jobs: int) -> Figures:
+    """Scan `paths` in `jobs` fresh processes; memory is this one's."""
+    begin, early = (time.perf_counter(), time.process_time()), resident()
+    return _figures(align, jobs, api.scan(examiner, paths, align=align, jobs=jobs), begin, early)
+
+
+def _figures(align: Align, jobs: int, found: dict, begin: tuple[float, float], early: float) -> Figures:
     taken = time.perf_counter() - begin[0], time.process_time() - begin[1]
     return Figures(
         align=align,
-        suspects=len(paths),
-        matches=sum(getattr(result, "decision", "") == "MATCH" for result in both.values()),
-        wall=1000 * taken[0] / len(paths),
-        processor=1000 * taken[1] / len(paths),
+        jobs=jobs,
+        suspects=len(found),
+        matches=sum(getattr(result, "decision", "") == "MATCH" for result in found.values()),
+        wall=1000 * taken[0] / len(found),
+        processor=1000 * taken[1] / len(found),
         early=early,
         late=resident(),
     )
 
 
 def main() -> None:
-    """Scan without and with alignment, and print both."""
+    """Scan without and with alignment, by one process and by several, and print all."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suspects", type=int, default=1000)
-    parser.add_argument("--jobs", type=int, default=1, help="also scan with this many processes")
+    parser.add_argument("--jobs", type=int, help="processes of the second scan; 1 for none")
+    parser.add_argument("--shared-only", action="store_true", help="leave out the scans by one process")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON")
     options = parser.parse_args()
+    every: list[Figures] = []
     with tempfile.TemporaryDirectory() as name:
         examiner, paths = prepare(Path(name), options.suspects)
-        for align in ("never", "always"):
-            found = scan(examiner, paths, align)
-            print(
-                f"align {align:6}  {found.suspects} suspects, {found.matches} match: {found.wall:.1f} ms each on the clock, "
-                f"{found.processor:.1f} ms of processor time (bar {BARS[align]:.0f} ms); "
-                f"resident {found.early:.0f} MiB after a tenth, {found.late:.0f} MiB at the end"
-            )
-            if options.jobs > 1:
-                begin = time.perf_counter()
-                api.scan(examiner, paths, align=align, jobs=options.jobs)
-                each = 1000 * (time.perf_counter() - begin) / len(paths)
-                print(
-                    f"align {align:6}  {options.jobs} processes: {each:.1f} ms each on the clock, their start included"
-                )
+        jobs = options.jobs or jobs_for(paths)
+        for align in BARS:
+            if not options.shared_only:
+                every.append(scan(examiner, paths, align))
+            if jobs > 1 or options.shared_only:
+                every.append(shared(examiner, paths, align, jobs))
+    if options.json:
+        print(json.dumps([asdict(figures) for figures in every]))
+        return
+    for figures in every:
+        own = f", {figures.processor:.1f} ms of processor time" if figures.jobs == 1 else ""
+        print(
+            f"align {figures.align:6}  {figures.jobs} {'process' if figures.jobs == 1 else 'processes'}: "
+            f"{figures.suspects} suspects, {figures.matches} match, {figures.wall:.1f} ms each on the clock{own} "
+            f"(bar {BARS[figures.align]:.0f} ms); resident {figures.early:.0f} MiB, then {figures.late:.0f} MiB"
+        )
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import pytest
 
 from ticketguard.errors import StorageError, TicketguardError, UsageError
 from ticketguard.evidence import Verdict
-from ticketguard.verify.scan import scan
+from ticketguard.verify.scan import MOST_TOGETHER, jobs_for, scan
 
 SUSPECTS = Path(__file__).parents[2] / "fixtures" / "bundle-v1" / "suspects"
 
@@ -75,3 +75,23 @@ def test_an_impossible_number_of_processes_is_refused(signed, paths, jobs):
 
 def test_no_suspects_no_results(signed):
     assert scan(signed.examiner, [], jobs=2) == {}
+
+
+def test_processes_are_started_for_many_suspects_only_and_few_for_large_ones(tmp_path, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _pid: set(range(4)), raising=False)
+    small = tmp_path / "small.safetensors"
+    small.write_bytes(b"x")
+    large = tmp_path / "shards" / "model.safetensors.index.json"
+    large.parent.mkdir()
+    large.touch()
+    with (large.parent / "one.safetensors").open("wb") as handle:
+        handle.truncate(MOST_TOGETHER // 3)
+    assert jobs_for([small] * 99) == 1
+    assert jobs_for([small] * 100) == 2
+    assert jobs_for([small] * 1000) == 4
+    assert jobs_for([small] * 999 + [large]) == 3
+    assert jobs_for([small] * 999 + [large.parent]) == 3
+    assert jobs_for([small] * 999 + [tmp_path / "missing"]) == 4
+    with (large.parent / "two.safetensors").open("wb") as handle:
+        handle.truncate(MOST_TOGETHER)
+    assert jobs_for([small] * 999 + [large]) == 1

@@ -60,9 +60,7 @@ REPLAY = {"transcript", "decoy_images"}
 @click.option(
     "--jobs",
     type=click.IntRange(1, MOST_JOBS),
-    default=1,
-    show_default=True,
-    help="Processes that share a scan of many suspects.",
+    help="Processes that share a scan of many suspects.  [default: as many as it gains by]",
 )
 @probe_options
 @json_option
@@ -76,7 +74,7 @@ def command(
     supplied_by: str,
     html_path: Path | None,
     controls: tuple[Path, ...],
-    jobs: int,
+    jobs: int | None,
     as_json: bool,
     **options: Any,
 ) -> int:
@@ -87,7 +85,7 @@ def command(
     \b
     Examples:  ticketguard verify suspect.safetensors --signed signed/
                ticketguard verify --predictions answers.csv --signed signed/
-               ticketguard verify 'hub/**/*.safetensors' --signed signed/ --jobs 4
+               ticketguard verify 'hub/**/*.safetensors' --signed signed/
                ticketguard verify --endpoint https://host/v2/models/digits --signed signed/ --budget 400
     """  # noqa: D301 - click wants the character itself
     paths = expand(suspects)
@@ -188,12 +186,16 @@ def _models(path: Path) -> list[Path]:
     return [path / name for name in (INDEX_NAME, SINGLE_NAME) if is_there(path / name)] if is_folder(path) else []
 
 
-def scanned(bundle: Bundle, paths: list[Path], align: str, jobs: int) -> Mapping[str, Verdict | TicketguardError]:
+def scanned(
+    bundle: Bundle, paths: list[Path], align: str, jobs: int | None
+) -> Mapping[str, Verdict | TicketguardError]:
     """Verdicts by name; the error of an unreadable suspect stands in its row."""
     from ticketguard import api
+    from ticketguard.verify.scan import jobs_for
 
     examiner = api.examiner_of(bundle, passphrase())
-    return {str(path): found for path, found in api.scan(examiner, paths, align=align, jobs=jobs).items()}  # type: ignore[arg-type]
+    found = api.scan(examiner, paths, align=align, jobs=jobs or jobs_for(paths))  # type: ignore[arg-type]
+    return {str(path): result for path, result in found.items()}
 
 
 def run(

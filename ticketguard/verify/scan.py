@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.storage.suspects import read_any
+from ticketguard.storage.tensors import INDEX_SUFFIX
 from ticketguard.verify.verifier import Align, Examiner
 from ticketguard.workers import MOST_JOBS, Staff
 
@@ -16,6 +18,10 @@ Result = Verdict | TicketguardError
 
 # Suspects handed to a process at a time: few enough that all processes end together.
 MOST_AT_ONCE = 16
+# Suspects that pay for another process, whose start takes as long as some fifty of a ResNet-20's size as stored.
+WORTH_A_PROCESS = 50
+# Bytes of the largest suspects that processes may be at together; aligning one takes several times its size.
+MOST_TOGETHER = 1 << 29
 
 # In a process of a scan: its examiner.
 _mine: list[Examiner] = []
@@ -42,6 +48,25 @@ def scan(examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto",
         for part, results in staff.each(partial(_work, align=align, count=count), some):
             found.update(zip(part, results, strict=True))
     return {path: found[path] for path in paths}
+
+
+def jobs_for(suspects: Sequence[Path]) -> int:
+    """Processes that a scan of these suspects gains by: one for every `WORTH_A_PROCESS`, a core each, fewer for large files."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = min(cores, len(suspects) // WORTH_A_PROCESS, MOST_JOBS)
+    if wanted <= 1:
+        return 1
+    return max(1, min(wanted, MOST_TOGETHER // max(1, *map(_bytes, suspects))))
+
+
+def _bytes(path: Path) -> int:
+    """Size of a suspect; of a folder and of an index of shards, of all that lies there. What cannot be read is none."""
+    try:
+        if path.name.endswith(INDEX_SUFFIX):
+            path = path.parent
+        return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+    except OSError:
+        return 0
 
 
 def _begin(examiner: Examiner) -> None:
