@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
 import resource
+import signal
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -17,7 +20,7 @@ from torch.nn.utils import prune
 
 from tests.storage.malformed import repacked
 from ticketguard.errors import FormatError, StorageError
-from ticketguard.storage import torchchild
+from ticketguard.storage import torchchild, torchfile
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import UNREAD, read_tensors, write_tensors
 from ticketguard.storage.torchfile import read_torch
@@ -63,7 +66,39 @@ def test_reading_the_old_form_imports_no_torch_here(tmp_path: Path) -> None:
 def test_a_child_that_takes_too_long_is_stopped(tmp_path: Path) -> None:
     torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
     with pytest.raises(FormatError, match="not done after 0 seconds"):
-        read_torch(tmp_path / "w.pt", timeout=0.05)
+        read_torch(tmp_path / "w.pt", timeout=1e-6)
+
+
+def test_one_process_reads_many_files_and_a_bad_one_ends_only_its_fork(tmp_path: Path) -> None:
+    torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
+    torch.save({"f": FormatError}, tmp_path / "bad.pt")
+    assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
+    reader = torchfile._reader._process
+    with pytest.raises(FormatError, match="other objects than plain weights"):
+        read_torch(tmp_path / "bad.pt")
+    assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
+    assert torchfile._reader._process is reader
+
+
+def test_a_process_that_has_gone_is_started_anew(tmp_path: Path) -> None:
+    torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
+    read_torch(tmp_path / "w.pt")
+    os.kill(torchfile._reader._process.pid, signal.SIGKILL)
+    assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
+    # Gone between two looks at it: it takes the request and never answers.
+    reader = torchfile._reader._process
+    os.kill(reader.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, reader.pid, os.WEXITED | os.WNOWAIT)
+    with mock.patch.object(reader, "poll", return_value=None):
+        assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
+
+
+def test_an_idle_process_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read_end, write_end = os.pipe()
+    monkeypatch.setattr(torchchild, "IDLE", 0.01)
+    with os.fdopen(read_end) as stdin, os.fdopen(write_end, "w"):
+        monkeypatch.setattr(sys, "stdin", stdin)
+        torchchild.serve()
 
 
 def test_what_is_not_there_is_a_storage_error(tmp_path: Path) -> None:
@@ -202,7 +237,7 @@ def test_the_conversion_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_complaints_are_one_line(error: BaseException, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    torchchild.complain(type(error), error, None)
+    torchchild.complain(type(error), error)
     assert stream.getvalue() == expected
 
 
@@ -218,7 +253,8 @@ def test_the_memory_limit_holds_without_the_archive_check(tmp_path: Path) -> Non
     assert packed.stat().st_size < 300_000
     script = (
         "import sys; from pathlib import Path; import ticketguard.storage.torchchild as child\n"
-        "child.refuse_inflation = lambda source, size: None; sys.excepthook = child.complain\n"
+        "child.refuse_inflation = lambda source, size: None\n"
+        "sys.excepthook = lambda kind, error, trace: child.complain(kind, error)\n"
         "child.main(Path(sys.argv[1]), Path(sys.argv[1] + '.out'))"
     )
     done = subprocess.run([sys.executable, "-c", script, str(packed)], capture_output=True, text=True, timeout=120)

@@ -1,19 +1,24 @@
-"""The child process of `ticketguard.storage.torchfile`: limit yourself, load weights, write them as safetensors.
+"""The child process of `ticketguard.storage.torchfile`: for each file a fork that limits itself, loads weights and writes them.
 
-Usage: `python -m ticketguard.storage.torchchild SOURCE TARGET [whole]`. Whatever goes wrong ends in one line on standard error
-and exit code 1: the input is hostile, so any exception here is a refusal and not a bug.
+Usage: `python -m ticketguard.storage.torchchild`. Requests come on standard input, a line of JSON each: `source`, `target` (the
+safetensors file to write), `whole`, and `complaint`, the file for what goes wrong. The answer to each is a line with the exit
+code of the fork. A fork that sees a file never sees a second one: whatever goes wrong ends it with one line of complaint and
+exit code 1, for the input is hostile and any exception here is a refusal and not a bug. Importing torch takes seconds, a fork
+milliseconds.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import resource
+import select
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from typing import NoReturn
 
 import torch
 
@@ -32,6 +37,10 @@ TOTAL_BASE = 1 << 20
 # The end of a name that a left-out tensor is known by: the header has to hold many of them.
 NAME_SHOWN = 60
 HOLDERS = (torch.Tensor, Mapping, list, tuple, set, frozenset)
+# Seconds without a request after which this process goes: it holds as much memory as torch takes.
+IDLE = 60.0
+# More than the pipes and files that are open here.
+MOST_HANDLES = 1024
 # Given back before complaining: a process that has used up its address space could not even say so.
 RESERVE = bytearray(1 << 20)
 CPU_BASE = 60
@@ -168,9 +177,8 @@ def raw(name: str, tensor: torch.Tensor) -> Raw:
     return Raw(info=info, data=flat.view(torch.uint8).numpy().data)
 
 
-def complain(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def complain(kind: type[BaseException], error: BaseException) -> None:
     """Print an exception as one line: what a `FormatError` says, else its type and the first sentence of its message."""
-    del trace
     lines = str(error).strip().splitlines() or [""]
     if isinstance(error, FormatError):
         text = lines[0]
@@ -184,14 +192,42 @@ def complain(kind: type[BaseException], error: BaseException, trace: TracebackTy
     sys.stderr.write(text + "\n")
 
 
-def refuse(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+def refuse(kind: type[BaseException], error: BaseException) -> NoReturn:
     """Complain and end at once: the clean-up of an interpreter without memory would complain after us, in other words."""
     RESERVE.clear()
-    complain(kind, error, trace)
+    complain(kind, error)
     sys.stderr.flush()
     os._exit(1)
 
 
+def serve() -> None:
+    """Answer requests until there are no more, or none for a while."""
+    stdin = sys.stdin.buffer
+    while select.select([stdin], [], [], IDLE)[0]:
+        line = stdin.readline()
+        if not line:
+            return
+        child = os.fork()
+        if child == 0:
+            convert(json.loads(line))
+        code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        sys.stdout.write(f"{code}\n")
+        sys.stdout.flush()
+
+
+def convert(request: Mapping[str, str]) -> NoReturn:
+    """What a fork does, with nothing open but the file for its complaint: it could else answer for others."""
+    try:
+        nothing = os.open(os.devnull, os.O_RDWR)
+        complaint = os.open(request["complaint"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        for number, handle in enumerate((nothing, nothing, complaint)):
+            os.dup2(handle, number)
+        os.closerange(3, MOST_HANDLES)
+        main(Path(request["source"]), Path(request["target"]), whole=bool(request["whole"]))
+    except BaseException as error:
+        refuse(type(error), error)
+    os._exit(0)
+
+
 if __name__ == "__main__":
-    sys.excepthook = refuse
-    main(Path(sys.argv[1]), Path(sys.argv[2]), whole="whole" in sys.argv[3:])
+    serve()
