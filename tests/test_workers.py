@@ -226,7 +226,7 @@ def test_sizes(size: int) -> None:
         Staff(size, __name__)
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_workers_leave_with_their_parent(how: signal.Signals, tmp_path: Path) -> None:
     with script(WORKING, tmp_path) as parent:
         pids = [int(word) for word in parent.stdout.readline().split()]

@@ -64,6 +64,7 @@ def test_dying_at_any_write_changes_nothing(tiny, tmp_path, monkeypatch, after, 
         assert (broken / "rounds.json").read_bytes() == (whole / "rounds.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_sigkill_at_random_moments(tiny, tmp_path):
     def start(directory):
         return subprocess.Popen(

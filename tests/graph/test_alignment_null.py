@@ -121,7 +121,7 @@ def is_fair(readings: list[Reading]) -> bool:
     )
 
 
-@pytest.mark.parametrize("draws", [800, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("draws", [300, pytest.param(5000, marks=pytest.mark.slow)])
 def test_evidence_after_alignment_is_that_of_fair_coins(draws: int) -> None:
     """`draws` fresh keys for each kind of suspect: each kind by itself, and all of them together."""
     rng = np.random.default_rng(2024)
