@@ -66,9 +66,12 @@ def test_reveal_judge_check_and_audit(place, world):
     _, text = make_reveal(place, world, "--to", place / "judge.enc.pub", "--json")
     assert json.loads(text)["leavesLeft"] == 3
     assert read_secret(place / "signed" / "secret.tgs", "correct horse").used.keys() == {0}
-    code, text = good(*judge_arguments(place, world, "--control", place / "other.safetensors"))
+    page = ("--html", place / "page.html")
+    code, text = good(*judge_arguments(place, world, "--control", place / "other.safetensors", *page))
     assert code == 0
     assert text.startswith("MATCH")
+    written = (place / "page.html").read_text(encoding="utf-8")
+    assert all(words in written for words in ("own mark", "control 1", "suspect.safetensors", "judge&#39;s own word"))
     assert "lawful or unwitting access is not excluded" in text
     for words in ("against chance", "against search", "the bar", "M = ", "support", "magnitude", "judged at 20"):
         assert words in text

@@ -48,6 +48,7 @@ MOST_SUSPECTS = 10**12
 )
 @click.option("--key", "key_path", type=PATH, help="Your secret key: signs the verdict, decrypts the reveal.")
 @click.option("--out", type=PATH, help="The signed verdict to write.")
+@click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of the judgement as well.")
 @click.option("--check", "check_path", type=PATH, help="Recompute this signed verdict from the files instead.")
 @click.option("--withdrawal", type=PATH, help="A statement that withdraws the registration, from wherever you have it.")
 @trigger_images_option
@@ -60,6 +61,7 @@ def command(
     searched: int | None,
     key_path: Path | None,
     out: Path | None,
+    html_path: Path | None,
     check_path: Path | None,
     as_json: bool,
     **files: Any,
@@ -79,9 +81,11 @@ def command(
         raise UsageError("--out writes a new verdict, --check recomputes an old one: give one of them")
     if nonce is not None:
         require_nonce(nonce)
-    if out is not None:
-        named = (files["suspect"], files["transcript"], files["roots"], files["withdrawal"], *files["controls"])
-        require_output(out, inputs=(reveal_path, key_path, *named))
+    named = (files["suspect"], files["transcript"], files["roots"], files["withdrawal"], *files["controls"])
+    for path, option in ((out, "--out"), (html_path, "--html")):
+        if path is not None:
+            other = out if option == "--html" else None
+            require_output(path, inputs=(reveal_path, key_path, check_path, other, *named), option=option)
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, key=key, **files)
     if check_path is not None:
@@ -99,7 +103,10 @@ def command(
             case, key, nonce=nonce, now=now, supplied_by=supplied_by or "", suspects=searched or 1
         )
         write_bytes(out, signed)
-    _report(found, case, out, check_path, verdicts.judge_of(signed), as_json)
+    judge = verdicts.judge_of(signed)
+    if html_path is not None:
+        _write_html(html_path, found, case, str(files["suspect"] or files["transcript"]), judge)
+    _report(found, case, out, check_path, judge, as_json)
     return 0 if found.outcome == "MATCH" else 1
 
 
@@ -131,6 +138,14 @@ def _require_asked(
             if some
         ]
         raise AuthenticityError(f"{where}: judged with other controls than these: as --control, {' and '.join(advice)}")
+
+
+def _write_html(path: Path, found: Judgement, case: Case, suspect: str, judge: tuple[str, str]) -> None:
+    from ticketguard.report.html import judgement_page
+    from ticketguard.report.suspects import pictures_of
+
+    pictures = [] if case.suspect is None else pictures_of(case.suspect, case.registration)
+    write_bytes(path, judgement_page(found, case, suspect=suspect, judge=judge, pictures=pictures).encode())
 
 
 def _report(

@@ -22,6 +22,7 @@ from ticketguard.report.pictures import Picture
 
 if TYPE_CHECKING:
     from ticketguard.suite.results import SuiteResult
+    from ticketguard.verify.judge import Case, Judgement
 
 GEOMETRY = {
     "width": charts.PLOT_WIDTH,
@@ -35,21 +36,51 @@ GEOMETRY = {
 
 def verdict_page(verdict: Verdict, *, suspect: str, pictures: Sequence[Picture] = ()) -> str:
     """A whole HTML page on one verdict: decision and bar first, every test, how to recompute p, what it means."""
-    nulls = {item.test: item.null for item in verdict.evidence}
+    return _environment().get_template("verdict.html").render(**_told(verdict, suspect, pictures))
+
+
+def judgement_page(
+    found: Judgement, case: Case, *, suspect: str, judge: tuple[str, str], pictures: Sequence[Picture] = ()
+) -> str:
+    """A whole HTML page on a judgement: the outcome, every check, the claim's own model and controls, then as `verdict_page`.
+
+    `judge`: key id and time of the one who signed the verdict.
+    """
+    keyid, judged_at = judge
+    priority = words.PRIORITY[found.priority["status"]].format(time=found.priority.get("time", ""))
     return (
         _environment()
-        .get_template("verdict.html")
+        .get_template("judgement.html")
         .render(
-            verdict=verdict,
-            suspect=suspect,
-            pictures=pictures,
-            chart=charts.evidence_bars(verdict),
-            nulls=list(nulls.items()),
-            context=[(name, _plain(value)) for name, value in verdict.context.items() if name != "suspect"],
-            document=_Whole(json.dumps(verdict.to_json(), indent=2)),
-            words=words,
+            **_told(found.verdict, suspect, pictures),
+            found=found,
+            models=[
+                ("the claim's own", case.claim.model, found.original),
+                *((f"control {n}", key, each) for n, (key, each) in enumerate(found.controls.items(), start=1)),
+            ],
+            judged=[
+                ("Suspect's SHA-256", case.suspect_digest),
+                ("Judged by", f"the holder of key {keyid}"),
+                ("Judged at", f"{judged_at}, by the judge's own word"),
+                ("Priority", priority),
+            ],
         )
     )
+
+
+def _told(verdict: Verdict, suspect: str, pictures: Sequence[Picture]) -> dict[str, Any]:
+    """What `verdict.html` shows."""
+    nulls = {item.test: item.null for item in verdict.evidence}
+    return {
+        "verdict": verdict,
+        "suspect": suspect,
+        "pictures": pictures,
+        "chart": charts.evidence_bars(verdict),
+        "nulls": list(nulls.items()),
+        "context": [(name, _plain(value)) for name, value in verdict.context.items() if name != "suspect"],
+        "document": _Whole(json.dumps(verdict.to_json(), indent=2)),
+        "words": words,
+    }
 
 
 def suite_page(suite: SuiteResult, *, machine: Mapping[str, str] | None = None) -> str:

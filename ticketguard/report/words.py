@@ -6,7 +6,11 @@ from math import floor, log10
 
 from ticketguard.evidence import Evidence, Rule, Verdict
 
-SYMBOLS = {"MATCH": "✓", "NO MATCH": "○", "INCONCLUSIVE": "?"}
+SYMBOLS = {"MATCH": "✓", "NO MATCH": "○", "INCONCLUSIVE": "?", "VOID": "✗"}
+PRIORITY = {
+    "unproven": "no trusted time stamp: when it was registered is the claimant's word",
+    "stamped": "registered before {time}, by a time stamp that the judge trusts",
+}
 VIEWS = {"stored": "as stored", "aligned": "aligned", "turned": "kernels turned"}
 TESTS = {
     "support": "Kept weights: in each readable pair of positions exactly one is kept, and the secret says which",
