@@ -335,7 +335,7 @@ def suites(runs: int) -> list[Row]:
     environment = {**os.environ, "TICKETGUARD_PASSPHRASE": "demo"}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "demo"
-        program = [sys.executable, "-m", "ticketguard.commands"]
+        program = [sys.executable, "-m", "ticketguard"]
 
         def run(*words: str) -> None:
             subprocess.run([*program, *words], env=environment, check=True, capture_output=True)

@@ -211,7 +211,7 @@ def cells_table(folder: Path | None, _: bool) -> None:
     print("| --- " * 7 + "|")
     with tempfile.TemporaryDirectory(dir=folder) as name:
         environment = {**os.environ, "TICKETGUARD_PASSPHRASE": PASSPHRASE}
-        command = [sys.executable, "-m", "ticketguard.commands", "demo", "--out", f"{name}/demo"]
+        command = [sys.executable, "-m", "ticketguard", "demo", "--out", f"{name}/demo"]
         subprocess.run(command, env=environment, check=True, capture_output=True)
         for count in CELLS:
             one, two = child("serial", name, str(count)), child("processes", name, str(count))

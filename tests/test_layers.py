@@ -31,6 +31,7 @@ RUNGS = (
     ("report",),
     ("api", "demo"),
     ("commands",),
+    ("__main__",),
     ("__init__",),
 )
 RANKS = {part: rank for rank, parts in enumerate(RUNGS) for part in parts}

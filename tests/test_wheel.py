@@ -29,7 +29,7 @@ def test_a_wheel_runs_the_demo_outside_the_checkout(tmp_path: Path) -> None:
     )  # fmt: skip
     assert Path(where.stdout.strip()).is_relative_to(tmp_path)
     done = subprocess.run(
-        [sys.executable, "-m", "ticketguard.commands", "demo", "--out", "demo", "--json"],
+        [sys.executable, "-m", "ticketguard", "demo", "--out", "demo", "--json"],
         cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -131,7 +131,7 @@ def test_a_reader_that_has_gone_changes_no_exit_code(world, arguments, code):
     reader, writer = os.pipe()
     os.close(reader)
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    start = [sys.executable, "-m", "ticketguard.commands", *arguments]
+    start = [sys.executable, "-m", "ticketguard", *arguments]
     # Words to one pipe and errors to another: of the second, what Python itself says at exit can be read.
     done = subprocess.run(start, stdout=writer, stderr=subprocess.PIPE, env=environment, timeout=60, check=False)
     assert done.returncode == code
@@ -151,7 +151,7 @@ def test_a_pipe_that_breaks_inside_a_command_is_a_bug_and_no_verdict(tg, monkeyp
 
 
 def test_launchers_of_a_checkout_do_the_same():
-    for start in (["cli.py"], ["-m", "ticketguard.commands"]):
+    for start in (["cli.py"], ["-m", "ticketguard"]):
         done = subprocess.run(
             [sys.executable, *start, "verify"], capture_output=True, text=True, cwd=ROOT, timeout=60, check=False
         )

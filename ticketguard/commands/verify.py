@@ -31,6 +31,8 @@ ALWAYS = {"signed", "supplied_by", "html_path", "searched", "as_json"}
 WEIGHTS = {"suspects", "align", "controls", "jobs"}
 PREDICTIONS = {"predictions", "label_map"}
 REPLAY = {"transcript", "decoy_images"}
+# Columns of a scan's table beside the names, at most.
+BESIDE_NAMES = 80
 
 
 @click.command()
@@ -279,6 +281,9 @@ def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> 
             console.print(verdict_text(verdict, name))
         return
     if verdicts:
+        if not console.is_terminal:
+            # A line a suspect, however long its name, for whoever searches what a pipe or a file gets.
+            console.width = max(console.width, BESIDE_NAMES + max(map(len, verdicts)))
         console.print(scan_table(verdicts))
     for name, result in results.items():
         if isinstance(result, TicketguardError):

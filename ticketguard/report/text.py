@@ -102,7 +102,7 @@ def scan_table(verdicts: Mapping[str, Verdict]) -> Table:
             Text(visible(name)),
             decision(verdict),
             Text(
-                f"{best.test}, {best.scope}" + (", aligned" if best.view == "aligned" else "")
+                f"{best.test}, {best.scope}" + ("" if best.view == "stored" else f", {words.VIEWS[best.view]}")
                 if best
                 else verdict.reason
             ),
