@@ -51,7 +51,9 @@ from ticketguard.masks import Mask
 from ticketguard.models import build, prunable
 from ticketguard.signatures import qr
 from ticketguard.signatures.position import agreement, project
+from ticketguard.storage import torchfile
 from ticketguard.storage.tensors import read_tensors, write_tensors
+from ticketguard.storage.torchfile import read_torch
 from ticketguard.tickets import Architecture, Ticket
 from ticketguard.tracing import symmetry_of
 from ticketguard.training import RECIPES
@@ -263,6 +265,21 @@ def verifying(runs: int) -> list[Row]:
     return [compared("verify a 100 MB suspect, one of many", "torch.load, then the same tests", times, None)]
 
 
+def old_files(runs: int) -> list[Row]:
+    """A `.pt` file of 1 MB: by a fork of the process that has torch, and by a process that imports it for this file."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "suspect.pt"
+        torch.save({"weight": torch.rand(512, 512)}, path)
+        read_torch(path)
+        forked = statistics.median(seconds(lambda: read_torch(path), time.perf_counter) for _ in range(runs))
+        alone = []
+        for _ in range(runs):
+            torchfile.reader.stop()
+            alone.append(seconds(lambda: read_torch(path), time.perf_counter))
+    times = [forked, statistics.median(alone)]
+    return [replace(compared("read a .pt suspect, one of many", "a new process for each", times, None), clock="clock")]
+
+
 def scanning(runs: int) -> list[Row]:
     """Suspects of ResNet-20 size in one call: by one process, and 1,000 of them as `verify` does it."""
     rows = []
@@ -355,6 +372,7 @@ def suites(runs: int) -> list[Row]:
 SECTIONS: dict[str, Callable[[int], list[Row]]] = {
     "processes": processes,
     "verify": verifying,
+    "old": old_files,
     "scan": scanning,
     "sign": signed,
     "align": alignment,

@@ -73,21 +73,21 @@ def test_one_process_reads_many_files_and_a_bad_one_ends_only_its_fork(tmp_path:
     torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
     torch.save({"f": FormatError}, tmp_path / "bad.pt")
     assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
-    reader = torchfile._reader._process
+    process = torchfile.reader._process
     with pytest.raises(FormatError, match="other objects than plain weights"):
         read_torch(tmp_path / "bad.pt")
     assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
-    assert torchfile._reader._process is reader
+    assert torchfile.reader._process is process
 
 
 def test_a_process_that_has_gone_is_started_anew(tmp_path: Path) -> None:
     torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
     read_torch(tmp_path / "w.pt")
-    reader = torchfile._reader._process
+    process = torchfile.reader._process
     # Gone between two looks at it: it takes the request and never answers.
-    os.kill(reader.pid, signal.SIGKILL)
-    os.waitid(os.P_PID, reader.pid, os.WEXITED | os.WNOWAIT)
-    with mock.patch.object(reader, "poll", return_value=None):
+    os.kill(process.pid, signal.SIGKILL)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+    with mock.patch.object(process, "poll", return_value=None):
         assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
 
 

@@ -62,7 +62,7 @@ def _convert(path: Path, target: Path, *, timeout: float, whole: bool) -> str | 
     complaint = target.with_name("complaint.txt")
     request = {"source": os.path.abspath(path), "target": str(target), "complaint": str(complaint), "whole": whole}
     try:
-        code = _reader.ask(json.dumps(request), time.monotonic() + timeout)
+        code = reader.ask(json.dumps(request), time.monotonic() + timeout)
     except TimeoutError:
         return f"not done after {timeout:.0f} seconds"
     if code == 0:
@@ -122,7 +122,8 @@ class _Reader:
         return self._process, True
 
 
-_reader = _Reader()
+# One for this process: what it reads comes one after the other.
+reader = _Reader()
 
 
 def _answer(process: subprocess.Popen[bytes], request: bytes, deadline: float) -> int | None:
