@@ -8,7 +8,7 @@ from a member at random), majority (of each position; a tie by coin), minority (
 at random (magnitudes after a training that has nothing to do with the rewind weights) or by the rewind weights' own
 magnitude, which takes the moved edges first.
 
-A licensee is named from 20 bits on, net of the number of licences and of one bit for the two readings of `trace`: a bound,
+A licensee is named from 20 bits on, net of the number of licences and of what `trace` charges a reading: a bound,
 not a simulated threshold. The last lines compare the two.
 """
 
@@ -26,7 +26,7 @@ import numpy as np
 
 from ticketguard import signing
 from ticketguard.claims.keys import SecretKey
-from ticketguard.licensing import readings_of
+from ticketguard.licensing import READING_BITS, readings_of
 from ticketguard.masks import Mask, keep_largest
 from ticketguard.signatures.fingerprint import ERROR_BITS, Code, Fingerprinter, fingerprinter
 from ticketguard.tickets import Architecture, Ticket
@@ -37,7 +37,6 @@ SMALL = {"a.weight": (64, 32, 3, 3), "b.weight": (64, 64, 3, 3)}
 LARGE = {"a.weight": (128, 64, 3, 3), "b.weight": (128, 128, 3, 3)}
 DENSITY = 0.26
 PRUNED = 0.3
-VIEWS_BITS = 1.0
 SIMULATED_ERROR = 0.01
 STRANGERS = 100
 
@@ -94,7 +93,7 @@ class Row:
 
     def line(self) -> str:
         """The row as a line of a Markdown table."""
-        bar = ERROR_BITS + VIEWS_BITS
+        bar = ERROR_BITS + READING_BITS
         caught, wrong = (sum(bits >= bar for bits in found) for found in (self.guilty, self.innocent))
         runs = len(self.guilty)
         return (
@@ -184,7 +183,7 @@ def strangers(runs: int) -> None:
     masks = [side.base]
     masks += [Mask({n: rng.random(b.shape) < 0.2 for n, b in side.base.items()}) for _ in range(runs - 1)]
     best = [max(evidence(side, mask).values()) for mask in masks]
-    named = sum(bits >= ERROR_BITS + VIEWS_BITS for bits in best)
+    named = sum(bits >= ERROR_BITS + READING_BITS for bits in best)
     print(
         f"\nOriginal and unrelated tickets: {named} named in {runs * LICENSEES:,} tries; "
         f"the strongest reaches {max(best):.1f} bits."

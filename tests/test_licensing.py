@@ -15,10 +15,11 @@ from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.license import License, open_license
 from ticketguard.claims.registration import frame_counts, frame_digest
 from ticketguard.errors import AuthenticityError, CapacityError, FormatError, UsageError
-from ticketguard.licensing import issue, make_copy, readings_of, trace
+from ticketguard.licensing import READING_BITS, TURN_BITS, issue, make_copy, readings_of, trace
 from ticketguard.masks import Mask, keep_largest
 from ticketguard.signatures.edge import Reading
 from ticketguard.signatures.fingerprint import ERROR_BITS, Code, Fingerprinter, fingerprinter
+from ticketguard.signatures.turns import TURNS
 from ticketguard.tickets import Architecture, Ticket
 from ticketguard.verify.aligned import InPlace
 from ticketguard.verify.verifier import Examiner
@@ -219,9 +220,12 @@ def test_trace_reads_files_and_licences_and_dense_copies(owned) -> None:
     filled = {
         n: w + noise.normal(scale=1e-3, size=w.shape).astype(np.float32) for n, w in copies[1].ticket.weights.items()
     }
-    for suspect in (copies[1].ticket.weights, filled):
+    rotated = {n: np.ascontiguousarray(np.rot90(w, 1, (2, 3))) for n, w in copies[1].ticket.weights.items()}
+    for suspect in (copies[1].ticket.weights, filled, rotated):
         assert trace(suspect, ticket.mask, opened, master, issued, reference).named == (serial(1),)
+    assert trace(rotated, ticket.mask, opened, master, issued, reference).notes[-1].startswith("kernels read rotated")
     assert trace(ticket.weights, ticket.mask, opened, master, issued, reference).named == ()
+    assert 2 * 2**-READING_BITS + len(TURNS) * 2**-TURN_BITS <= 1.0
     with pytest.raises(UsageError):
         trace(ticket.weights, ticket.mask, opened, master, [], reference)
 

@@ -6,6 +6,7 @@ import hashlib
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import log2
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PublicKey
@@ -21,6 +22,7 @@ from ticketguard.signatures.board import Board, Weight
 from ticketguard.signatures.edge import Reading
 from ticketguard.signatures.fingerprint import ERROR_BITS, Code, Fingerprinter, fingerprinter
 from ticketguard.signatures.keymask import KeyMask, key_bytes, key_of, ticket_digest
+from ticketguard.signatures.turns import TURNS, turned
 from ticketguard.signing import FRESH_LABEL, move_edges
 from ticketguard.storage.tensors import parse_tensors
 from ticketguard.tickets import Ticket, Weights
@@ -29,6 +31,9 @@ from ticketguard.verify.suspect import effective_weights, locate
 
 # What the encryption of a key mask is bound to.
 PURPOSE = "license"
+# What tracing charges its nine readings: as stored and aligned have 15/32 of the error each, the seven turns 1/16 together.
+READING_BITS = log2(32 / 15)
+TURN_BITS = log2(16 * len(TURNS))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +50,7 @@ class Trace:
     """What tracing found. `evidence` in bits by serial, net of the number of licences; `named`: those past the bar.
 
     `read` of `bits` could be read. The probability that anybody innocent is named is at most 2^-`bar_bits`, over all licences
-    and both readings (as stored, aligned).
+    and all readings (as stored, aligned, with kernels turned).
     """
 
     evidence: dict[str, float]
@@ -113,35 +118,54 @@ def trace(
 ) -> Trace:
     """Name the licensees that `suspect` came from. `base`: masks of the owner's own ticket, before any licence.
 
-    The suspect is read as stored, and aligned when it must be; the two readings are paid for with one bit. Raises `UsageError`
-    without licences, or when they use different codes.
+    The suspect is read as stored, and aligned when it must be; where that names nobody, with its kernels turned as well. Each
+    reading pays for the others (`READING_BITS`, `TURN_BITS`). Raises `UsageError` without licences, or when they use different
+    codes.
     """
     codes = {Code(kind=item.kind, bits=item.bits, collusion=item.collusion) for item in licenses}
     if len(codes) != 1:
         raise UsageError("tracing needs licences of one registration, at least one, all with the same fingerprint code")
     printer = fingerprinter(opening, master, codes.pop())
-    effective = effective_weights(suspect, opening.registration.layers)
+    layers = opening.registration.layers
+    effective = effective_weights(suspect, layers)
     aligned = align_suspect(effective, opening.registration, reference)
-    views: list[Mapping[str, Weight]] = [locate(effective, opening.registration.layers).weights]
-    if aligned.moved:
-        views.append(aligned.weights)
+    found: Mapping[str, Weight] = locate(effective, layers).weights
     serials = [item.serial for item in licenses]
-    evidence = dict.fromkeys(serials, 0.0)
-    read_bits = 0
-    for weights in views:
-        word = printer.received(base, readings_of(printer, weights))
-        read_bits = max(read_bits, int((word >= 0).sum()))
-        for serial, bits in printer.accuse(word, serials).items():
-            evidence[serial] = max(evidence[serial], bits - 1.0)
-    named = tuple(serial for serial in serials if evidence[serial] >= ERROR_BITS)
+    evidence, read = _accused(printer, base, found, serials, READING_BITS)
+    notes = aligned.notes if aligned.moved else ()
+    if aligned.moved:
+        found = aligned.weights
+        evidence, read = _stronger((evidence, read), _accused(printer, base, found, serials, READING_BITS))
+    if max(evidence.values()) < ERROR_BITS:
+        turns = {turn: _accused(printer, base, turned(found, layers, turn), serials, TURN_BITS) for turn in TURNS}
+        best = max(turns, key=lambda turn: max(turns[turn][0].values()))
+        if max(turns[best][0].values()) >= ERROR_BITS:
+            notes = (*notes, f"kernels read {best}")
+        evidence, read = _stronger((evidence, read), turns[best])
     return Trace(
         evidence=evidence,
-        named=named,
-        read=read_bits,
+        named=tuple(serial for serial in serials if evidence[serial] >= ERROR_BITS),
+        read=read,
         bits=printer.code.bits,
         bar_bits=ERROR_BITS,
-        notes=aligned.notes if aligned.moved else (),
+        notes=notes,
     )
+
+
+Accused = tuple[dict[str, float], int]
+
+
+def _accused(
+    printer: Fingerprinter, base: Mask, weights: Mapping[str, Weight], serials: list[str], charge: float
+) -> Accused:
+    """Evidence by serial in one reading, less its charge, and how many bits could be read."""
+    word = printer.received(base, readings_of(printer, weights))
+    found = {serial: max(0.0, bits - charge) for serial, bits in printer.accuse(word, serials).items()}
+    return found, int((word >= 0).sum())
+
+
+def _stronger(one: Accused, other: Accused) -> Accused:
+    return {serial: max(bits, other[0][serial]) for serial, bits in one[0].items()}, max(one[1], other[1])
 
 
 def readings_of(printer: Fingerprinter, weights: Mapping[str, Weight]) -> dict[str, Reading]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ticketguard.graph.assignment import LayerView, Problem, start
 from ticketguard.graph.groups import Axis, Segment, fixed_axis
-from ticketguard.graph.soft import ONE, _belief, _power_of_two, _rounds, start_soft
+from ticketguard.graph.soft import COARSE, ONE, _belief, _power_of_two, _rounds, _told, start_soft
 
 
 def whole(group: int, size: int) -> Axis:
@@ -65,6 +65,22 @@ def test_beliefs_are_whole_numbers_with_sums_of_one_at_most(count: int, rows: in
     assert belief.sum(axis=2).max() <= ONE
     assert belief.min() >= 0
     assert all(np.array_equal(_belief(ratios[n : n + 1])[0], belief[n]) for n in range(count))
+
+
+def test_the_product_of_a_group_is_that_of_integers() -> None:
+    problem, _ = chain(np.random.default_rng(3), 0.5)
+    rng = np.random.default_rng(4)
+    beliefs = {group: np.floor(rng.random((size, size)) * COARSE) for group, size in enumerate(problem.sizes)}
+    for group in problem.touching:
+        told = _told(problem, group, set(problem.touching))
+        assert told is not None
+        seen = np.concatenate([told.hints[hint].expected(beliefs) for hint, _ in told.parts], axis=1)
+        exact = (
+            np.array([[int(x) for x in row] for row in told.known], object)
+            @ np.array([[int(x) for x in row] for row in seen], object).T
+        )
+        assert max(abs(int(x)) for x in exact.ravel()) < 2**53
+        assert np.array_equal(told.ratio(beliefs), exact.astype(np.float64) * told.unit + told.offset)
 
 
 def test_groups_of_one_layer_are_never_made_anew_at_once() -> None:

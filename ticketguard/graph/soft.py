@@ -33,6 +33,8 @@ STILL = 2
 SLIGHT = 1 / 256
 # Beliefs of larger groups cost more than they bring: their layers have many channels and tell enough by themselves.
 MOST_CHANNELS = 300
+# Entries of the beliefs that are made anew at once; several matrices of that size are held.
+MOST_TOGETHER = 1 << 20
 # A total that is not zero is far above it.
 SMALLEST = 1e-200
 LOG2_E = 1.4426950408889634
@@ -85,7 +87,9 @@ def _rounds(problem: Problem, groups: Iterable[int]) -> list[list[int]]:
         alike: dict[tuple[int, int], list[int]] = {}
         for group in members:
             alike.setdefault((problem.sizes[group], problem.suspect_sizes[group]), []).append(group)
-        rounds += alike.values()
+        for (size, available), same in alike.items():
+            count = max(1, MOST_TOGETHER // (size * available))
+            rounds += [same[start : start + count] for start in range(0, len(same), count)]
     return rounds
 
 
