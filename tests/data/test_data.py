@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ticketguard.data import DATASETS, Dataset, cifar, idx, load
 from ticketguard.data.dataset import moments
@@ -193,12 +194,11 @@ def test_damaged_idx_files_are_named(tmp_path):
 
 
 def test_image_folders(tmp_path):
-    image = pytest.importorskip("PIL.Image")
     for split, count in (("train", 3), ("val", 2)):
         for label, name in enumerate(("cat", "dog")):
             (tmp_path / split / name).mkdir(parents=True)
             for number in range(count):
-                image.new("RGB", (6, 5), (label * 100, number, 7)).save(tmp_path / split / name / f"{number}.png")
+                Image.new("RGB", (6, 5), (label * 100, number, 7)).save(tmp_path / split / name / f"{number}.png")
     dataset = load("folder", tmp_path)
     assert dataset.classes == ("cat", "dog")
     assert dataset.train_images.shape == (6, 3, 5, 6)
@@ -207,7 +207,7 @@ def test_image_folders(tmp_path):
     (tmp_path / "train" / "cat" / "1.png").write_bytes(b"\x89PNG nonsense")
     with pytest.raises(DataError, match=r"1.png is damaged"):
         load("folder", tmp_path)
-    image.new("RGB", (9, 9)).save(tmp_path / "train" / "cat" / "1.png")
+    Image.new("RGB", (9, 9)).save(tmp_path / "train" / "cat" / "1.png")
     with pytest.raises(DataError, match="differs from the first"):
         load("folder", tmp_path)
 
@@ -222,13 +222,12 @@ def test_image_folder_needs_both_splits_and_known_classes(tmp_path):
 
 
 def test_tiny_imagenet(tmp_path):
-    image = pytest.importorskip("PIL.Image")
     root = tmp_path / "tiny-imagenet-200"
     for name in ("n02", "n01"):
         (root / "train" / name / "images").mkdir(parents=True)
-        image.new("RGB", (4, 4)).save(root / "train" / name / "images" / f"{name}_0.JPEG")
+        Image.new("RGB", (4, 4)).save(root / "train" / name / "images" / f"{name}_0.JPEG")
     (root / "val" / "images").mkdir(parents=True)
-    image.new("L", (4, 4), 200).save(root / "val" / "images" / "val_0.JPEG")
+    Image.new("L", (4, 4), 200).save(root / "val" / "images" / "val_0.JPEG")
     (root / "wnids.txt").write_text("n02\nn01\n")
     (root / "val" / "val_annotations.txt").write_text("val_0.JPEG\tn02\t0\t0\t4\t4\n")
     dataset = load("tiny-imagenet", tmp_path)

@@ -214,7 +214,6 @@ def test_unrelated_suspect_is_exit_code_1(place, world):
 
 
 def test_recorded_answers_end_to_end(place, world, owner):
-    pytest.importorskip("PIL")
     good("keygen", "--out", place / "judge.key")
     _, text = good("transcript", "queries", "signed", "--leaf", 0, "--decoys", 30, "--out", "queries", "--json")
     plan = plan_of(owner.registered.registration)

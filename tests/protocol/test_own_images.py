@@ -8,12 +8,10 @@ import pytest
 from ticketguard.commands import run
 from ticketguard.errors import DataError, UsageError
 from ticketguard.storage.documents import read_csv
+from ticketguard.triggers.pictures import png_bytes, write_folder
 from ticketguard.triggers.plan import image_digest, make_plan
 from ticketguard.triggers.render import in_order, render
 from ticketguard.verify import transcript as transcripts
-
-pytest.importorskip("PIL")
-from ticketguard.triggers.pictures import png_bytes, write_folder
 
 pytestmark = pytest.mark.usefixtures("passphrase")
 

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
+
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
 from ticketguard.suite.plan import Cell
 from ticketguard.suite.results import Result, SuiteResult, Timing
+from ticketguard.verify.judge import Case, Check, Judgement
 
 HOSTILE = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x1b[2J\u202egnp.exe\ud83d"
 
@@ -33,6 +37,28 @@ def make_verdict(best: float = 512.25, *, leaves: int = 4, **changes: object) ->
         **changes,
     }
     return decide(tests, Rule(), **given)  # type: ignore[arg-type]
+
+
+def make_judgement(verdict: Verdict) -> Judgement:
+    """A judgement with everything hostile that others may have put into it."""
+    return Judgement(
+        outcome="VOID",
+        reason="the claim is void: its mark is in a control model too",
+        checks=(
+            Check(name="own mark", passed=True, detail=HOSTILE),
+            Check(name="control", passed=False, detail="control abab: 400 bits"),
+        ),
+        verdict=verdict,
+        original=verdict,
+        controls={"ab" * 32: make_verdict(notes=(HOSTILE,)), "cd" * 32: decide([], Rule(), readable=False)},
+        grinding_bits=64.0,
+        priority={"status": "stamped", "time": "2026-11-28T00:00:00Z"},
+    )
+
+
+def make_case() -> Case:
+    """What a page shows of a case: digests of the suspect and of the claim's own model."""
+    return cast(Case, SimpleNamespace(suspect_digest="12" * 32, claim=SimpleNamespace(model="34" * 32)))
 
 
 def make_result(

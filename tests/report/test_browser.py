@@ -9,9 +9,10 @@ from html import escape
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from tests.report.examples import HOSTILE, make_suite, make_verdict
-from ticketguard.report.html import suite_page, verdict_page
+from tests.report.examples import HOSTILE, make_case, make_judgement, make_suite, make_verdict
+from ticketguard.report.html import judgement_page, suite_page, verdict_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = (
@@ -64,15 +65,16 @@ def browse(page: Path, folder: Path, scheme: str, size: tuple[int, int], *action
 
 def page_of(kind: str) -> str:
     hostile = make_verdict(supplied_by=HOSTILE, notes=("x" * 300, HOSTILE))
-    return (
-        suite_page(make_suite(), machine={"processor": "y" * 200})
-        if kind == "suite"
-        else verdict_page(hostile, suspect="a-very-long-name-without-a-single-space" * 8)
-    )
+    name = "a-very-long-name-without-a-single-space" * 8
+    if kind == "suite":
+        return suite_page(make_suite(), machine={"processor": "y" * 200})
+    if kind == "verdict":
+        return verdict_page(hostile, suspect=name)
+    return judgement_page(make_judgement(hostile), make_case(), suspect=name, judge=("ef" * 32, "2026-11-28T01:00:00Z"))
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("kind", ["verdict", "suite"])
+@pytest.mark.parametrize("kind", ["verdict", "judgement", "suite"])
 def test_nothing_is_wider_than_the_window_and_nothing_too_small(kind: str, size: str, tmp_path: Path) -> None:
     width, height = SIZES[size]
     page = tmp_path / "frame.html"
@@ -89,9 +91,8 @@ def test_the_page_runs_no_script_even_when_one_is_smuggled_in(tmp_path: Path) ->
     assert "data-ran=" not in shown
 
 
-@pytest.mark.parametrize("kind", ["verdict", "suite"])
+@pytest.mark.parametrize("kind", ["verdict", "judgement", "suite"])
 def test_light_and_dark_are_drawn(kind: str, tmp_path: Path) -> None:
-    image = pytest.importorskip("PIL.Image")
     page = tmp_path / "page.html"
     page.write_text(page_of(kind), encoding="utf-8")
     # A folder to look at the pictures in: TICKETGUARD_SCREENSHOTS=/tmp/shots pytest -m slow tests/report
@@ -102,7 +103,7 @@ def test_light_and_dark_are_drawn(kind: str, tmp_path: Path) -> None:
         for scheme in SCHEMES:
             shot = folder / f"{kind}-{size}-{scheme}.png"
             browse(page, tmp_path, scheme, (width, height), f"--screenshot={shot}")
-            with image.open(shot) as picture:
+            with Image.open(shot) as picture:
                 assert picture.size == (width, height)
                 colours = picture.convert("RGB").getcolors(1 << 24)
                 assert len(colours) > 50, "an empty page"

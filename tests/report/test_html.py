@@ -5,21 +5,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
-from types import SimpleNamespace
 from xml.etree.ElementTree import Element
 
 import html5lib
 import numpy as np
 import pytest
 
-from tests.report.examples import HOSTILE, make_result, make_verdict
+from tests.report.examples import HOSTILE, make_case, make_judgement, make_result, make_verdict
 from ticketguard.evidence import CAVEAT, Rule, Verdict, decide
 from ticketguard.report.charts import MOST_BARS
 from ticketguard.report.html import judgement_page, suite_page, verdict_page
 from ticketguard.report.pictures import mask_picture, qr_picture
 from ticketguard.report.words import DOES_NOT_PROVE, bits
 from ticketguard.suite.results import SuiteResult
-from ticketguard.verify.judge import Check, Judgement
 
 # Elements and attributes that make a browser fetch or run something.
 ACTIVE = {"script", "link", "iframe", "object", "embed", "form", "base", "video", "audio", "use", "foreignObject"}
@@ -230,28 +228,10 @@ def test_words_have_the_contrast_that_wcag_asks_for(verdict: Verdict, theme: int
             assert (high + 0.05) / (low + 0.05) >= 4.5, (ink, ground)
 
 
-@pytest.fixture
-def judged(verdict: Verdict) -> Judgement:
-    """A judgement with everything hostile that others may have put into it."""
-    return Judgement(
-        outcome="VOID",
-        reason="the claim is void: its mark is in a control model too",
-        checks=(
-            Check(name="own mark", passed=True, detail=HOSTILE),
-            Check(name="control", passed=False, detail="control abab: 400 bits"),
-        ),
-        verdict=verdict,
-        original=verdict,
-        controls={"ab" * 32: make_verdict(notes=(HOSTILE,)), "cd" * 32: decide([], Rule(), readable=False)},
-        grinding_bits=64.0,
-        priority={"status": "stamped", "time": "2026-11-28T00:00:00Z"},
-    )
-
-
-def test_a_judgement_shows_every_check_and_model_and_the_test_below(judged: Judgement) -> None:
-    case = SimpleNamespace(suspect_digest="12" * 32, claim=SimpleNamespace(model="34" * 32))
+def test_a_judgement_shows_every_check_and_model_and_the_test_below(verdict: Verdict) -> None:
+    judged = make_judgement(verdict)
     for found in (judged, replace(judged, outcome="MATCH", controls={}, priority={"status": "unproven"})):
-        page = judgement_page(found, case, suspect=HOSTILE, judge=("ef" * 32, "2026-11-28T01:00:00Z"))  # type: ignore[arg-type]
+        page = judgement_page(found, make_case(), suspect=HOSTILE, judge=("ef" * 32, "2026-11-28T01:00:00Z"))
         text = text_of(page)
         assert all(words in text for words in ("12" * 32, "34" * 32, "ef" * 32, "control abab: 400 bits", "Every test"))
         assert all(digest in text for digest in found.controls)

@@ -18,7 +18,7 @@ class InputJpeg(InputTransform):
     """Compress every image as JPEG at the stated quality (1, 3 channels).
 
     Source: Lukas et al. 2022 ("JPEG compression"). Costs a little accuracy at low quality, and no training. Removes fine
-    detail, which triggers may need. Needs Pillow; raises `UsageError` without it, and for other numbers of channels.
+    detail, which triggers may need. Raises `UsageError` for images of other than one or three channels.
     """
 
     name: ClassVar[str] = "input-jpeg"
@@ -28,10 +28,9 @@ class InputJpeg(InputTransform):
 
     def transform(self, images: Images, victim: Victim) -> Images:  # noqa: ARG002
         """There and back through Pillow."""
-        try:
-            from PIL import Image  # an optional helper: only this attack needs it
-        except ImportError as problem:
-            raise UsageError("attack input-jpeg needs Pillow: pip install pillow") from problem
+        # Imported here because only this attack needs it.
+        from PIL import Image
+
         if images.shape[1] not in (1, 3):
             raise UsageError(f"attack input-jpeg: images of {images.shape[1]} channels have no JPEG form")
         changed = np.empty_like(images)

@@ -81,10 +81,9 @@ def _dataset(
 
 
 def _read_images(name: str, files: list[tuple[Path, int]], source: str) -> tuple[Images, Labels]:
-    try:
-        from PIL import Image, UnidentifiedImageError
-    except ImportError as error:
-        raise DataError(f"data set {name} needs Pillow: pip install pillow") from error
+    # Imported here because data sets without files of pictures need it not.
+    from PIL import Image, UnidentifiedImageError
+
     if not files:
         raise DataError(f"data set {name}: no images found; people get it from {source}")
     images: Images | None = None
