@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -40,9 +41,12 @@ class Potentials:
 def potentials(graph: ChannelGraph) -> Potentials:
     """One forward and one backward pass over the stages, scaled so that no product over- or underflows."""
     # Blocks are stored in order of their target stage, so one sweep sees every tail before its heads, and conversely.
-    back = sorted(graph.blocks, key=lambda item: item.source, reverse=True)
-    forward = [Step(it.source, it.target, it.tails, it.heads, it.weights) for it in graph.blocks]
-    backward = [Step(it.target, it.source, it.heads, it.tails, it.weights) for it in back]
+    forward = [
+        Step(block.source, block.target, graph.tails[first:end], graph.heads[first:end], graph.weights[first:end])
+        for block, (first, end) in zip(graph.blocks, pairwise(graph.starts.tolist()), strict=True)
+    ]
+    back = sorted(forward, key=lambda step: step.here, reverse=True)
+    backward = [Step(step.there, step.here, step.heads, step.tails, step.weights) for step in back]
     return Potentials(into=_swept(graph, forward, graph.inputs), out_of=_swept(graph, backward, graph.outputs))
 
 
@@ -83,10 +87,11 @@ def _by_stage(graph: ChannelGraph, steps: Sequence[Step], ends: Indices) -> Floa
             continue
         if here not in settled:
             stage = values[nodes[here]]
-            largest = float(stage.max())
+            # Not `stage.max()`: on a few hundred values its wrapper costs as much again, twice a stage and sweep.
+            largest = float(np.maximum.reduce(stage))
             if not largest:
                 continue
-            if (stage.min() or stage[stage > 0].min()) < SMALLEST * largest:
+            if (np.minimum.reduce(stage) or stage[stage > 0].min()) < SMALLEST * largest:
                 return None
             stage /= largest
             scale = scales[here] = scale + math.log(largest)
