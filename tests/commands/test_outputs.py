@@ -42,6 +42,7 @@ CASES = [
     (JUDGE, "owner.key", READ),
     (JUDGE, "signed/model.safetensors", KEPT),
     ((*JUDGE, "v.json", "--html"), "v.json", READ),
+    ((*JUDGE[:-1], "--trigger-images", "own", "--out"), "own/0.png", READ),
     ((*JUDGE, "v.json", "--html"), HALF, READ),
     ((*JUDGE, "v.json", "--html"), "signed/claim.dsse.json", KEPT),
     (UNLOCK, "suspects/mask.safetensors", READ),
@@ -89,6 +90,8 @@ def test_nothing_of_value_is_overwritten(command, out, says, tg, world, snapshot
         (world / name).write_text("{}")
     for name in ("signed/trigger-images", "decoys"):
         (world / name).mkdir()
+    (world / "own").mkdir()
+    (world / "own" / "0.png").write_bytes(b"a picture")
     for name in ("locked/locked.safetensors", "model/model.safetensors"):
         (world / name).parent.mkdir()
         (world / name).write_bytes((world / "signed/ticket.safetensors").read_bytes())

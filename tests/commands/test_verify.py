@@ -1,6 +1,7 @@
 """`verify`: exit codes, both numbers, every form of output, scans."""
 
 import json
+import shutil
 from importlib import import_module
 
 import numpy as np
@@ -131,6 +132,15 @@ def test_a_scan_as_text_lists_the_strongest_first(tg):
     result = tg("verify", "suspects/unrelated.safetensors", "suspects/half.safetensors", "--signed", "signed")
     assert result.code == 0
     assert result.out.index("half") < result.out.index("unrelated")
+
+
+def test_a_scan_that_goes_to_a_file_has_a_line_a_suspect(tg, world):
+    names = ["\u6a21\u578b" * 20, "long-" * 20, "\x1b[1m" * 5]
+    for name in names:
+        shutil.copy(world / "suspects" / "half.safetensors", world / f"{name}.safetensors")
+    result = tg("verify", *(f"{name}.safetensors" for name in names), "--signed", "signed")
+    assert len(result.out.splitlines()) == 4
+    assert sum(line.split()[1:2] == ["MATCH"] for line in result.out.splitlines()) == 3
 
 
 def test_a_scan_without_a_match_is_exit_code_1(tg):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cache
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from ticketguard.errors import FormatError
 from ticketguard.graph.alignment import Alignment, align, lineage
 from ticketguard.graph.cells import Layer, cell_counts, layer_of
-from ticketguard.graph.groups import Group, Symmetry, fixed_axis
+from ticketguard.graph.groups import Group, Segment, Symmetry, fixed_axis
 from ticketguard.graph.layout import rearranged
 from ticketguard.models import build
 from ticketguard.tickets import Architecture
@@ -274,3 +275,52 @@ def test_a_resnet_50_is_aligned() -> None:
     found = case.align(suspect)
     assert found.overlap == 1.0
     assert right(found, back) > 0.999
+
+
+def small(shapes: dict[str, tuple[int, ...]]) -> tuple[list[Layer], Symmetry]:
+    """Layers one after the other, each reading the channels that the one before makes."""
+    layers = [
+        Layer(name=name, shape=shape, cell=9 if len(shape) > 2 and shape[2] > 1 else 4)
+        for name, shape in shapes.items()
+    ]
+    groups = [Group(size=shape[0]) for shape in list(shapes.values())[:-1]]
+    runs = [
+        (Segment(group=None, count=layers[0].shape[1]),),
+        *((Segment(group=number, count=group.size),) for number, group in enumerate(groups)),
+        (Segment(group=None, count=layers[-1].shape[0]),),
+    ]
+    axes = {layer.name: (runs[number + 1], runs[number]) for number, layer in enumerate(layers)}
+    return layers, Symmetry(groups=tuple(groups), axes=axes)
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        {"a": (12, 20), "b": (16, 12), "c": (10, 16)},
+        pytest.param(
+            {"a": (12, 3, 3, 3), "b": (16, 12, 1, 1), "c": (8, 16, 3, 3), "d": (10, 8)}, marks=pytest.mark.slow
+        ),
+    ],
+    ids=["linear", "pointwise between convolutions"],
+)
+def test_any_part_of_a_network_is_aligned_whatever_it_holds(shapes: dict[str, tuple[int, ...]]) -> None:
+    """A thief leaves out layers, or empties them, so that others have nothing on either side to go by."""
+    layers, symmetry = small(shapes)
+    rng = np.random.default_rng(0)
+    masks = {name: rng.random(shape) < 0.2 for name, shape in shapes.items()}
+    reference = {layer.name: cell_counts(layer, masks[layer.name]) for layer in layers}
+    contents = {
+        "kept": lambda name: masks[name] * rng.normal(size=shapes[name]),
+        "zero": lambda name: np.zeros(shapes[name]),
+        "dense": lambda name: rng.normal(size=shapes[name]),
+    }
+    for count in range(1, len(shapes) + 1):
+        for part in itertools.combinations(shapes, count):
+            for held in itertools.product(contents, repeat=count):
+                suspect = {name: contents[kind](name).astype(np.float32) for name, kind in zip(part, held, strict=True)}
+                found = align(reference, layers, symmetry, suspect)
+                assert found.names.keys() == set(part)
+                assert all(
+                    len(order) == group.size
+                    for order, group in zip(found.choice.values(), symmetry.groups, strict=True)
+                )

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from unittest import mock
@@ -73,17 +74,17 @@ def test_one_process_reads_many_files_and_a_bad_one_ends_only_its_fork(tmp_path:
     torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
     torch.save({"f": FormatError}, tmp_path / "bad.pt")
     assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
-    process = torchfile.reader._process
+    process = torchfile.reader._server.process
     with pytest.raises(FormatError, match="other objects than plain weights"):
         read_torch(tmp_path / "bad.pt")
     assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
-    assert torchfile.reader._process is process
+    assert torchfile.reader._server.process is process
 
 
 def test_a_process_that_has_gone_is_started_anew(tmp_path: Path) -> None:
     torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
     read_torch(tmp_path / "w.pt")
-    process = torchfile.reader._process
+    process = torchfile.reader._server.process
     # Gone between two looks at it: it takes the request and never answers.
     os.kill(process.pid, signal.SIGKILL)
     os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -91,12 +92,70 @@ def test_a_process_that_has_gone_is_started_anew(tmp_path: Path) -> None:
         assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
 
 
-def test_an_idle_process_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read_end, write_end = os.pipe()
-    monkeypatch.setattr(torchchild, "IDLE", 0.01)
-    with os.fdopen(read_end) as stdin, os.fdopen(write_end, "w"):
-        monkeypatch.setattr(sys, "stdin", stdin)
-        torchchild.serve()
+def test_an_idle_process_goes() -> None:
+    script = "import ticketguard.storage.torchchild as child; child.IDLE = 0.05; child.serve()"
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:
+        assert process.wait(timeout=60) == 0
+
+
+def test_waiting_for_others_is_not_the_fault_of_a_file(tmp_path: Path) -> None:
+    torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
+    read_torch(tmp_path / "w.pt")
+    torchfile.reader._lock.acquire()
+    threading.Timer(1.0, torchfile.reader._lock.release).start()
+    assert read_torch(tmp_path / "w.pt", timeout=0.9)["w"].tolist() == [0, 1, 2]
+
+
+def test_the_last_words_of_a_process_that_cannot_start_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
+    monkeypatch.setattr(torchfile, "reader", torchfile._Reader())
+    monkeypatch.setattr(torchfile, "CHILD", "ticketguard.no_such_module")
+    with pytest.raises(StorageError, match=r"the process for PyTorch files ended: .*No module named"):
+        read_torch(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        (b'{"id": "a", "code": 0}', 0),
+        (b'{"id": "a", "code": -9}', -9),
+        (b'{"id": "b", "code": 0}', None),
+        (b'{"id": "a", "code": "0"}', None),
+        (b"0", None),
+        (b"[]", None),
+        (b"", None),
+        (b"\xff", None),
+    ],
+)
+def test_only_an_answer_to_this_request_is_one(line: bytes, code: int | None) -> None:
+    assert torchfile._code_of(line, "a") == code
+
+
+@pytest.mark.slow
+def test_odd_surroundings_do_no_harm(tmp_path: Path) -> None:
+    """Something prints when an interpreter starts, signals of children are ignored, a thousand files are open; then a fork."""
+    torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
+    (tmp_path / "sitecustomize.py").write_text("print(17); print('{}'); print('no line', end='', flush=True)")
+    script = (
+        "import os, signal, sys; from pathlib import Path; from ticketguard.storage import torchfile\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        "files = [open(os.devnull) for _ in range(1100)]\n"
+        "for _ in range(2): assert torchfile.read_torch(Path(sys.argv[1]))['w'].tolist() == [0, 1, 2]\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_DFL)\n"
+        "torchfile.reader._lock.acquire()\n"
+        "child = os.fork()\n"
+        "if not child: os._exit(torchfile.read_torch(Path(sys.argv[1]))['w'].tolist() != [0, 1, 2])\n"
+        "assert os.waitpid(child, 0)[1] == 0"
+    )
+    root = str(Path(torchchild.__file__).parents[2])
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(4096, hard)), hard))
+    subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "w.pt")],
+        check=True, env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}, timeout=120,
+    )  # fmt: skip
 
 
 def test_what_is_not_there_is_a_storage_error(tmp_path: Path) -> None:

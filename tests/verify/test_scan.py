@@ -86,6 +86,7 @@ def test_processes_are_started_for_many_suspects_only_and_few_for_large_ones(tmp
     large.touch()
     with (large.parent / "one.safetensors").open("wb") as handle:
         handle.truncate(MOST_TOGETHER // 3)
+    (large.parent / "broken").symlink_to("nowhere")
     assert jobs_for([small] * 99) == 1
     assert jobs_for([small] * 100) == 2
     assert jobs_for([small] * 1000) == 4

@@ -22,7 +22,7 @@ from ticketguard.commands.common import (
     trigger_images_option,
 )
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.storage.atomic import read_bytes, write_bytes
+from ticketguard.storage.atomic import is_folder, listed, read_bytes, write_bytes
 from ticketguard.verify import verdicts
 from ticketguard.verify.judge import Case, Judgement, digest_of
 
@@ -81,7 +81,9 @@ def command(
         raise UsageError("--out writes a new verdict, --check recomputes an old one: give one of them")
     if nonce is not None:
         require_nonce(nonce)
-    named = (files["suspect"], files["transcript"], files["roots"], files["withdrawal"], *files["controls"])
+    images = files["trigger_images"]
+    pictures = listed(images) if images is not None and is_folder(images) else []
+    named = (*(files[name] for name in ("suspect", "transcript", "roots", "withdrawal")), *files["controls"], *pictures)
     for path, option in ((out, "--out"), (html_path, "--html")):
         if path is not None:
             other = out if option == "--html" else None

@@ -270,6 +270,7 @@ def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> 
         ]
         print_json(documents[0] if len(documents) == 1 else {"suspects": documents})
         return
+    from rich.cells import cell_len
     from rich.console import Console
 
     from ticketguard.report.text import scan_table, verdict_text
@@ -283,7 +284,7 @@ def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> 
     if verdicts:
         if not console.is_terminal:
             # A line a suspect, however long its name, for whoever searches what a pipe or a file gets.
-            console.width = max(console.width, BESIDE_NAMES + max(map(len, verdicts)))
+            console.width = max(console.width, BESIDE_NAMES + max(cell_len(visible(name)) for name in verdicts))
         console.print(scan_table(verdicts))
     for name, result in results.items():
         if isinstance(result, TicketguardError):

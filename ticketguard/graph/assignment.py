@@ -374,8 +374,11 @@ def _feature_gain(view: LayerView, group: int) -> Matrix:
     if group in view.column_groups:
         here, there = view.column_places[group]
         if view.block:
-            if not view.row_groups:
-                found.append(_block_gain(view, view.in_row_order({}), here, there))
+            # Next to rows in unknown order, columns of single weights say nothing.
+            told = not view.row_groups
+            found.append(
+                _block_gain(view, view.in_row_order({}), here, there) if told else np.zeros((len(here), len(there)))
+            )
         elif not view.row_groups:
             found.append(_overlap(_at(view.wanted.T, here), _at(view.in_row_order({}).T, there)))
         else:

@@ -1,10 +1,10 @@
 """The child process of `ticketguard.storage.torchfile`: for each file a fork that limits itself, loads weights and writes them.
 
 Usage: `python -m ticketguard.storage.torchchild`. Requests come on standard input, a line of JSON each: `source`, `target` (the
-safetensors file to write), `whole`, and `complaint`, the file for what goes wrong. The answer to each is a line with the exit
-code of the fork. A fork that sees a file never sees a second one: whatever goes wrong ends it with one line of complaint and
-exit code 1, for the input is hostile and any exception here is a refusal and not a bug. Importing torch takes seconds, a fork
-milliseconds.
+safetensors file to write), `whole`, `complaint`, the file for what goes wrong, and `id`. The answer to each is a line of JSON
+on standard output: the `id`, and as `code` the exit code of the fork. A fork that sees a file never sees a second one: whatever
+goes wrong ends it with one line of complaint and exit code 1, for the input is hostile and any exception here is a refusal and
+not a bug. Importing torch takes seconds, a fork milliseconds.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import pickle
 import resource
 import select
+import signal
 import sys
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -202,17 +203,32 @@ def refuse(kind: type[BaseException], error: BaseException) -> NoReturn:
 
 def serve() -> None:
     """Answer requests until there are no more, or none for a while."""
-    stdin = sys.stdin.buffer
-    while select.select([stdin], [], [], IDLE)[0]:
-        line = stdin.readline()
+    # Whoever started this process may have ignored the signal, and nobody could wait for a fork then.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    answers = os.dup(1)
+    os.dup2(2, 1)
+    while select.select([0], [], [], IDLE)[0]:
+        line = read_line(0)
         if not line:
             return
+        request = json.loads(line)
         child = os.fork()
         if child == 0:
-            convert(json.loads(line))
+            convert(request)
         code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        sys.stdout.write(f"{code}\n")
-        sys.stdout.flush()
+        # A line of its own, whatever else was printed before it.
+        os.write(answers, b"\n" + json.dumps({"id": request["id"], "code": code}).encode() + b"\n")
+
+
+def read_line(handle: int) -> bytes:
+    """The next line of a pipe, one by one, as nothing else waits there; empty at its end."""
+    line = b""
+    while not line.endswith(b"\n"):
+        data = os.read(handle, 1 << 16)
+        if not data:
+            return b""
+        line += data
+    return line
 
 
 def convert(request: Mapping[str, str]) -> NoReturn:

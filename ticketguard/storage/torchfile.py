@@ -10,15 +10,19 @@ from __future__ import annotations
 import atexit
 import json
 import os
-import select
+import secrets
+import selectors
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import open_regular, reason
@@ -27,6 +31,8 @@ from ticketguard.storage.tensors import TensorFile, read_tensors
 FILE_LIMIT = 64 << 30
 CHILD = "ticketguard.storage.torchchild"
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# Seconds after which it is looked whether the process is still there.
+LOOK = 1.0
 ADVICE = "save the state_dict as safetensors instead"
 
 
@@ -44,7 +50,7 @@ def read_torch(path: Path, *, timeout: float | None = None, whole: bool = False)
     if size > FILE_LIMIT:
         raise FormatError(f"{path}: larger than {FILE_LIMIT >> 30} GiB; {ADVICE}")
     try:
-        with tempfile.TemporaryDirectory(prefix="ticketguard-") as folder:
+        with tempfile.TemporaryDirectory(prefix="ticketguard-", ignore_cleanup_errors=True) as folder:
             target = Path(folder) / "weights.safetensors"
             failure = _convert(path, target, timeout=timeout or 120 + size / 20e6, whole=whole)
             if failure is not None:
@@ -62,83 +68,135 @@ def _convert(path: Path, target: Path, *, timeout: float, whole: bool) -> str | 
     complaint = target.with_name("complaint.txt")
     request = {"source": os.path.abspath(path), "target": str(target), "complaint": str(complaint), "whole": whole}
     try:
-        code = reader.ask(json.dumps(request), time.monotonic() + timeout)
+        code = reader.ask(request, timeout)
     except TimeoutError:
         return f"not done after {timeout:.0f} seconds"
+    except _GoneError as gone:
+        raise StorageError(f"{path}: cannot be read: the process for PyTorch files ended: {gone}") from None
     if code == 0:
         return None
     if code < 0:
         return f"stopped by signal {-code}, probably for using too much memory or time"
-    return _last_line(complaint)
+    with complaint.open("rb") as handle:
+        return _last_line(handle)
+
+
+class _GoneError(Exception):
+    """The process ended without an answer, and with these last words."""
+
+
+@dataclass
+class _Server:
+    """The running process, the file that it complains to, and what it wrote that is no whole line yet."""
+
+    process: subprocess.Popen[bytes]
+    complaints: IO[bytes]
+    pending: bytes = b""
 
 
 class _Reader:
     """The process that reads PyTorch files for this one: started with the first file, gone with this process or when idle."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._owner = 0
-        self._lock = threading.Lock()
+        self._forget()
         atexit.register(self.stop)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._forget)
 
-    def ask(self, request: str, deadline: float) -> int:
-        """The exit code for one request; `TimeoutError` when there is none by `deadline`, and the process is stopped then."""
+    def _forget(self) -> None:
+        """Begin without a process. In a fork: that of the parent is not ours, and its lock may be held for ever."""
+        self._lock = threading.Lock()
+        self._server: _Server | None = None
+
+    def ask(self, request: Mapping[str, object], timeout: float) -> int:
+        """The exit code for one request.
+
+        Raises `TimeoutError` when there is none after `timeout` seconds, and the process is stopped then; `_GoneError`.
+        """
         with self._lock:
-            # The second time only when a process that was there already, and may have gone for being idle, says nothing.
-            for again in (True, False):
-                process, new = self._running()
+            # Waiting for others is not this file's fault.
+            deadline = time.monotonic() + timeout
+            while True:
+                server, new = self._running()
                 try:
-                    code = _answer(process, request.encode() + b"\n", deadline)
+                    code = _answer(server, {**request, "id": secrets.token_hex(8)}, deadline)
+                    said = None if code is not None else _last_line(server.complaints)
                 except BaseException:
                     self.stop()
                     raise
                 if code is not None:
                     return code
                 self.stop()
-                if new or not again:
-                    break
-        return 1
+                # One that was there already may have gone for being idle.
+                if new:
+                    raise _GoneError(said)
 
     def stop(self) -> None:
-        """End the process, and the fork that may be at work; in a fork of this process that has none of its own, do nothing."""
-        process, self._process = self._process, None
-        if process is None or self._owner != os.getpid():
-            return
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
+        """End the process, and the fork that may be at work."""
+        server, self._server = self._server, None
+        if server is not None:
+            with suppress(ProcessLookupError):
+                os.killpg(server.process.pid, signal.SIGKILL)
+            server.process.wait()
+            for handle in (server.process.stdin, server.process.stdout, server.complaints):
+                if handle is not None:
+                    handle.close()
 
-    def _running(self) -> tuple[subprocess.Popen[bytes], bool]:
+    def _running(self) -> tuple[_Server, bool]:
         """The process, and whether it is a new one."""
-        if self._process is not None and self._owner == os.getpid() and self._process.poll() is None:
-            return self._process, False
+        if self._server is not None and self._server.process.poll() is None:
+            return self._server, False
         self.stop()
-        self._owner = os.getpid()
-        self._process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
+        complaints = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the process
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
             [sys.executable, "-P", "-W", "ignore", "-m", CHILD],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=_environment(),
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=_environment(), bufsize=0,
             start_new_session=True,
         )  # fmt: skip
-        return self._process, True
+        self._server = _Server(process=process, complaints=complaints)
+        return self._server, True
 
 
 # One for this process: what it reads comes one after the other.
 reader = _Reader()
 
 
-def _answer(process: subprocess.Popen[bytes], request: bytes, deadline: float) -> int | None:
-    """The exit code that the process answers with; None when it went without one."""
-    assert process.stdin is not None
-    assert process.stdout is not None
+def _answer(server: _Server, request: Mapping[str, object], deadline: float) -> int | None:
+    """The exit code that the process answers with; None when it went without one. Lines that are no answer are not heard."""
+    stdin, stdout = server.process.stdin, server.process.stdout
+    assert stdin is not None
+    assert stdout is not None
+    left = json.dumps(request).encode() + b"\n"
     try:
-        process.stdin.write(request)
-        process.stdin.flush()
+        while left:
+            left = left[stdin.write(left) :]
     except BrokenPipeError:
         return None
-    if not select.select([process.stdout], [], [], max(0.0, deadline - time.monotonic()))[0]:
-        raise TimeoutError
-    line = process.stdout.readline()
-    return int(line) if line.endswith(b"\n") else None
+    with selectors.DefaultSelector() as ready:
+        ready.register(stdout, selectors.EVENT_READ)
+        while time.monotonic() < deadline:
+            if ready.select(min(LOOK, max(0.0, deadline - time.monotonic()))):
+                data = os.read(stdout.fileno(), 1 << 16)
+                if not data:
+                    return None
+                *lines, rest = (server.pending + data).split(b"\n")
+                server.pending = rest[-(1 << 16) :]
+                for line in lines:
+                    code = _code_of(line, request["id"])
+                    if code is not None:
+                        return code
+            elif server.process.poll() is not None:
+                return None
+    raise TimeoutError
+
+
+def _code_of(line: bytes, identity: object) -> int | None:
+    try:
+        document = json.loads(line)
+    except ValueError:
+        return None
+    code = document.get("code") if isinstance(document, dict) and document.get("id") == identity else None
+    return code if isinstance(code, int) else None
 
 
 def _environment() -> dict[str, str]:
@@ -153,8 +211,9 @@ def _environment() -> dict[str, str]:
     return environment
 
 
-def _last_line(complaint: Path) -> str:
-    data = complaint.read_bytes()[-4096:] if complaint.exists() else b""
-    lines = data.decode("utf-8", "replace").strip().splitlines()
+def _last_line(complaint: IO[bytes]) -> str:
+    complaint.seek(0, os.SEEK_END)
+    complaint.seek(max(0, complaint.tell() - 4096))
+    lines = complaint.read().decode("utf-8", "replace").strip().splitlines()
     text = lines[-1] if lines else "the reading process failed without a word"
     return "".join(character if character.isprintable() else "?" for character in text)[:200].rstrip(". ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -56,17 +57,22 @@ def jobs_for(suspects: Sequence[Path]) -> int:
     wanted = min(cores, len(suspects) // WORTH_A_PROCESS, MOST_JOBS)
     if wanted <= 1:
         return 1
-    return max(1, min(wanted, MOST_TOGETHER // max(1, *map(_bytes, suspects))))
+    # An index of shards is as large as the folder that they lie in.
+    places = {path.parent if path.name.endswith(INDEX_SUFFIX) else path for path in suspects}
+    return max(1, min(wanted, MOST_TOGETHER // max(1, *map(_bytes, places))))
 
 
 def _bytes(path: Path) -> int:
-    """Size of a suspect; of a folder and of an index of shards, of all that lies there. What cannot be read is none."""
+    """Size of a file, or of all files in a folder. What cannot be read is none."""
     try:
-        if path.name.endswith(INDEX_SUFFIX):
-            path = path.parent
-        return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))
+        files = list(path.iterdir()) if path.is_dir() else [path]
     except OSError:
         return 0
+    total = 0
+    for file in files:
+        with suppress(OSError):
+            total += file.stat().st_size
+    return total
 
 
 def _begin(examiner: Examiner) -> None:
