@@ -18,7 +18,7 @@ from ticketguard.claims.opening import Opening
 from ticketguard.claims.registration import Counts
 from ticketguard.errors import UsageError
 from ticketguard.masks import Mask
-from ticketguard.signatures.board import Board, Weight
+from ticketguard.signatures.board import Weight
 from ticketguard.signatures.edge import Reading
 from ticketguard.signatures.fingerprint import ERROR_BITS, Code, Fingerprinter, fingerprinter
 from ticketguard.signatures.keymask import KeyMask, key_bytes, key_of, ticket_digest
@@ -170,8 +170,4 @@ def _stronger(one: Accused, other: Accused) -> Accused:
 
 def readings_of(printer: Fingerprinter, weights: Mapping[str, Weight]) -> dict[str, Reading]:
     """A suspect's readings at the fingerprint pairs, by layer."""
-    return {
-        name: Board({printer.group: {name: drawn}}).read(weights)[printer.group]
-        for name, drawn in printer.carriers.items()
-        if name in weights
-    }
+    return {name: board.read(weights)[printer.group] for name, board in printer.boards.items() if name in weights}

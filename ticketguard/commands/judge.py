@@ -84,10 +84,11 @@ def command(
     images = files["trigger_images"]
     pictures = listed(images) if images is not None and is_folder(images) else []
     named = (*(files[name] for name in ("suspect", "transcript", "roots", "withdrawal")), *files["controls"], *pictures)
-    for path, option in ((out, "--out"), (html_path, "--html")):
-        if path is not None:
-            other = out if option == "--html" else None
-            require_output(path, inputs=(reveal_path, key_path, check_path, other, *named), option=option)
+    inputs = (reveal_path, key_path, check_path, *named)
+    if out is not None:
+        require_output(out, inputs=inputs)
+    if html_path is not None:
+        require_output(html_path, inputs=(*inputs, out), option="--html")
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, key=key, **files)
     if check_path is not None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from math import asin, log2, sqrt
 
 import numpy as np
@@ -24,6 +25,7 @@ from ticketguard.claims.streams import Stream
 from ticketguard.errors import CapacityError, UsageError
 from ticketguard.masks import Mask
 from ticketguard.signatures import edge
+from ticketguard.signatures.board import Board
 from ticketguard.signatures.carriers import LABEL
 from ticketguard.tails import log2_binomial_tail, log2_two_point_bound
 
@@ -63,6 +65,11 @@ class Fingerprinter:
     binder: bytes
     leaf: bytes
     group: int
+
+    @cached_property
+    def boards(self) -> dict[str, Board]:
+        """The pairs of each layer laid out for reading: a trace reads a suspect in several ways."""
+        return {name: Board({self.group: {name: drawn}}) for name, drawn in self.carriers.items()}
 
     def fresh_stream(self, label: str) -> Stream:
         """A stream under the fingerprint group's own key, for values that a copy needs besides its codeword."""

@@ -221,7 +221,7 @@ def serve() -> None:
 
 
 def read_line(handle: int) -> bytes:
-    """The next line of a pipe, one by one, as nothing else waits there; empty at its end."""
+    """The next line of a pipe, empty at its end. Nothing stands behind it: who asks waits for the answer."""
     line = b""
     while not line.endswith(b"\n"):
         data = os.read(handle, 1 << 16)

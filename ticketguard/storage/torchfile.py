@@ -22,7 +22,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import open_regular, reason
@@ -87,9 +87,11 @@ class _GoneError(Exception):
 
 @dataclass
 class _Server:
-    """The running process, the file that it complains to, and what it wrote that is no whole line yet."""
+    """The running process, its pipes, the file that it complains to, and what it wrote that is no whole line yet."""
 
     process: subprocess.Popen[bytes]
+    requests: IO[bytes]
+    answers: IO[bytes]
     complaints: IO[bytes]
     pending: bytes = b""
 
@@ -138,9 +140,8 @@ class _Reader:
             with suppress(ProcessLookupError):
                 os.killpg(server.process.pid, signal.SIGKILL)
             server.process.wait()
-            for handle in (server.process.stdin, server.process.stdout, server.complaints):
-                if handle is not None:
-                    handle.close()
+            for handle in (server.requests, server.answers, server.complaints):
+                handle.close()
 
     def _running(self) -> tuple[_Server, bool]:
         """The process, and whether it is a new one."""
@@ -153,7 +154,8 @@ class _Reader:
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints, env=_environment(), bufsize=0,
             start_new_session=True,
         )  # fmt: skip
-        self._server = _Server(process=process, complaints=complaints)
+        requests, answers = cast(IO[bytes], process.stdin), cast(IO[bytes], process.stdout)
+        self._server = _Server(process=process, requests=requests, answers=answers, complaints=complaints)
         return self._server, True
 
 
@@ -163,20 +165,17 @@ reader = _Reader()
 
 def _answer(server: _Server, request: Mapping[str, object], deadline: float) -> int | None:
     """The exit code that the process answers with; None when it went without one. Lines that are no answer are not heard."""
-    stdin, stdout = server.process.stdin, server.process.stdout
-    assert stdin is not None
-    assert stdout is not None
     left = json.dumps(request).encode() + b"\n"
     try:
         while left:
-            left = left[stdin.write(left) :]
+            left = left[server.requests.write(left) :]
     except BrokenPipeError:
         return None
     with selectors.DefaultSelector() as ready:
-        ready.register(stdout, selectors.EVENT_READ)
+        ready.register(server.answers, selectors.EVENT_READ)
         while time.monotonic() < deadline:
             if ready.select(min(LOOK, max(0.0, deadline - time.monotonic()))):
-                data = os.read(stdout.fileno(), 1 << 16)
+                data = os.read(server.answers.fileno(), 1 << 16)
                 if not data:
                     return None
                 *lines, rest = (server.pending + data).split(b"\n")

@@ -60,6 +60,11 @@ class Examiner:
             )
         return counts
 
+    @cached_property
+    def _turns(self) -> dict[str, dict[str, NDArray[np.int64]]]:
+        """By turn, where it finds every place of a kernel."""
+        return {turn: turned_places(self.opening.registration.layers, turn) for turn in TURNS}
+
     def read_weights(self, weights: Weights, rule: Rule, *, align: Align = "auto") -> tuple[list[Evidence], list[str]]:
         """Every white-box test of one suspect, and notes on how it was read.
 
@@ -109,7 +114,7 @@ class Examiner:
         if not any(layers[name].kernel > 1 for name in weights):
             return [], []
         agreed = {
-            turn: _clear_bits(self._board.support(weights, turned_places(layers, turn)).values()) for turn in TURNS
+            turn: _clear_bits(self._board.support(weights, places).values()) for turn, places in self._turns.items()
         }
         turn = max(agreed, key=agreed.__getitem__)
         if agreed[turn] < rule.chance_bits + TURN_BITS:
