@@ -139,7 +139,7 @@ def check_edge_code(kind: str, draws: int) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("kind", list(SUSPECTS))
+@pytest.mark.parametrize("kind", ["sparse", "of all scales", "own unsigned ticket"])
 def test_edge_code_is_at_chance_for_strangers(kind: str) -> None:
     found = check_edge_code(kind, 300)
     # A bound that is never approached would hold for a test that always answers 1.

@@ -189,7 +189,7 @@ def test_an_error_of_the_parent_ends_its_staff() -> None:
     assert no_children()
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
+@pytest.mark.parametrize("size", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 def test_a_worker_that_dies_is_one_error_and_takes_the_others_with_it(size: int) -> None:
     came = []
     with pytest.raises(StorageError, match="died"), Staff(size, __name__) as staff:

@@ -86,6 +86,7 @@ def test_the_victim_is_left_alone(attacked, victim, tiny_signed) -> None:
         assert np.array_equal(array, stored.weights[key]), key
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RUN)
 def test_equal_seeds_give_equal_weights(name: str, attacked, victim) -> None:
     again = make(name).run(victim)

@@ -121,9 +121,9 @@ def test_exit_codes_of_failures(tg, monkeypatch, problem, code, says):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        (("inspect", "signed"), 0),
+        pytest.param(("inspect", "signed"), 0, marks=pytest.mark.slow),
         (("verify", "suspects/half.safetensors", "--signed", "signed"), 0),
-        (("verify", "suspects/unrelated.safetensors", "--signed", "signed"), 1),
+        pytest.param(("verify", "suspects/unrelated.safetensors", "--signed", "signed"), 1, marks=pytest.mark.slow),
         (("inspect", "nowhere"), 2),
     ],
 )

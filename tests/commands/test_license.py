@@ -51,6 +51,7 @@ def test_copies_are_traced(signed: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "NOBODY NAMED" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_a_locked_copy_opens_only_for_its_licensee(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     licensee, other = keys.SecretKey.generate(), keys.SecretKey.generate()
     keys.save_secret(Path("me.key"), licensee, "x")
@@ -70,6 +71,7 @@ def test_a_locked_copy_opens_only_for_its_licensee(signed: Path, capsys: pytest.
     assert "carol" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_two_copies_at_once_use_one_code_and_one_folder(
     signed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,6 +95,7 @@ def test_a_ticket_that_lies_about_its_network_is_one_line(tg, world, ticket, des
     assert not (world / "locked").exists()
 
 
+@pytest.mark.slow
 def test_verify_lock_retrains_all_three(tg, ticket):
     assert tg("lock", "run/ticket.safetensors", "--score", "taylor", "--data", "digits", "--out", "locked").code == 0
     done = tg(

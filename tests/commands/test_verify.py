@@ -148,6 +148,7 @@ def test_a_scan_without_a_match_is_exit_code_1(tg):
     assert tg("verify", *names, "--signed", "signed").code == 1
 
 
+@pytest.mark.slow
 def test_a_scan_by_two_processes_prints_the_same(tg, monkeypatch):
     scan = ("verify", "suspects/*.safetensors", "--signed", "signed", "--json")
     # With two cores or more a scan takes two by itself when every suspect is worth one.

@@ -64,6 +64,7 @@ def test_specification_counts_accepted_rounds():
     assert specification(history()) == ""
 
 
+@pytest.mark.slow
 def test_an_extreme_ticket_matches_and_breaks_when_pruned_further(tiny, tmp_path):
     # Long enough that the first round wins by points, whatever a processor's rounding makes of the training.
     recipe = Recipe(epochs=16, batch_size=16, lr=0.1, schedule="cosine", rewind_epoch=1)

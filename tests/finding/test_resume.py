@@ -42,8 +42,8 @@ class DiesAt:
             raise Killed
 
 
-@pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("extreme", [False, True])
+@pytest.mark.parametrize("after", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.parametrize("extreme", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_dying_at_any_write_changes_nothing(tiny, tmp_path, monkeypatch, after, extreme):
     changes = {"extreme": extreme, "rates": (0.9, 0.5), "max_rounds": 4}
     whole = tmp_path / "whole"

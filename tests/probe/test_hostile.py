@@ -107,7 +107,7 @@ def cut(start: bytes) -> Answer:
 
 HEAD = b"HTTP/1.1 200 OK\r\n"
 SLOW = {
-    "says nothing": lambda connection: time.sleep(10),
+    "says nothing": lambda connection: time.sleep(100),
     "header, byte by byte": drip(HEAD + b"X-Long: "),
     "body, byte by byte": drip(HEAD + b"Content-Length: 100000\r\n\r\n"),
     "chunk size, byte by byte": drip(HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;"),
@@ -144,9 +144,10 @@ BROKEN = {
 }
 
 
+# Two rounds of three workers, each at its time-out of 0.4 s; without one the slow answers go on for minutes.
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("name", [*SLOW, *BROKEN])
 def test_hostile_answers_are_failures_of_a_query(tmp_path: Path, opening: Opening, name: str) -> None:
-    started = time.monotonic()
     with raw((SLOW | BROKEN)[name]) as (url, requests):
         predictor = connect("oip", url, opening, IMPATIENT)
         try:
@@ -159,8 +160,6 @@ def test_hostile_answers_are_failures_of_a_query(tmp_path: Path, opening: Openin
     assert all(item.label is None for item in transcript.answers.values())
     assert "in a row" in str(transcript.ended)
     assert len(requests) <= 9  # The budget, and the metadata.
-    # Two rounds of three workers, each at its time-out at most; half as much again for a busy machine.
-    assert time.monotonic() - started < (4 * SECONDS + 4 if name in SLOW else 20)
 
 
 @pytest.mark.parametrize(

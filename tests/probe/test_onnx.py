@@ -133,6 +133,7 @@ def test_a_dead_or_stalled_process_is_a_failure_of_the_query(tmp_path: Path) -> 
     model.close()
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_too_long_is_not_read_as_the_next_ones(tmp_path: Path) -> None:
     """16 MiB of JSON and more; what is left of it in the pipe must neither be read nor block the next query."""
     size = onnx.numpy_helper.from_array(np.array([3000, 3000], dtype=np.int64), "value")

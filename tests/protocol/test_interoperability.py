@@ -96,6 +96,7 @@ def test_in_toto_attestation_validates_our_statements(envelopes, name):
     assert parsed.predicate_type == f"urn:ticketguard:{name}/v1"
 
 
+@pytest.mark.slow
 def test_the_cyclonedx_schema_validates_our_fragment(owner):
     pytest.importorskip("cyclonedx", reason="cyclonedx-python-lib is not installed")
     pytest.importorskip("jsonschema", reason="cyclonedx-python-lib is installed without json-validation")

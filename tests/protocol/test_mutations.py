@@ -84,7 +84,9 @@ NAMES = ["registration", "claim", "reveal", "verdict", "license", "withdrawal", 
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("place", ["start", "middle", "end"])
+@pytest.mark.parametrize(
+    "place", ["start", *(pytest.param(place, marks=pytest.mark.slow) for place in ("middle", "end"))]
+)
 def test_every_byte_flip_in_a_window_is_refused(envelopes, owner, world, name, place):
     data = envelopes[name]
     key = world.key_of(200).public if name == "verdict" else owner.key.public

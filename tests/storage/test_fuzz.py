@@ -30,7 +30,7 @@ PLAN = TriggerPlan(per_leaf=3, leaves=2, shape=(1, 4, 4), classes=("ant", "bee",
 LABEL_MAP = {"Formica": "ant", "Apis": "bee", "Felis": "cat"}
 # What reading may take beyond a multiple of the file: buffers, and what a first call leaves in caches.
 MEMORY_BASE, MEMORY_FACTOR = 8 << 20, 200
-FEW = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FEW = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 MANY = settings(FEW, max_examples=600)
 
 HEADER = {

@@ -52,6 +52,7 @@ def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
     assert read_any(tmp_path / "really.pt")["w"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_reading_the_old_form_imports_no_torch_here(tmp_path: Path) -> None:
     torch.save({"w": torch.arange(3)}, tmp_path / "w.bin", _use_new_zipfile_serialization=False)
     script = (
@@ -92,6 +93,7 @@ def test_a_process_that_has_gone_is_started_anew(tmp_path: Path) -> None:
         assert read_torch(tmp_path / "w.pt")["w"].tolist() == [0, 1, 2]
 
 
+@pytest.mark.slow
 def test_an_idle_process_goes() -> None:
     script = "import ticketguard.storage.torchchild as child; child.IDLE = 0.05; child.serve()"
     with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE) as process:

@@ -20,6 +20,9 @@ from ticketguard.evidence import Verdict
 from ticketguard.suite import EngineOptions, SuiteResult, preset, read_suite, run_bench, run_suite
 from ticketguard.suite.results import CELLS_FILE, RESULTS_FILE, read_cells
 
+# The command's tests run a suite too, in less time.
+pytestmark = pytest.mark.slow
+
 SCRIPT = """
 import sys
 from pathlib import Path
@@ -147,7 +150,6 @@ def plan_file(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_gives_the_same_file(bench, plan_file: Path, tmp_path: Path) -> None:
     from ticketguard.suite import read_plan
 
@@ -167,7 +169,6 @@ def test_killed_and_resumed_gives_the_same_file(bench, plan_file: Path, tmp_path
     assert (killed / RESULTS_FILE).read_bytes() == (whole / RESULTS_FILE).read_bytes()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("engine", ["processes", "ray"])
 def test_engines_agree(engine: str, bench, plan_file: Path, tmp_path: Path) -> None:
     from ticketguard.suite import read_plan

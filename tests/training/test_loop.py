@@ -72,7 +72,11 @@ def test_the_loop_learns_and_reports(blobs):
 @pytest.mark.parametrize(
     ("precision", "augment"),
     # Seconds where bf16 is native, but most of a minute where it is not.
-    [("fp32", False), ("fp32", True), pytest.param("bf16", True, marks=pytest.mark.slow)],
+    [
+        pytest.param("fp32", False, marks=pytest.mark.slow),
+        ("fp32", True),
+        pytest.param("bf16", True, marks=pytest.mark.slow),
+    ],
 )
 def test_resumed_runs_agree_bit_for_bit(blobs, tmp_path, precision, augment):
     recipe = replace(RECIPE, precision=precision, augment=augment, triggers_per_batch=5)
