@@ -34,6 +34,8 @@ CASES = [
     (VERIFY, "folder/registration.dsse.json", KEPT),
     (VERIFY, "signed/claim.tsr", KEPT),
     (VERIFY, HALF, READ),
+    ((*VERIFY[:-1], "--csv"), HALF, READ),
+    ((*VERIFY[:-1], "--markdown"), "signed/secret.tgs", KEPT),
     (VERIFY, "hard", READ),
     (TIMESTAMP, "owner.key", KEPT),
     (JUDGE, HALF, READ),

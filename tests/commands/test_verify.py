@@ -1,5 +1,6 @@
 """`verify`: exit codes, both numbers, every form of output, scans."""
 
+import csv
 import json
 import shutil
 from importlib import import_module
@@ -175,6 +176,34 @@ def test_html_report_is_written_and_self_contained(tg, world):
     page = (world / "report.html").read_text()
     assert "MATCH" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_reports_say_what_the_terminal_says(tg, world):
+    name = "suspects/half.safetensors"
+    result = tg("verify", name, "--signed", "signed", "--markdown", "report.md", "--csv", "report.csv", "--json")
+    assert (world / "report.md").read_text().startswith("# MATCH: suspects/half.safetensors\n")
+    with (world / "report.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["bits"]) for row in rows] == [item["bits"] for item in result.json["evidence"]]
+
+
+def test_a_scan_is_written_as_csv_with_what_could_not_be_read(tg, world):
+    (world / "broken.safetensors").write_bytes(b"no model")
+    names = ("suspects/half.safetensors", "broken.safetensors")
+    assert tg("verify", *names, "--signed", "signed", "--csv", "scan.csv").code == 0
+    with (world / "scan.csv").open(newline="") as file:
+        decisions = {row["suspect"]: row["decision"] for row in csv.DictReader(file)}
+    assert decisions == {"suspects/half.safetensors": "MATCH", "broken.safetensors": "ERROR"}
+    for option in ("--html", "--markdown"):
+        refused = tg("verify", *names, "--signed", "signed", option, "scan.html")
+        assert (refused.code, refused.err) == (2, f"ticketguard: {option} goes with one suspect\n")
+    assert not (world / "scan.html").exists()
+
+
+def test_two_reports_are_two_files(tg, world):
+    refused = tg("verify", "suspects/half.safetensors", "--signed", "signed", "--html", "a", "--csv", "a")
+    assert refused.code == 2
+    assert not (world / "a").exists()
 
 
 def test_lineage_scores_of_controls_stand_beside_the_suspects(tg):

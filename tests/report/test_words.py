@@ -15,8 +15,9 @@ from markdown_it import MarkdownIt
 from rich.console import Console, RenderableType
 
 from tests.report.examples import HOSTILE, make_result, make_suite, make_verdict
+from ticketguard.errors import FormatError
 from ticketguard.evidence import CAVEAT, Rule, Verdict, decide
-from ticketguard.report.csvfile import COLUMNS, suite_csv
+from ticketguard.report.csvfile import COLUMNS, VERDICT_COLUMNS, suite_csv, verdicts_csv
 from ticketguard.report.hostile import visible
 from ticketguard.report.markdown import escaped, suite_markdown, verdict_markdown
 from ticketguard.report.suite_text import suite_text
@@ -178,3 +179,22 @@ def test_one_epoch_is_one_and_cells_that_failed_alike_share_a_line() -> None:
         assert re.findall("not run: (.*)", text.replace("\r", "")) == [
             "unsigned@1 (3 seeds): no layer of that kind", "fake3@1: no layer of that kind"
         ]  # fmt: skip
+
+
+def test_csv_has_a_row_for_every_test_of_every_suspect(verdict: Verdict) -> None:
+    results = {
+        "=cmd()": verdict,
+        "dark": decide([], Rule(), readable=False),
+        "broken": FormatError("broken: no model"),
+    }
+    rows = list(csv.DictReader(io.StringIO(verdicts_csv(results))))
+    assert tuple(rows[0]) == VERDICT_COLUMNS
+    *tested, dark, broken = rows
+    assert len(tested) == len(verdict.evidence) > 1
+    for row, item in zip(tested, verdict.evidence, strict=True):
+        assert (row["suspect"], row["decision"]) == ("'=cmd()", "MATCH")
+        assert (int(row["n"]), int(row["matches"]), float(row["log2_p"])) == (item.n, item.matches, item.log2_p)
+        assert int(row["best"]) == (item is verdict.best)
+        assert float(row["bar_bits"]) == verdict.bar_bits
+    assert (dark["decision"], dark["test"], dark["plan_tests"]) == ("INCONCLUSIVE", "", "64")
+    assert (broken["decision"], broken["reason"], broken["bits"]) == ("ERROR", "broken: no model", "")

@@ -25,11 +25,15 @@ from ticketguard.workers import MOST_JOBS
 
 # Where a probe records what nobody named.
 TRANSCRIPT = Path("transcript.jsonl")
+# Options that name a report's file, by parameter.
+REPORTS = {"html_path": "--html", "markdown_path": "--markdown", "csv_path": "--csv"}
 # Which parameters have an effect always, and which with weights, with predictions, with a transcript; with a service all but
 # those of weights have one.
-ALWAYS = {"signed", "supplied_by", "html_path", "searched", "as_json"}
+ALWAYS = {"signed", "supplied_by", *REPORTS, "searched", "as_json"}
 WEIGHTS = {"suspects", "align", "controls", "jobs"}
 PREDICTIONS = {"predictions", "label_map"}
+# Those that go with one suspect.
+SINGLE = {"predictions", "supplied_by", "html_path", "markdown_path", "controls", "searched"}
 REPLAY = {"transcript", "decoy_images"}
 # Columns of a scan's table beside the names, at most.
 BESIDE_NAMES = 80
@@ -52,6 +56,8 @@ BESIDE_NAMES = 80
 )
 @click.option("--supplied-by", default="", help="Who supplied the suspect or the predictions; printed in the report.")
 @click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of one verdict.")
+@click.option("--markdown", "markdown_path", type=PATH, help="Write the report of one verdict as Markdown.")
+@click.option("--csv", "csv_path", type=PATH, help="Write every test of every suspect as CSV.")
 @click.option(
     "--control",
     "controls",
@@ -74,7 +80,6 @@ def command(
     transcript: Path | None,
     align: str,
     supplied_by: str,
-    html_path: Path | None,
     controls: tuple[Path, ...],
     jobs: int | None,
     as_json: bool,
@@ -91,13 +96,13 @@ def command(
                ticketguard verify --endpoint https://host/v2/models/digits --signed signed/ --budget 400
     """  # noqa: D301 - click wants the character itself
     paths = expand(suspects)
-    if html_path is not None:
+    reports = {option: path for name, option in REPORTS.items() if (path := options.pop(name)) is not None}
+    if reports:
         told = (options[name] for name in ("label_map", "key", "mapping", "service_input"))
         # A probe writes its transcript, here or at its usual place; a service may be a file.
         recorded = transcript if endpoint is None else transcript or TRANSCRIPT
         service = None if endpoint is None or "://" in endpoint else Path(endpoint).expanduser()
-        inputs = (*paths, predictions, recorded, service, *controls, *told)
-        require_output(html_path, inputs=inputs, option="--html")
+        _require_reports(reports, inputs=(*paths, predictions, recorded, service, *controls, *told))
     if endpoint is not None or transcript is not None:
         if paths or predictions is not None:
             raise UsageError("--endpoint and --transcript stand alone, without suspects and --predictions")
@@ -106,30 +111,29 @@ def command(
         path = transcript or TRANSCRIPT
         chosen = {**options, "recorded_by": supplied_by}
         verdict = judged(Bundle(signed), endpoint, path, options=chosen, quiet=as_json)
-        return _report({_shown(endpoint, path): verdict}, Bundle(signed), [], html_path, as_json)
+        return _report({_shown(endpoint, path): verdict}, Bundle(signed), [], reports, as_json)
     if not paths and predictions is None:
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
     _refuse_idle(ALWAYS | (WEIGHTS if paths else set()) | (PREDICTIONS if predictions is not None else set()))
-    if len(paths) == 1 and is_folder(paths[0]) and not _models(paths[0]):
+    if len(paths) > 1:
+        _refuse_single()
+        results = scanned(Bundle(signed), paths, align, jobs)
+        return _report(results, Bundle(signed), paths, reports, as_json)
+    if paths and is_folder(paths[0]) and not _models(paths[0]):
         raise UsageError(
             f"{paths[0]}: a folder without {SINGLE_NAME} or {INDEX_NAME}; name the file to read, or for every suspect in it "
             f"'{paths[0]}/*.safetensors'"
         )
-    if len(paths) > 1 and supplied_by:
-        raise UsageError("--supplied-by goes with one suspect")
-    if len(paths) > 1 and (predictions is not None or html_path is not None):
-        raise UsageError("--predictions and --html go with one suspect")
-    if len(paths) > 1 and options["searched"] != 1:
-        raise UsageError("--suspects goes with one suspect: a scan counts its own")
-    if controls and len(paths) != 1:
-        raise UsageError("--control goes with one suspect: its lineage score stands beside the suspect's")
-    if len(paths) > 1:
-        results = scanned(Bundle(signed), paths, align, jobs)
-    else:
-        results = run(
-            Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"], controls
-        )
-    return _report(results, Bundle(signed), paths, html_path, as_json)
+    results = run(
+        Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"], controls
+    )
+    return _report(results, Bundle(signed), paths, reports, as_json)
+
+
+def _require_reports(reports: Mapping[str, Path], inputs: Sequence[Path | None]) -> None:
+    """Raise unless every report, by its option, may be written, each to a file of its own."""
+    for number, (option, path) in enumerate(reports.items()):
+        require_output(path, inputs=(*inputs, *list(reports.values())[:number]), option=option)
 
 
 def _refuse_idle(effective: AbstractSet[str]) -> None:
@@ -138,6 +142,12 @@ def _refuse_idle(effective: AbstractSet[str]) -> None:
     rest = everything - WEIGHTS - PREDICTIONS
     for names, needs in ((WEIGHTS, "weights"), (PREDICTIONS, "--predictions"), (rest, "--endpoint")):
         refuse_idle(names - effective, f"goes with {needs}: here it has no effect")
+
+
+def _refuse_single() -> None:
+    """Raise `UsageError` for an option that was typed and goes with one suspect."""
+    refuse_idle(SINGLE - {"searched"}, "goes with one suspect")
+    refuse_idle({"searched"}, "goes with one suspect: a scan counts its own")
 
 
 def _shown(endpoint: str | None, transcript: Path) -> str:
@@ -151,12 +161,11 @@ def _report(
     results: Mapping[str, Verdict | TicketguardError],
     bundle: Bundle,
     paths: Sequence[Path],
-    html_path: Path | None,
+    reports: Mapping[str, Path],
     as_json: bool,
 ) -> int:
     """Write and print the results; the exit code."""
-    if html_path is not None:
-        _write_html(html_path, results, bundle, paths)
+    _write(reports, results, bundle, paths)
     _print(results, as_json)
     if all(isinstance(result, TicketguardError) for result in results.values()):
         return 2
@@ -247,16 +256,30 @@ def _answers(
     return found.labels, found.charge_bits
 
 
-def _write_html(
-    path: Path, results: Mapping[str, Verdict | TicketguardError], bundle: Bundle, suspects: Sequence[Path]
+def _write(
+    reports: Mapping[str, Path],
+    results: Mapping[str, Verdict | TicketguardError],
+    bundle: Bundle,
+    suspects: Sequence[Path],
 ) -> None:
-    from ticketguard.report.html import verdict_page
-    from ticketguard.report.suspects import pictures_of
-    from ticketguard.storage.suspects import read_any
+    """The reports, by option; a page is about the one verdict there is."""
+    if path := reports.get("--csv"):
+        from ticketguard.report.csvfile import verdicts_csv
 
-    pictures = pictures_of(read_any(suspects[0]), bundle.read_registration()[0]) if suspects else []
+        write_bytes(path, verdicts_csv(results).encode())
     for name, result in results.items():
-        if isinstance(result, Verdict):
+        if isinstance(result, TicketguardError):
+            continue
+        if path := reports.get("--markdown"):
+            from ticketguard.report.markdown import verdict_markdown
+
+            write_bytes(path, verdict_markdown(result, suspect=name).encode())
+        if path := reports.get("--html"):
+            from ticketguard.report.html import verdict_page
+            from ticketguard.report.suspects import pictures_of
+            from ticketguard.storage.suspects import read_any
+
+            pictures = pictures_of(read_any(suspects[0]), bundle.read_registration()[0]) if suspects else []
             write_bytes(path, verdict_page(result, suspect=name, pictures=pictures).encode())
 
 
