@@ -20,6 +20,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 
 from ticketguard.errors import UsageError
 from ticketguard.graph.channels import Builder, ChannelGraph, Indices
+from ticketguard.models import evaluating
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 # Modules that treat each channel by itself, or (layer norms) only rescale it by its neighbours.
@@ -61,18 +62,13 @@ def channel_graph(
     Masked weights must be exact zeros, as in a ticket. Parameter names are the module's. Raises `UsageError` when the module
     cannot be traced or holds an operation whose effect on channels is unknown.
     """
-    training = [part for part in module.modules() if part.training]
-    module.eval()
     try:
-        traced = fx.symbolic_trace(module)
-        with torch.no_grad():
+        with evaluating(module), torch.no_grad():
+            traced = fx.symbolic_trace(module)
             ShapeProp(traced).propagate(example)
     except (fx.proxy.TraceError, RuntimeError, TypeError, ValueError) as problem:
         reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)[:200]
         raise UsageError(f"{type(module).__name__} cannot be traced into a channel graph: {reason}") from problem
-    finally:
-        for part in training:
-            part.training = True
     return _Walk(traced, weights).run()
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 from ticketguard.errors import FormatError, UsageError
@@ -112,6 +113,22 @@ def test_triggers_are_learned(blobs):
     other = convnet()
     fit(other, blobs, replace(RECIPE, epochs=8), seed=0, threads=1)
     assert (predict(other, triggers.images, blobs) == triggers.labels).mean() < 0.9
+
+
+def test_the_loss_may_be_a_callers_own(blobs):
+    def squares(network, images, labels):
+        return F.mse_loss(network(images).float(), F.one_hot(labels, len(blobs.classes)).float())
+
+    def usual(network, images, labels):
+        return F.cross_entropy(network(images).float(), labels)
+
+    options = {"seed": 3, "mask": some_mask(), "threads": 1}
+    plain = fit(convnet(), blobs, RECIPE, **options)
+    assert equal(fit(convnet(), blobs, RECIPE, loss=usual, **options), plain)
+    other = fit(convnet(), blobs, RECIPE, loss=squares, **options)
+    assert not equal(other, plain)
+    for name, bits in some_mask().items():
+        assert not other.weights[name][~bits].any()
 
 
 def test_nothing_global_changes(blobs):

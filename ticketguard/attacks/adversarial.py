@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ticketguard.attacks.base import Attacked, Victim
-from ticketguard.attacks.minimising import minimise
 from ticketguard.attacks.rebuild import network
-from ticketguard.attacks.tuning import TrainingAttack
+from ticketguard.attacks.tuning import TrainingAttack, train
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -34,12 +34,13 @@ class AdversarialRetraining(TrainingAttack):
         # Images are normalized before they come here: a step in pixels is this large in each channel.
         steps = torch.tensor([self.strength / spread for spread in data.std]).view(1, -1, 1, 1)
 
-        def loss(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        def loss(network: Callable[..., Any], images: Tensor, labels: Tensor) -> Tensor:
             probe = images.clone().requires_grad_(True)
-            (gradient,) = torch.autograd.grad(F.cross_entropy(net(probe), labels), probe)
+            (gradient,) = torch.autograd.grad(F.cross_entropy(network(probe).float(), labels), probe)
             moved = images + steps.to(images.device) * gradient.sign()
-            return 0.5 * (F.cross_entropy(net(images), labels) + F.cross_entropy(net(moved), labels))
+            clean, hard = (F.cross_entropy(network(batch).float(), labels) for batch in (images, moved))
+            return 0.5 * (clean + hard)
 
         recipe = self.recipe(victim)
-        minimise(self, victim, module, recipe, loss, mask=victim.model.mask)
+        train(self, victim, module, recipe, victim.model.mask, loss=loss)
         return self.result(victim, module, recipe, epochs=2.0 * recipe.epochs)

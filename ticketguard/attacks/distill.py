@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from ticketguard.attacks.base import Attacked, Victim
 from ticketguard.attacks.fresh import fresh_mask, fresh_network
-from ticketguard.attacks.minimising import minimise
 from ticketguard.attacks.rebuild import network
-from ticketguard.attacks.tuning import TrainingAttack
+from ticketguard.attacks.tuning import TrainingAttack, train
 from ticketguard.masks import Mask
 from ticketguard.tickets import Architecture
 from ticketguard.training.devices import resolve_device
@@ -44,14 +44,14 @@ class Distill(TrainingAttack):
         module = fresh_network(victim, architecture, f"{self.name} student")
         recipe = self.recipe(victim)
 
-        def loss(student: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        def loss(student: Callable[..., Any], images: Tensor, labels: Tensor) -> Tensor:
             images = self.queries(images)
             with torch.no_grad():
-                answers = teacher(images)
-            logits = student(images)
+                answers = teacher(images).float()
+            logits = student(images).float()
             return self.strength * softened(logits, answers) + (1 - self.strength) * F.cross_entropy(logits, labels)
 
-        minimise(self, victim, module, recipe, loss, mask=self.mask(victim))
+        train(self, victim, module, recipe, self.mask(victim), loss=loss)
         return self.result(victim, module, recipe, architecture=architecture)
 
     def student(self, victim: Victim) -> Architecture:

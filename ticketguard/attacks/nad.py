@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ticketguard.attacks.base import Attacked, Victim
-from ticketguard.attacks.minimising import minimise
 from ticketguard.attacks.rebuild import network
 from ticketguard.attacks.tuning import TrainingAttack, train
 from ticketguard.training.devices import resolve_device
@@ -40,14 +40,15 @@ class AttentionDistillation(TrainingAttack):
         student = network(victim.model.architecture, victim.weights())
         taught, learned = _Maps(teacher), _Maps(student)
 
-        def loss(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        def loss(network: Callable[..., Any], images: Tensor, labels: Tensor) -> Tensor:
             with torch.no_grad():
                 teacher(images)
-            value = F.cross_entropy(net(images), labels)
+            learned.take()  # of images that the loop tried the network on
+            value = F.cross_entropy(network(images).float(), labels)
             gaps = [F.mse_loss(a, b) for a, b in zip(learned.take(), taught.take(), strict=True)]
             return value + self.strength * torch.stack(gaps).sum()
 
-        minimise(self, victim, student, recipe, loss, mask=victim.model.mask)
+        train(self, victim, student, recipe, victim.model.mask, loss=loss)
         return self.result(victim, student, recipe, epochs=2.0 * recipe.epochs)
 
 
@@ -63,7 +64,8 @@ class _Maps:
             layer.register_forward_hook(self._keep)
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG002
-        attention = output.pow(2).mean(dim=1).flatten(1) if output.ndim == 4 else output.pow(2)
+        squares = output.float().pow(2)
+        attention = squares.mean(dim=1).flatten(1) if squares.ndim == 4 else squares
         self._found.append(F.normalize(attention, dim=1))
 
     def take(self) -> list[Tensor]:

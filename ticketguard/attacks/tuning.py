@@ -12,7 +12,7 @@ from ticketguard.attacks.base import Attack, Attacked, Victim
 from ticketguard.attacks.rebuild import network
 from ticketguard.data import Dataset
 from ticketguard.masks import Mask
-from ticketguard.training import Recipe, fit, weights_of
+from ticketguard.training import Loss, Recipe, fit, weights_of
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -60,9 +60,10 @@ def tune(attack: TrainingAttack, victim: Victim, weights: Arrays, mask: Mask | N
     return attack.result(victim, module, recipe)
 
 
-def train(attack: Attack, victim: Victim, module: nn.Module, recipe: Recipe, mask: Mask | None) -> None:
+def train(
+    attack: Attack, victim: Victim, module: nn.Module, recipe: Recipe, mask: Mask | None, *, loss: Loss | None = None
+) -> None:
     """Train `module` in place on the attacker's data. Parameters that need no gradient stay as they are."""
     data = unlabelled_test(victim.needs_data(attack))
-    fit(
-        module, data, recipe, seed=seed_of(victim, repr(attack)), mask=mask, device=victim.device, threads=victim.threads
-    )  # fmt: skip
+    seed = seed_of(victim, repr(attack))
+    fit(module, data, recipe, seed=seed, mask=mask, loss=loss, device=victim.device, threads=victim.threads)

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ticketguard.attacks.base import Attacked, Victim
-from ticketguard.attacks.minimising import minimise
 from ticketguard.attacks.rebuild import network
-from ticketguard.attacks.tuning import TrainingAttack, seed_of
+from ticketguard.attacks.tuning import TrainingAttack, seed_of, train
 from ticketguard.training.batches import Normalizer, pixels_on
 from ticketguard.training.devices import resolve_device
 
@@ -41,14 +41,14 @@ class TriggerUnlearning(TrainingAttack):
         module = network(victim.model.architecture, victim.weights())
         blends = self.patterns(victim, module)
 
-        def loss(net: nn.Module, images: Tensor, labels: Tensor) -> Tensor:
+        def loss(network: Callable[..., Any], images: Tensor, labels: Tensor) -> Tensor:
             count = int(self.strength * len(images))
             chosen = torch.randint(len(blends), (count,)).tolist()
             stamped = [_stamp(image[None], *blends[index]) for image, index in zip(images, chosen, strict=False)]
-            return F.cross_entropy(net(torch.cat([*stamped, images[count:]])), labels)
+            return F.cross_entropy(network(torch.cat([*stamped, images[count:]])).float(), labels)
 
         recipe = self.recipe(victim)
-        minimise(self, victim, module, recipe, loss, mask=victim.model.mask)
+        train(self, victim, module, recipe, victim.model.mask, loss=loss)
         data = victim.needs_data(self)
         searched = self.steps * self.batch * len(data.classes) / len(data.train_images)
         return self.result(victim, module, recipe, epochs=round(recipe.epochs + searched, 1))

@@ -6,8 +6,7 @@ highest (paper, V1).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -25,6 +24,7 @@ from ticketguard.graph.betweenness import edge_betweenness
 from ticketguard.graph.channels import ChannelGraph
 from ticketguard.graph.scores import Scores
 from ticketguard.masks import Mask
+from ticketguard.models import evaluating
 from ticketguard.tracing_graph import channel_graph
 
 INTEGRATION_STEPS = 32
@@ -68,18 +68,6 @@ class Subject:
         return {name: np.where(bits, arrays[name], -np.inf) for name, bits in self.mask.items()}
 
 
-@contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Batch statistics must neither leak between images nor be updated by scoring."""
-    training = [part for part in module.modules() if part.training]
-    module.eval()
-    try:
-        yield
-    finally:
-        for part in training:
-            part.training = True
-
-
 def _parameters(subject: Subject) -> Named:
     return {name: subject.module.get_parameter(name).detach().clone().requires_grad_() for name in subject.mask}
 
@@ -90,7 +78,7 @@ def _loss(subject: Subject, parameters: Named) -> Tensor:
 
 def gradients(subject: Subject, scale: float = 1.0) -> Named:
     """Gradient of the batch's cross-entropy at `scale` times the masked weights, by parameter name."""
-    with _evaluating(subject.module):
+    with evaluating(subject.module):
         parameters = {name: (scale * value).detach().requires_grad_() for name, value in _parameters(subject).items()}
         found = torch.autograd.grad(_loss(subject, parameters), list(parameters.values()))
     return dict(zip(parameters, found, strict=True))
@@ -104,7 +92,7 @@ def taylor(subject: Subject) -> Scores:
 
 def hessian_product(subject: Subject) -> Named:
     """H w of the batch's cross-entropy at the weights w, by two backward passes."""
-    with _evaluating(subject.module):
+    with evaluating(subject.module):
         parameters = _parameters(subject)
         values = list(parameters.values())
         first = torch.autograd.grad(_loss(subject, parameters), values, create_graph=True)
@@ -156,7 +144,7 @@ def synflow(subject: Subject) -> Scores:
         elif isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) and part.bias is not None:
             replaced[f"{prefix}.bias"] = torch.zeros_like(replaced[f"{prefix}.bias"])
     chosen = [replaced[name].requires_grad_() for name in subject.mask]
-    with _evaluating(subject.module):
+    with evaluating(subject.module):
         output = functional_call(subject.module, replaced, (torch.ones_like(subject.images[:1]).double(),))
         found = torch.autograd.grad(output.sum(), chosen)
     values = {name: value * grad for name, value, grad in zip(subject.mask, chosen, found, strict=True)}

@@ -16,6 +16,7 @@ from torch.fx import Node
 
 from ticketguard.errors import UsageError
 from ticketguard.graph.groups import Axes, Axis, Group, Segment, Symmetry
+from ticketguard.models import evaluating
 from ticketguard.tracing.atoms import FIXED, Atoms, Labels, Value, plain
 from ticketguard.tracing.rules import rule_for
 
@@ -34,10 +35,9 @@ def symmetry_of(module: nn.Module, example: torch.Tensor | tuple[torch.Tensor, .
     Raises `UsageError`, saying what alignment cannot undo then, when the graph cannot be captured.
     """
     inputs = example if isinstance(example, tuple) else (example,)
-    training = {name for name, child in module.named_modules() if child.training}
-    module.eval()
     try:
-        program = torch.export.export(module, inputs, strict=False)
+        with evaluating(module):
+            program = torch.export.export(module, inputs, strict=False)
     except (
         RuntimeError,
         ValueError,
@@ -49,9 +49,6 @@ def symmetry_of(module: nn.Module, example: torch.Tensor | tuple[torch.Tensor, .
     ) as error:
         reason = next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
         raise UsageError(f"this network cannot be traced ({reason}): {UNDONE_WITHOUT}") from error
-    finally:
-        for name, child in module.named_modules():
-            child.training = name in training
     atoms = Atoms()
     parameters = _walk(program, atoms)
     return _symmetry(atoms, parameters)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ticketguard.training.evaluate import evaluate, predict
-from ticketguard.training.loop import EpochReport, fit
+from ticketguard.training.loop import EpochReport, Loss, fit
 from ticketguard.training.masking import MaskEnforcer
 from ticketguard.training.mixing import TriggerBatch, TriggerMixer
 from ticketguard.training.recipe import RECIPES, Recipe
@@ -13,6 +13,7 @@ from ticketguard.training.weights import TrainState, load_state, load_weights, s
 __all__ = [
     "RECIPES",
     "EpochReport",
+    "Loss",
     "MaskEnforcer",
     "Recipe",
     "TrainState",

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ticketguard.data import Dataset
 from ticketguard.errors import UsageError
+from ticketguard.models import evaluating
 from ticketguard.training.batches import Normalizer, pixels_on
 from ticketguard.training.devices import resolve_precision
 
@@ -20,7 +21,7 @@ def predict(
 ) -> NDArray[np.int64]:
     """Labels (N,) int64 that a module gives to uint8 images (N, C, H, W), normalized as `dataset` says.
 
-    Runs on the module's device, in evaluation mode, and leaves the module in the mode it was in.
+    Runs on the module's device, in evaluation mode, and leaves each part of it in the mode it was in.
     """
     device = device_of(module)
     pixels = pixels_on(images, device)
@@ -43,18 +44,16 @@ def evaluate(
 @torch.inference_mode()
 def require_fit(module: nn.Module, dataset: Dataset) -> None:
     """Raise `UsageError` unless a module takes the images of a data set and answers with a score for each of its classes."""
-    training, device = module.training, device_of(module)
-    module.eval()
+    device = device_of(module)
     try:
         pixels = pixels_on(dataset.test_images[:1], device)
-        scores = module(Normalizer(dataset.mean, dataset.std, device)(pixels))
+        with evaluating(module):
+            scores = module(Normalizer(dataset.mean, dataset.std, device)(pixels))
     except RuntimeError as error:
         why = " ".join(str(error).split())[:200]
         raise UsageError(
             f"data set {dataset.name}: this network does not take its images of shape {dataset.shape} ({why})"
         ) from error
-    finally:
-        module.train(training)
     if scores.ndim != 2 or scores.shape[1] < len(dataset.classes):
         raise UsageError(
             f"data set {dataset.name}: this network has no score for each of its {len(dataset.classes)} classes"
@@ -66,15 +65,12 @@ def labels_of(
     module: nn.Module, pixels: Tensor, normalizer: Normalizer, *, precision: str, batch: int = BATCH
 ) -> Tensor:
     """Labels (N,) on the device for uint8 pixels (N, H, W, C) on the device."""
-    training = module.training
-    module.eval()
     device = pixels.device
     dtype = resolve_precision(precision, device)
     found = []
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+    with evaluating(module), torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
         for start in range(0, len(pixels), batch):
             found.append(module(normalizer(pixels[start : start + batch])).argmax(dim=1))
-    module.train(training)
     return torch.cat(found) if found else torch.empty(0, dtype=torch.int64, device=device)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -48,6 +48,8 @@ class EpochReport:
 
 OnEpoch = Callable[[EpochReport], None]
 OnState = Callable[[TrainState, EpochReport], None]
+# The loss of a network on normalized images and their labels: a scalar.
+Loss = Callable[[Callable[..., Any], Tensor, Tensor], Tensor]
 
 
 def fit(
@@ -58,6 +60,7 @@ def fit(
     seed: int,
     mask: Mask | None = None,
     triggers: TriggerBatch | None = None,
+    loss: Loss | None = None,
     state: TrainState | None = None,
     until_epoch: int | None = None,
     device: str = "auto",
@@ -69,9 +72,9 @@ def fit(
 
     Starts from `state` (its weights, momentum and epoch) or from the module's own weights at epoch 0, and runs to
     `until_epoch` or the recipe's end. With a `mask`, pruned weights are exact zeros after every step. `triggers` join every
-    batch. `threads` None is `devices.default_threads`. `on_epoch` hears of each epoch; `on_state` also gets its state, for
-    checkpoints. The module ends on the CPU. Raises `UsageError` when weights, mask, triggers or data do not fit the module,
-    or when training diverges.
+    batch. `loss` None is the recipe's cross-entropy. `threads` None is `devices.default_threads`. `on_epoch` hears of each
+    epoch; `on_state` also gets its state, for checkpoints. The module ends on the CPU. Raises `UsageError` when weights, mask,
+    triggers or data do not fit the module, or when training diverges.
     """
     stop = recipe.epochs if until_epoch is None else until_epoch
     if not 0 <= stop <= recipe.epochs:
@@ -79,12 +82,14 @@ def fit(
     require_fit(module, dataset)
     threads = default_threads(dataset.shape) if threads is None else threads
     with settings(threads=threads, seed=derive(seed, 0, purpose=0)):
-        run = _Run(module, dataset, recipe, seed=seed, mask=mask, triggers=triggers, state=state, device=device)
+        run = _Run(
+            module, dataset, recipe, seed=seed, mask=mask, triggers=triggers, loss=loss, state=state, device=device
+        )
         started, first = time.monotonic(), run.epoch
         while run.epoch < stop:
             report = run.train_epoch()
             left = (time.monotonic() - started) / (run.epoch - first) * (stop - run.epoch)
-            report = EpochReport(**{**report.__dict__, "seconds_left": left})
+            report = replace(report, seconds_left=left)
             if on_state is not None:
                 on_state(run.state(), report)
             if on_epoch is not None:
@@ -99,7 +104,7 @@ class _Run:
 
     def __init__(
         self, module: nn.Module, dataset: Dataset, recipe: Recipe, *, seed: int, mask: Mask | None,
-        triggers: TriggerBatch | None, state: TrainState | None, device: str,
+        triggers: TriggerBatch | None, loss: Loss | None, state: TrainState | None, device: str,
     ) -> None:  # fmt: skip
         self.module, self.recipe, self.seed = module, recipe, seed
         self.device = resolve_device(device)
@@ -129,8 +134,9 @@ class _Run:
         self.mixer = None if triggers is None else TriggerMixer(
             triggers, per_batch=recipe.triggers_per_batch, mean=dataset.mean, std=dataset.std, seed=seed, device=self.device
         )  # fmt: skip
-        # Averaging over processes waits for them, which no graph can hold.
-        recordable = self.device.type == "cuda" and not distributed.active()
+        self.loss = loss or self._cross_entropy
+        # Averaging over processes waits for them, which no graph can hold; nor what a caller's loss draws on the CPU.
+        recordable = self.device.type == "cuda" and not distributed.active() and loss is None
         self.step = RecordedStep(self._step) if recordable else self._step
 
     def train_epoch(self) -> EpochReport:
@@ -179,13 +185,15 @@ class _Run:
     def _step(self, images: Tensor, labels: Tensor) -> Tensor:
         """One optimizer step with masks enforced; the loss stays on the device."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            logits = self.parallel(images)
-        loss = F.cross_entropy(logits.float(), labels, label_smoothing=self.recipe.label_smoothing)
+            loss = self.loss(self.parallel, images, labels)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         self.enforcer.apply()
         return loss.detach()
+
+    def _cross_entropy(self, network: Callable[..., Any], images: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(network(images).float(), labels, label_smoothing=self.recipe.label_smoothing)
 
     def accuracy(self) -> float:
         """Test accuracy in percent."""
