@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,6 +76,12 @@ class StoredMask(Mask):
 def support(weights: Mapping[str, NDArray[np.generic]], names: Mapping[str, object] | list[str]) -> Mask:
     """Mask of the non-zero positions of `weights[name]` for every name; NaN and infinity count as kept."""
     return Mask({name: np.asarray(weights[name]) != 0 for name in names})
+
+
+def zeroed(weights: Mapping[str, NDArray[Any]], mask: Mask) -> dict[str, NDArray[Any]]:
+    """All of `weights`, with exact zeros wherever `mask` has pruned."""
+    pruned = {name: np.where(bits, weights[name], np.zeros((), weights[name].dtype)) for name, bits in mask.items()}
+    return {**weights, **pruned}
 
 
 def keep_largest(scores: Mapping[str, NDArray[np.floating]], kept: int, *, within: Mask | None = None) -> Mask:

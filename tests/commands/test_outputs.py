@@ -12,6 +12,7 @@ REVEAL = ("reveal", "signed", "--suspect", HALF, "--nonce", "00" * 16, "--key", 
 VERIFY = ("verify", HALF, "--signed", "signed", "--html")
 JUDGE = ("judge", "signed", "--reveal", "reveal.json", "--suspect", HALF, "--control", "suspects/nothing.safetensors",
          "--nonce", "00" * 16, "--key", "owner.key", "--out")  # fmt: skip
+REPLAY = ("verify", "--transcript", "t.jsonl", "--decoy-images", "own", "--signed", "signed")
 ATTACK = ("attack", "prune-random", "signed/model.safetensors", "--out")
 UNLOCK = ("unlock", "signed/ticket.safetensors", "--key", "suspects/mask.safetensors", "--out")
 TRAIN = ("train", "signed", "--data", "digits", "--epochs", "1", "--out")
@@ -45,6 +46,7 @@ CASES = [
     (JUDGE, "signed/model.safetensors", KEPT),
     ((*JUDGE, "v.json", "--html"), "v.json", READ),
     ((*JUDGE[:-1], "--trigger-images", "own", "--out"), "own/0.png", READ),
+    ((*REPLAY, "--html"), "own/0.png", READ),
     ((*JUDGE, "v.json", "--html"), HALF, READ),
     ((*JUDGE, "v.json", "--html"), "signed/claim.dsse.json", KEPT),
     (UNLOCK, "suspects/mask.safetensors", READ),

@@ -7,11 +7,11 @@ from typing import ClassVar
 
 from ticketguard.attacks.base import Attacked, Victim
 from ticketguard.attacks.fresh import fresh_mask, fresh_network
-from ticketguard.attacks.prune_magnitude import apply
 from ticketguard.attacks.rebuild import network
 from ticketguard.attacks.tuning import TrainingAttack, train
 from ticketguard.claims.keys import SecretKey
 from ticketguard.errors import UsageError
+from ticketguard.masks import zeroed
 from ticketguard.signing import sign
 from ticketguard.tickets import Ticket
 from ticketguard.training import weights_of
@@ -68,7 +68,7 @@ class OtherOwner(Control):
 def _random_ticket(victim: Victim) -> Ticket:
     architecture, mask = victim.model.architecture, fresh_mask(victim, "random ticket")
     weights = weights_of(fresh_network(victim, architecture, "fresh network"))
-    return Ticket(architecture=architecture, weights=apply(weights, mask), mask=mask)
+    return Ticket(architecture=architecture, weights=zeroed(weights, mask), mask=mask)
 
 
 def _trained(attack: TrainingAttack, victim: Victim, ticket: Ticket) -> Attacked:

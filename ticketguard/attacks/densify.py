@@ -8,9 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from ticketguard.attacks.base import Attacked, Victim, spread
-from ticketguard.attacks.prune_magnitude import apply
 from ticketguard.attacks.tuning import TrainingAttack, tune
-from ticketguard.masks import keep_largest, support
+from ticketguard.masks import keep_largest, support, zeroed
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -53,7 +52,7 @@ class DensifyPrune(Densify):
         weights = {name: np.array(array) for name, array in attacked.weights.items()}
         scores = {name: np.abs(weights[name].astype(np.float64)) for name in victim.names}
         mask = keep_largest(scores, support(victim.model.weights, victim.names).kept)
-        tuned = tune(self, victim, apply(weights, mask), mask, lr=self.lr / 5)
+        tuned = tune(self, victim, zeroed(weights, mask), mask, lr=self.lr / 5)
         return Attacked(
             weights=tuned.weights,
             architecture=tuned.architecture,

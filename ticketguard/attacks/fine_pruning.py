@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ticketguard.attacks.base import Attacked, Victim
-from ticketguard.attacks.prune_magnitude import apply
 from ticketguard.attacks.rebuild import network
 from ticketguard.attacks.tuning import TrainingAttack, tune
-from ticketguard.masks import Mask
+from ticketguard.masks import Mask, zeroed
 from ticketguard.training.batches import Normalizer, pixels_on
 
 PROBES = 512
@@ -42,7 +41,7 @@ class FinePruning(TrainingAttack):
             bits[silent] = False
             masks[name] = bits
         mask = Mask(masks)
-        return tune(self, victim, apply(weights, mask), mask)
+        return tune(self, victim, zeroed(weights, mask), mask)
 
     def responses(self, victim: Victim) -> dict[str, NDArray[Any]]:
         """Mean absolute output of every unit of every masked layer over clean training images."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from ticketguard.attacks.base import Attack, Attacked, Victim, unchanged_cost
-from ticketguard.masks import Mask, keep_largest, support
+from ticketguard.masks import keep_largest, support, zeroed
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -29,10 +29,4 @@ class PruneMagnitude(Attack):
         present = support(weights, victim.names)
         kept = round(present.kept * (1 - self.strength))
         scores = {name: np.abs(weights[name].astype(np.float64)) for name in victim.names}
-        return unchanged_cost(victim, apply(weights, keep_largest(scores, kept, within=present)))
-
-
-def apply(weights: dict[str, np.ndarray], mask: Mask) -> dict[str, np.ndarray]:
-    """`weights` with exact zeros wherever `mask` has pruned."""
-    zeroed = {name: np.where(bits, weights[name], np.zeros((), weights[name].dtype)) for name, bits in mask.items()}
-    return {**weights, **zeroed}
+        return unchanged_cost(victim, zeroed(weights, keep_largest(scores, kept, within=present)))

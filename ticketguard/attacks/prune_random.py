@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ticketguard.attacks.base import Attack, Attacked, Victim, unchanged_cost
-from ticketguard.attacks.prune_magnitude import apply
-from ticketguard.masks import keep_largest, support
+from ticketguard.masks import keep_largest, support, zeroed
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -27,4 +26,5 @@ class PruneRandom(Attack):
         present = support(weights, victim.names)
         scores = {name: generator.random(bits.shape) for name, bits in present.items()}
         kept = round(present.kept * (1 - self.strength))
-        return unchanged_cost(victim, apply(weights, keep_largest(scores, kept, within=present)))
+        mask = keep_largest(scores, kept, within=present)
+        return unchanged_cost(victim, zeroed(weights, mask))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.graph.groups import Norm, Symmetry
-from ticketguard.graph.layout import slots
+from ticketguard.graph.layout import carrying
 
 Arrays = dict[str, NDArray[Any]]
 Factors = NDArray[np.float64]
@@ -20,7 +20,8 @@ def scale_group(weights: Arrays, symmetry: Symmetry, group: int, factors: Factor
     Returns False, having changed nothing, when the group cannot be rescaled: it is not scalable, or a norm without scale
     and shift makes it.
     """
-    makers = _along(weights, symmetry, group, made=True)
+    axes = {name: own for name, own in symmetry.axes.items() if name in weights}
+    makers = carrying(axes, group, made=True)
     if not symmetry.groups[group].scalable or any(_rigid(symmetry.norms.get(name)) for name, _, _ in makers):
         return False
     for name, _, positions in makers:
@@ -31,7 +32,7 @@ def scale_group(weights: Arrays, symmetry: Symmetry, group: int, factors: Factor
         for target in targets:
             if target is not None and target in weights:
                 _multiply(weights, target, 0, positions, factors)
-    for name, dimension, positions in _along(weights, symmetry, group, made=False):
+    for name, dimension, positions in carrying(axes, group, made=False):
         _multiply(weights, name, dimension, positions, 1.0 / factors)
     return True
 
@@ -54,16 +55,6 @@ def scale_rows(weights: Arrays, layer: str, norm: Norm, factors: Factors) -> Non
     weights[norm.variance] = np.where(safe, scaled, variance).astype(weights[norm.variance].dtype)
     if norm.scale is not None:
         _multiply(weights, norm.scale, 0, every, np.sign(factors))
-
-
-def _along(weights: Arrays, symmetry: Symmetry, group: int, *, made: bool) -> list[tuple[str, int, NDArray[np.int64]]]:
-    """Parameters on whose dimension 0 (made) or later dimensions (read) the group lies, with its positions there."""
-    return [
-        (name, dimension, slots(axis, group))
-        for name, axes in symmetry.axes.items()
-        for dimension, axis in enumerate(axes)
-        if name in weights and axis is not None and (dimension == 0) == made and any(s.group == group for s in axis)
-    ]
 
 
 def _rigid(norm: Norm | None) -> bool:

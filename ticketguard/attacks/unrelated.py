@@ -10,10 +10,9 @@ import numpy as np
 from ticketguard.attacks.base import Attacked, Victim
 from ticketguard.attacks.controls import Control
 from ticketguard.attacks.fresh import fresh_network
-from ticketguard.attacks.prune_magnitude import apply
 from ticketguard.attacks.rebuild import network
 from ticketguard.attacks.tuning import train
-from ticketguard.masks import keep_largest
+from ticketguard.masks import keep_largest, zeroed
 from ticketguard.training import weights_of
 
 
@@ -31,6 +30,6 @@ class Unrelated(Control):
         weights = weights_of(module)
         scores = {name: np.abs(weights[name].astype(np.float64)) for name in victim.names}
         mask = keep_largest(scores, victim.model.mask.kept)
-        module = network(victim.model.architecture, apply(weights, mask))
+        module = network(victim.model.architecture, zeroed(weights, mask))
         train(self, victim, module, recipe, mask)
         return self.result(victim, module, recipe, epochs=2.0 * recipe.epochs)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ticketguard.attacks.widened import Arrays, Wide
 from ticketguard.graph.groups import Axis, Group, Indices, Symmetry
-from ticketguard.graph.layout import gather, slots, take, widen
+from ticketguard.graph.layout import gather, rearranged, slots, take, widen
 
 Kind = Callable[[Wide, np.random.Generator], None]
 
@@ -30,7 +28,7 @@ def add_channels(weights: Arrays, symmetry: Symmetry, share: float, kind: Kind, 
         wide = _copied(weights, current, number, copied)
         kind(wide, rng)
         order = rng.permutation(group.size + extra)
-        weights = {name: _reordered(name, array, wide.symmetry, number, order) for name, array in wide.weights.items()}
+        weights = rearranged(wide.weights, wide.symmetry, {number: order})
         current = wide.symmetry
     return weights
 
@@ -77,12 +75,3 @@ def _copied(weights: Arrays, symmetry: Symmetry, number: int, copied: Indices) -
 
 def _on(axis: Axis, number: int) -> bool:
     return any(segment.group == number for segment in axis)
-
-
-def _reordered(
-    name: str, array: NDArray[Any], symmetry: Symmetry, number: int, order: NDArray[np.int64]
-) -> NDArray[Any]:
-    for dimension, axis in enumerate(symmetry.axes.get(name, ())):
-        if axis is not None and _on(axis, number):
-            array = take(array, dimension, gather(axis, axis, {number: order}))
-    return array

@@ -17,10 +17,12 @@ from ticketguard.claims import reveal, vault
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import is_folder, is_there, listed, read_start, require_possible, require_writable
 from ticketguard.storage.tensors import INDEX_SUFFIX
+from ticketguard.triggers.pictures import SUFFIXES
 
 PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105 - the name of the variable
 # How keys and certificates begin.
 PEM = b"-----BEGIN "
+SHARDS = (".safetensors", INDEX_SUFFIX)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -120,11 +122,11 @@ def _is_kept(place: Path) -> bool:
 
 
 def _files_of(given: Path) -> list[Path]:
-    """The files that are read where somebody names `given`: all shards of a checkpoint in a folder, else the file."""
+    """The files that are read where somebody names `given`: of a folder all shards of a checkpoint and all pictures."""
     if not is_folder(given) and not given.name.endswith(INDEX_SUFFIX):
         return [given]
     folder = given if is_folder(given) else given.parent
-    return [file for file in listed(folder) if file.name.endswith((".safetensors", INDEX_SUFFIX))]
+    return [file for file in listed(folder) if file.name.endswith(SHARDS) or file.suffix.lower() in SUFFIXES]
 
 
 def _same(place: Path, other: Path) -> bool:

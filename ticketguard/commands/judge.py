@@ -22,7 +22,7 @@ from ticketguard.commands.common import (
     trigger_images_option,
 )
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.storage.atomic import is_folder, listed, read_bytes, write_bytes
+from ticketguard.storage.atomic import read_bytes, write_bytes
 from ticketguard.verify import verdicts
 from ticketguard.verify.judge import Case, Judgement, digest_of
 
@@ -81,10 +81,8 @@ def command(
         raise UsageError("--out writes a new verdict, --check recomputes an old one: give one of them")
     if nonce is not None:
         require_nonce(nonce)
-    images = files["trigger_images"]
-    pictures = listed(images) if images is not None and is_folder(images) else []
-    named = (*(files[name] for name in ("suspect", "transcript", "roots", "withdrawal")), *files["controls"], *pictures)
-    inputs = (reveal_path, key_path, check_path, *named)
+    named = (files[name] for name in ("suspect", "transcript", "roots", "withdrawal", "trigger_images"))
+    inputs = (reveal_path, key_path, check_path, *named, *files["controls"])
     if out is not None:
         require_output(out, inputs=inputs)
     if html_path is not None:

@@ -98,7 +98,7 @@ def command(
     paths = expand(suspects)
     reports = {option: path for name, option in REPORTS.items() if (path := options.pop(name)) is not None}
     if reports:
-        told = (options[name] for name in ("label_map", "key", "mapping", "service_input"))
+        told = (options[name] for name in ("label_map", "key", "mapping", "service_input", "decoy_images"))
         # A probe writes its transcript, here or at its usual place; a service may be a file.
         recorded = transcript if endpoint is None else transcript or TRANSCRIPT
         service = None if endpoint is None or "://" in endpoint else Path(endpoint).expanduser()

@@ -22,7 +22,7 @@ from ticketguard.errors import UsageError
 from ticketguard.finding.config import FindConfig, FindProgress, FindResult, Round, last_accepted
 from ticketguard.finding.rundir import RunDirectory
 from ticketguard.finding.schedule import accepts, kept_after, next_rate, specification
-from ticketguard.masks import Mask, keep_largest
+from ticketguard.masks import Mask, keep_largest, zeroed
 from ticketguard.models import build, prunable
 from ticketguard.tickets import Model, Ticket
 from ticketguard.training import EpochReport, TrainState, distributed, evaluate, fit, weights_of
@@ -201,9 +201,7 @@ def _results(
     training = {
         "recipe": config.recipe.to_json(), "seed": config.seed, "dataset": dataset.name, "dataset_digest": dataset.digest,
     }  # fmt: skip
-    sparse = dict(rewind.weights)
-    for name, bits in trained.mask.items():
-        sparse[name] = np.where(bits, sparse[name], np.zeros((), dtype=sparse[name].dtype))
+    sparse = zeroed(rewind.weights, trained.mask)
     ticket = Ticket(architecture=config.architecture, weights=sparse, mask=trained.mask, provenance=provenance)
     model = Model(
         architecture=config.architecture, weights=trained.weights, mask=trained.mask,

@@ -17,7 +17,7 @@ from ticketguard.errors import FormatError
 from ticketguard.graph.assignment import Problem, descend, start
 from ticketguard.graph.cells import Layer, cell_counts
 from ticketguard.graph.dummies import Merge, Reduced, apply_merges, reduce_dummies
-from ticketguard.graph.groups import Axis, Indices, Symmetry, length
+from ticketguard.graph.groups import Axes, Indices, Symmetry, length
 from ticketguard.graph.layout import Weights, gather, take
 from ticketguard.graph.matching import Counts, Matched, match, rematch
 from ticketguard.graph.soft import start_soft
@@ -45,7 +45,7 @@ class Alignment:
     symmetry: Symmetry
     names: Mapping[str, str]
     choice: Mapping[int, Indices]
-    axes: Mapping[str, tuple[Axis | None, ...]]
+    axes: Mapping[str, Axes]
     merges: tuple[Merge, ...] = ()
     undone: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

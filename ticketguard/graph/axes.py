@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterable
 from ticketguard.graph.matching import Shape
 
 # A permutation as `numpy.transpose` takes it: from stored to (out, in, *kernel).
-Axes = tuple[int, ...]
+Order = tuple[int, ...]
 
 
-def stored_orders(wanted: Iterable[Shape], stored: Iterable[Shape]) -> dict[int, Axes]:
+def stored_orders(wanted: Iterable[Shape], stored: Iterable[Shape]) -> dict[int, Order]:
     """The order in which weights of each rank are stored, by rank; ranks stored as ours are left out.
 
     `wanted`: shapes of the registered layers, `stored`: of a suspect's weights. Another order is taken only where it accounts
@@ -31,12 +31,12 @@ def stored_orders(wanted: Iterable[Shape], stored: Iterable[Shape]) -> dict[int,
     return found
 
 
-def turned(shape: Shape, axes: Axes) -> Shape:
+def turned(shape: Shape, axes: Order) -> Shape:
     """The shape after the transposition `axes`."""
     return tuple(shape[axis] for axis in axes)
 
 
-def _orders(rank: int) -> Collection[Axes]:
+def _orders(rank: int) -> Collection[Order]:
     """(in, out, *kernel); (*kernel, in, out) as Keras and Flax; (out, *kernel, in) as TensorFlow Lite; (*kernel, out, in)."""
     kernel = tuple(range(2, rank))
     first = tuple(range(rank - 2))
@@ -53,7 +53,7 @@ def _by_rank(shapes: Iterable[Shape]) -> dict[int, Counter[Shape]]:
     return found
 
 
-def _turned(shapes: Counter[Shape], axes: Axes) -> Counter[Shape]:
+def _turned(shapes: Counter[Shape], axes: Order) -> Counter[Shape]:
     found: Counter[Shape] = Counter()
     for shape, count in shapes.items():
         found[turned(shape, axes)] += count

@@ -14,15 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.groups import Axis, Indices, Symmetry
-from ticketguard.graph.layout import Weights, slots
+from ticketguard.graph.groups import Axes, Indices, Symmetry
+from ticketguard.graph.layout import Weights, carrying
 
 TOLERANCE = 1e-4
 DUST = 1e-6
 ROUNDS = 4
 
 Floats = NDArray[np.float64]
-Axes = Mapping[str, tuple[Axis | None, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +48,7 @@ class Reduced:
     unread: int
 
 
-def reduce_dummies(weights: Weights, axes: Axes, symmetry: Symmetry, sizes: Sequence[int]) -> Reduced:
+def reduce_dummies(weights: Weights, axes: Mapping[str, Axes], symmetry: Symmetry, sizes: Sequence[int]) -> Reduced:
     """Merge copies and drop unread channels in every group whose size in `sizes` exceeds the reference's.
 
     `weights`: the suspect by registered name; `axes`: its own axes (registered ones widened).
@@ -72,24 +71,14 @@ def reduce_dummies(weights: Weights, axes: Axes, symmetry: Symmetry, sizes: Sequ
     return Reduced(weights=work, kept=left, merges=tuple(merges), merged=len(merges), unread=unread)
 
 
-def apply_merges(weights: Weights, axes: Axes, merges: Sequence[Merge]) -> dict[str, NDArray[np.generic]]:
+def apply_merges(weights: Weights, axes: Mapping[str, Axes], merges: Sequence[Merge]) -> dict[str, NDArray[np.generic]]:
     """The weights after the given merges, in order: outgoing weights of dropped channels added to the kept one's."""
     result = {name: np.array(array) for name, array in weights.items()} if merges else dict(weights)
     for merge in merges:
-        for name, dimension, positions in _uses(axes, merge.group, incoming=False):
+        for name, dimension, positions in carrying(axes, merge.group, made=False):
             if name in result:
                 _add(result[name], dimension, positions[merge.kept], positions[merge.dropped], merge.ratio)
     return result
-
-
-def _uses(axes: Axes, group: int, *, incoming: bool) -> list[tuple[str, int, Indices]]:
-    """Parameters that make (dimension 0) or read (later dimensions) the group, with the positions of its channels."""
-    found = []
-    for name, own in axes.items():
-        for dimension, axis in enumerate(own):
-            if axis is not None and (dimension == 0) == incoming and any(s.group == group for s in axis):
-                found.append((name, dimension, slots(axis, group)))
-    return found
 
 
 def _add(array: NDArray[np.generic], dimension: int, kept: Indices, dropped: Indices, ratio: float) -> None:
@@ -104,7 +93,11 @@ def _add(array: NDArray[np.generic], dimension: int, kept: Indices, dropped: Ind
 
 
 def _merge_group(
-    work: dict[str, NDArray[np.generic]], axes: Axes, symmetry: Symmetry, group: int, left: dict[int, Indices]
+    work: dict[str, NDArray[np.generic]],
+    axes: Mapping[str, Axes],
+    symmetry: Symmetry,
+    group: int,
+    left: dict[int, Indices],
 ) -> list[Merge]:
     """Merge the copies among the channels of one group that are left; updates `work` and `left`."""
     incoming, scale = _incoming(work, axes, symmetry, group)
@@ -114,7 +107,7 @@ def _merge_group(
     for cluster in _clusters(incoming[left[group]]):
         kept, *copies = left[group][cluster].tolist()
         merges += [Merge(group=group, kept=kept, dropped=c, ratio=float(scale[c] / scale[kept])) for c in copies]
-    readers = _uses(axes, group, incoming=False)
+    readers = carrying(axes, group, made=False)
     for merge in merges:
         for name, dimension, positions in readers:
             if name in work:
@@ -124,7 +117,7 @@ def _merge_group(
 
 
 def _incoming(
-    work: Mapping[str, NDArray[np.generic]], axes: Axes, symmetry: Symmetry, group: int
+    work: Mapping[str, NDArray[np.generic]], axes: Mapping[str, Axes], symmetry: Symmetry, group: int
 ) -> tuple[Floats | None, Floats]:
     """What each channel of a group computes from its inputs: rows of unit length (zero for none), and their lengths.
 
@@ -133,7 +126,7 @@ def _incoming(
     parts: list[Floats] = []
     reading: list[Floats] = []
     linked: set[str] = set()
-    for name, _, positions in _uses(axes, group, incoming=True):
+    for name, _, positions in carrying(axes, group, made=True):
         if name in work and work[name].ndim >= 2:
             rows, names = _effective_rows(work, symmetry, name)
             parts.append(rows[positions].reshape(len(positions), -1))
@@ -141,7 +134,7 @@ def _incoming(
             linked |= names
     loose = [
         np.asarray(work[name], dtype=np.float64)[positions]
-        for name, _, positions in _uses(axes, group, incoming=True)
+        for name, _, positions in carrying(axes, group, made=True)
         if name in work and work[name].ndim == 1 and name not in linked
     ]
     if not parts:
@@ -218,12 +211,12 @@ def _clusters(rows: Floats) -> list[NDArray[np.int64]]:
 
 
 def _read_channels(
-    work: Mapping[str, NDArray[np.generic]], axes: Axes, symmetry: Symmetry, group: int, left: Indices
+    work: Mapping[str, NDArray[np.generic]], axes: Mapping[str, Axes], symmetry: Symmetry, group: int, left: Indices
 ) -> Indices:
     """Channels that some layer reads: strength (incoming length times largest outgoing weight) above rounding."""
     incoming, scale = _incoming(work, axes, symmetry, group)
     strength = np.zeros(int(left.max()) + 1 if incoming is None else len(scale))
-    for name, dimension, positions in _uses(axes, group, incoming=False):
+    for name, dimension, positions in carrying(axes, group, made=False):
         if name in work:
             moved = np.moveaxis(np.abs(np.nan_to_num(np.asarray(work[name], dtype=np.float64))), dimension, 0)
             largest = moved.reshape(len(moved), -1).max(axis=1)[positions].max(axis=1)

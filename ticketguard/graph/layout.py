@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.groups import MOST_REMEMBERED, Axis, Group, Indices, Symmetry, expand, length
+from ticketguard.graph.groups import MOST_REMEMBERED, Axes, Axis, Group, Indices, Symmetry, expand, length
 
 Weights = Mapping[str, NDArray[Any]]
 Choice = Mapping[int, Indices]
@@ -87,6 +87,16 @@ def gather_at(known: Mapping[int, tuple[Indices, Indices]], size: int, choice: C
         usable = (chosen >= 0) & (chosen < len(there))
         result[here[usable]] = there[chosen[usable]]
     return result
+
+
+def carrying(axes: Mapping[str, Axes], group: int, *, made: bool) -> list[tuple[str, int, Indices]]:
+    """Parameters that make a group (dimension 0) or read it (later ones): name, dimension, and the group's `slots` there."""
+    return [
+        (name, dimension, slots(axis, group))
+        for name, own in axes.items()
+        for dimension, axis in enumerate(own)
+        if axis is not None and (dimension == 0) == made and any(segment.group == group for segment in axis)
+    ]
 
 
 def take(array: NDArray[Any], dimension: int, indices: Indices) -> NDArray[Any]:

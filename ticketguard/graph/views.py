@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ticketguard.graph.assignment import LayerView
 from ticketguard.graph.cells import Layer
-from ticketguard.graph.groups import Axis, Indices, Segment, Symmetry, fixed_axis, length
+from ticketguard.graph.groups import Axes, Axis, Indices, Segment, Symmetry, fixed_axis, length
 from ticketguard.graph.layout import gather, take, widen
 from ticketguard.graph.matching import Counts, fits, trimmed
 from ticketguard.graph.support import edges
@@ -32,7 +32,7 @@ def as_layer(array: NDArray[Any], layer: Layer) -> NDArray[Any]:
     return array.reshape(shape + (1,) * (len(layer.shape) - len(shape)))
 
 
-def _all_axes(symmetry: Symmetry, layers: Mapping[str, Layer], name: str) -> tuple[Axis | None, ...]:
+def _all_axes(symmetry: Symmetry, layers: Mapping[str, Layer], name: str) -> Axes:
     if name in layers:
         return axes_of(layers[name], symmetry)
     return symmetry.axes.get(name, ())
@@ -77,7 +77,7 @@ def _solve(axis: Axis, group: int, total: int, symmetry: Symmetry, known: Mappin
 
 def suspect_axes(
     symmetry: Symmetry, layers: Mapping[str, Layer], arrays: Mapping[str, NDArray[Any]], sizes: Sequence[int]
-) -> tuple[dict[str, tuple[Axis | None, ...]], list[str]]:
+) -> tuple[dict[str, Axes], list[str]]:
     """The suspect's own axes by registered name, and the layers whose shape fits no reading of its channels.
 
     Norms and biases must be vectors; those of another shape, and tensors without values, count as missing.
@@ -107,7 +107,7 @@ def view_of(
     layer: Layer,
     symmetry: Symmetry,
     arrays: Mapping[str, NDArray[Any]],
-    axes: Mapping[str, tuple[Axis | None, ...]],
+    axes: Mapping[str, Axes],
     left: Sequence[Indices],
     reference: Counts,
     filled: frozenset[str],

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ticketguard.claims.registration import Registration
 from ticketguard.evidence import UNREAD
-from ticketguard.graph.axes import Axes, stored_orders, turned
+from ticketguard.graph.axes import Order, stored_orders, turned
 from ticketguard.graph.cells import Layer
 from ticketguard.graph.groups import Axis, Symmetry, length
 from ticketguard.graph.matching import PREFIX, Shape, match, same, trimmed
@@ -39,7 +39,7 @@ class Effective:
     source: Weights
     keys: tuple[str, ...]
     shape: Shape
-    axes: Axes | None = None
+    axes: Order | None = None
     corner: Shape | None = None
 
     @property
@@ -86,7 +86,7 @@ def _masked(values: NDArray[Any], mask: NDArray[Any] | None = None) -> NDArray[A
     return values if mask is None else np.where(mask != 0, values, values.dtype.type(0))
 
 
-def _stored_positions(positions: NDArray[np.int64], shape: Shape, axes: Axes) -> NDArray[np.int64]:
+def _stored_positions(positions: NDArray[np.int64], shape: Shape, axes: Order) -> NDArray[np.int64]:
     """Flat positions in what is stored, of flat `positions` in `shape`, to which `axes` transposes it."""
     stored = [0] * len(shape)
     places = list(np.unravel_index(positions, shape))
@@ -160,7 +160,7 @@ def _windowed(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> di
     return {**found, **cut}
 
 
-def _orders_of(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> dict[int, Axes]:
+def _orders_of(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> dict[int, Order]:
     """By rank the transposition that turns weights into ours, of ranks that are stored in another order."""
     shapes = {name: weight.shape for name, weight in found.items()}
     orders = stored_orders([layer.shape for layer in layers.values()], shapes.values())
