@@ -169,7 +169,7 @@ def test_partial_permutation_and_untouched_channels_stay() -> None:
     assert recovered(given, Permute(strength=0.25).run(given)) > 0.999
     found = aligned(given, Attacked(weights=given.model.weights, architecture=given.model.architecture))
     assert found.undone == ()
-    assert found.overlap == 1.0
+    assert found.lineage == 1.0
     assert all(np.array_equal(order, np.arange(len(order))) for order in found.choice.values())
 
 

@@ -93,7 +93,7 @@ def test_every_channel_of_a_permuted_network_is_found(name: str, density: float)
     case = ticket(name, density, rng)
     suspect, back = case.permuted(case.weights, rng)
     found = case.align(suspect)
-    assert found.overlap == 1.0
+    assert found.lineage == 1.0
     assert found.sweeps <= 8
     restored = found.apply(suspect)
     # Channels with equal counts everywhere (empty ones) cannot be told apart, and need not be.
@@ -144,7 +144,7 @@ def test_rows_of_linear_layers_are_found_from_blocks_and_columns_follow() -> Non
     found = case.align(suspect)
     restored = found.apply(suspect)
     agree = [float(((restored[n] != 0) == (case.weights[n] != 0)).mean()) for n in restored]
-    assert found.overlap == 1.0
+    assert found.lineage == 1.0
     assert min(agree) > 0.99
 
 
@@ -171,7 +171,7 @@ def test_ties_and_unrelated_networks_keep_or_find_some_order_deterministically()
     case, other = ticket("resnet20", 0.05, rng), ticket("resnet20", 0.05, rng)
     one, two = case.align(other.weights), case.align(other.weights)
     assert all(np.array_equal(one.choice[g], two.choice[g]) for g in one.choice)
-    assert one.overlap < 0.5
+    assert one.lineage < 0.5
     same = case.align(case.weights)
     assert same.undone == ()
     assert same.sweeps == 0
@@ -194,7 +194,7 @@ def test_layers_whose_names_were_swapped_are_put_right() -> None:
     names = [layer.name for layer in case.layers if layer.shape == (32, 32, 3, 3)]
     swapped = {**suspect, **{name: suspect[other] for name, other in zip(names, names[1:] + names[:1], strict=True)}}
     found = case.align(swapped)
-    assert found.overlap == 1.0
+    assert found.lineage == 1.0
     assert right(found, back) > 0.999
 
 
@@ -202,7 +202,7 @@ def test_without_symmetry_only_names_are_matched() -> None:
     rng = np.random.default_rng(9)
     case = ticket("convnet", 0.19, rng)
     found = align(case.reference, case.layers, None, {f"x.{n}": a for n, a in case.weights.items()})
-    assert found.overlap == 1.0
+    assert found.lineage == 1.0
     assert found.undone == (f"{len(case.layers)} renamed layers found by shape",)
 
 
@@ -210,7 +210,7 @@ def test_nothing_comparable_is_no_error() -> None:
     case = ticket("convnet", 0.19, np.random.default_rng(10))
     found = case.align({"w": np.zeros((2, 2), dtype=np.float32)})
     assert found.apply({"w": np.zeros((2, 2), dtype=np.float32)}) == {}
-    assert found.overlap == 0.0
+    assert found.lineage == 0.0
     assert "no counterpart" in found.notes[0]
 
 
@@ -225,7 +225,7 @@ def test_a_layer_with_another_kernel_is_left_out_and_the_others_are_found(kernel
     found = case.align(suspect)
     assert set(found.apply(suspect)) == {layer.name for layer in case.layers} - {name}
     assert any("1 layers have a shape" in note for note in found.notes)
-    assert found.overlap > 0.9
+    assert found.lineage > 0.9
 
 
 def test_nan_and_infinity_do_not_stop_alignment() -> None:
@@ -263,7 +263,7 @@ def test_a_depthwise_separable_network_is_aligned() -> None:
     case = ticket("mobilenet", 0.19, rng)
     suspect, back = case.permuted(case.weights, rng)
     found = case.align(suspect)
-    assert found.overlap == 1.0
+    assert found.lineage == 1.0
     assert right(found, back) > 0.99
 
 
@@ -273,7 +273,7 @@ def test_a_resnet_50_is_aligned() -> None:
     case = ticket("resnet50", 0.1, rng)
     suspect, back = case.permuted(case.weights, rng)
     found = case.align(suspect)
-    assert found.overlap == 1.0
+    assert found.lineage == 1.0
     assert right(found, back) > 0.999
 
 

@@ -51,7 +51,7 @@ def test_a_vector_of_another_shape_counts_as_missing(name: str, shape: tuple[int
     found = aligned({**suspect, name: np.full(shape, 7.0)})
     assert len(found.merges) == 2
     assert (found.merges, found.undone, found.notes) == (missing.merges, missing.undone, missing.notes)
-    assert found.overlap == 1.0
+    assert found.lineage == 1.0
 
 
 @pytest.mark.parametrize("other", ["two.bias", "two.weight", "nothing"])

@@ -20,7 +20,7 @@ def run(signed, weights, registered=None):
 def test_permuted_channels_come_back_to_their_places(signed):
     found = run(signed, signed.permuted)
     assert found.moved
-    assert found.overlap == pytest.approx(1.0)
+    assert found.lineage == pytest.approx(1.0)
     for name in signed.mask:
         assert np.array_equal(found.weights[name].values, signed.model[name])
     assert any("permuted in 3 groups" in note for note in found.notes)

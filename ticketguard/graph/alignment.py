@@ -37,7 +37,7 @@ class Alignment:
     `names`: registered parameter -> suspect tensor; `choice`: per group, the suspect's channel for each registered channel
     (int64, -1 for none); `axes`: the suspect's own axes; `merges`: copies of channels merged first; `cleared`: layers
     whose invisible weights are set to zero (`kept`: edges of every layer in the frame); `undone`: what was
-    undone, in words; `notes`: what could not be read; `overlap`: frame overlap in [0, 1] (`lineage`); `counts`: the suspect's
+    undone, in words; `notes`: what could not be read; `lineage`: the score of that name, in [0, 1]; `counts`: the suspect's
     cell counts in registered layout; `sweeps`: of the descent.
     """
 
@@ -51,7 +51,7 @@ class Alignment:
     notes: tuple[str, ...] = ()
     cleared: frozenset[str] = frozenset()
     kept: Mapping[str, int] = field(default_factory=dict)
-    overlap: float = 0.0
+    lineage: float = 0.0
     counts: Counts = field(default_factory=dict)
     sweeps: int = 0
 
@@ -89,7 +89,7 @@ def align(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry | None,
     shapes = {name: tuple(np.shape(suspect[name])) for name in suspect}
     matched = match(layers, symmetry, shapes)
     best, seen = _align_matched(reference, layers, symmetry, suspect, matched)
-    if best.counts and best.overlap < 1.0:
+    if best.counts and best.lineage < 1.0:
         present = [layer for layer in layers if layer.name in matched.names]
         counts = {
             layer.name: seen[layer.name]
@@ -99,15 +99,16 @@ def align(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry | None,
         }
         for other in rematch(matched, layers, reference, counts):
             second, _ = _align_matched(reference, layers, symmetry, suspect, other)
-            best = second if second.overlap > best.overlap else best
+            best = second if second.lineage > best.lineage else best
     return best
 
 
 def lineage(reference: Counts, suspect: Counts) -> float:
-    """Frame overlap in [0, 1]: correlation of cell counts about each layer's mean, over the layers both have.
+    """Lineage score in [0, 1]: correlation of cell counts about each layer's mean, over the layers both have.
 
-    1 for the same frame, about 0 for unrelated ones as stored (alignment raises it). Unkeyed: models pruned from one ancestor
-    overlap too, so it is shown beside controls and decides nothing.
+    Unlike `verify.lineage.frame_overlap`, which takes off the means of rows and columns, it also rises with rows that are
+    equally full. 1 for the same frame, about 0 for unrelated ones as stored (alignment raises it). Unkeyed: models pruned from
+    one ancestor score too, so it is shown beside controls and decides nothing.
     """
     product = one = two = 0.0
     for name, counts in suspect.items():
@@ -189,7 +190,7 @@ def _align_matched(
         kept=kept_edges,
         undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched, filled),
         notes=_notes(layers, kept, misfits, len(problem.held)),
-        overlap=lineage(reference, counts),
+        lineage=lineage(reference, counts),
         counts=counts,
         sweeps=sweeps,
     )

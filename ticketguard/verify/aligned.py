@@ -44,13 +44,13 @@ class InPlace:
 class Aligned:
     """Registered layers of a suspect in the registered layout, and what was done, in words.
 
-    `moved` is False when every channel is where it was registered, so that reading again would read the same. `overlap`: frame
-    overlap in [0, 1] after alignment, the lineage score. It is unkeyed and decides nothing.
+    `moved` is False when every channel is where it was registered, so that reading again would read the same. `lineage`: the
+    score of that name (`graph.alignment`) after alignment; it is unkeyed and decides nothing.
     """
 
     moved: bool
     weights: Mapping[str, InPlace]
-    overlap: float
+    lineage: float
     notes: tuple[str, ...]
 
 
@@ -68,7 +68,7 @@ def align_suspect(effective: Mapping[str, Effective], registered: Registration, 
     elif not found.undone:
         notes.append("alignment: channels are where they were registered, or overlap with the frame nowhere better")
     notes.append(
-        f"lineage: frame overlap {found.overlap:.2f} (unkeyed, no p-value; other models pruned from one ancestor overlap too)"
+        f"lineage: frame overlap {found.lineage:.2f} (unkeyed, no p-value; other models pruned from one ancestor overlap too)"
     )
     weights = {name: InPlace(array) for name, array in found.apply(whole).items()}
-    return Aligned(moved=bool(found.undone), weights=weights, overlap=found.overlap, notes=tuple(notes))
+    return Aligned(moved=bool(found.undone), weights=weights, lineage=found.lineage, notes=tuple(notes))

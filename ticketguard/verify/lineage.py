@@ -20,8 +20,9 @@ CHANCE_TRIES = 4
 def frame_overlap(weights: Weights, registered: Registration, reference: Counts) -> float:
     """Correlation, in [-1, 1], of a suspect's cell counts with a committed frame; the larger of stored and aligned.
 
-    Row and column means of every layer are taken off first: networks trained apart prefer the same rows and columns, but not
-    the same cells. 1 for the ticket itself, near 0 for unrelated models, 0 when nothing can be compared.
+    Row and column means of every layer are taken off first, which `graph.alignment.lineage` does not: networks trained apart
+    prefer the same rows and columns, but not the same cells. 1 for the ticket itself, near 0 for unrelated models, 0 when
+    nothing can be compared.
     """
     effective = effective_weights(weights, registered.layers)
     stored = locate(effective, registered.layers).weights

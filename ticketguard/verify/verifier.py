@@ -95,14 +95,14 @@ class Examiner:
         return evidence, notes
 
     def lineage(self, weights: Weights) -> float:
-        """Frame overlap in [0, 1] of a model after alignment: unkeyed, without a p-value, to be read beside other models'.
+        """Lineage score in [0, 1] of a model after alignment: unkeyed, without a p-value, to be read beside other models'.
 
         Raises `UsageError` when the released ticket, whose frame is the reference, was not given.
         """
         if self.reference is None:
             raise UsageError("a lineage score needs the released ticket: its frame is the reference")
         registered = self.opening.registration
-        return align_suspect(effective_weights(weights, registered.layers), registered, self.reference).overlap
+        return align_suspect(effective_weights(weights, registered.layers), registered, self.reference).lineage
 
     def _turned(self, weights: Mapping[str, Weight], rule: Rule) -> tuple[list[Evidence], list[str]]:
         """Tests with all kernels turned in the way in which most pairs agree, and a note; none where that is still at chance.
