@@ -1,16 +1,27 @@
-"""Which pruning rate comes next: a fixed number of equal rounds."""
+"""Which pruning rate comes next: equal rounds, or for extreme tickets (Chen et al. 2021) falling rates until one breaks it."""
 
 from __future__ import annotations
 
 from ticketguard.finding.config import FindConfig, Round
-from ticketguard.finding.extreme import next_falling_rate
 
 
 def next_rate(config: FindConfig, rounds: tuple[Round, ...]) -> float | None:
     """The rate of the round after `rounds` (the dense model first), or None when the search is over."""
     if config.extreme:
-        return next_falling_rate(config, rounds)
+        return _next_falling_rate(config, rounds)
     return config.rate if len(rounds) - 1 < config.rounds else None
+
+
+def _next_falling_rate(config: FindConfig, rounds: tuple[Round, ...]) -> float | None:
+    """The next rate: the last one while it works, the following one after an undone round, None after the last rate.
+
+    Also None when `max_rounds` rounds were tried or only one weight is left.
+    """
+    tried = rounds[1:]
+    if len(tried) >= config.max_rounds or (tried and tried[-1].accepted and tried[-1].kept <= 1):
+        return None
+    undone = sum(not entry.accepted for entry in tried)
+    return config.rates[undone] if undone < len(config.rates) else None
 
 
 def kept_after(kept: int, rate: float) -> int:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 
 from ticketguard.finding import Round, find
-from ticketguard.finding.extreme import next_falling_rate
 from ticketguard.finding.schedule import kept_after, next_rate, specification
 from ticketguard.training import Recipe
 
@@ -34,7 +33,7 @@ def history(*steps):
     ],
 )
 def test_rates_fall_only_after_an_undone_round(tiny, steps, expected):
-    assert next_falling_rate(tiny.config(extreme=True), history(*steps)) == expected
+    assert next_rate(tiny.config(extreme=True), history(*steps)) == expected
 
 
 def test_searches_end(tiny):
