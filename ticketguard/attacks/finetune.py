@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 from torch import nn
 
 from ticketguard.attacks.base import Attacked, Victim
+from ticketguard.attacks.fresh import fresh_layer
 from ticketguard.attacks.rebuild import network
-from ticketguard.attacks.tuning import Arrays, TrainingAttack, train
+from ticketguard.attacks.tuning import TrainingAttack, train
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -33,7 +33,7 @@ class Finetune(TrainingAttack):
         weights = victim.weights()
         classifier = last_linear(network(victim.model.architecture, weights))
         if self.fresh_last:
-            _renew(weights, classifier, victim)
+            fresh_layer(weights, classifier, victim.generator("fresh last layer"))
         module = network(victim.model.architecture, weights)
         if self.last_only:
             for name, parameter in module.named_parameters():
@@ -76,12 +76,3 @@ def last_linear(module: nn.Module) -> str:
     ]
     name: str = (linear or weighted)[-1]
     return name
-
-
-def _renew(weights: Arrays, classifier: str, victim: Victim) -> None:
-    generator = victim.generator("fresh last layer")
-    for suffix in ("weight", "bias"):
-        name = f"{classifier}.{suffix}"
-        if name in weights:
-            bound = 1 / np.sqrt(np.prod(weights[f"{classifier}.weight"].shape[1:]))
-            weights[name] = generator.uniform(-bound, bound, weights[name].shape).astype(weights[name].dtype)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from ticketguard.attacks.base import Victim
-from ticketguard.attacks.tuning import seed_of
+from ticketguard.attacks.tuning import Arrays, seed_of
 from ticketguard.masks import Mask
 from ticketguard.models import build
 from ticketguard.tickets import Architecture
@@ -29,3 +29,13 @@ def fresh_mask(victim: Victim, purpose: str) -> Mask:
             for name, bits in victim.model.mask.items()
         }
     )
+
+
+def fresh_layer(weights: Arrays, layer: str, generator: np.random.Generator, *, outputs: int | None = None) -> None:
+    """Draw a layer's weight and bias anew in place, as PyTorch does for linear ones; `outputs` None: as many as it has."""
+    old = weights[f"{layer}.weight"].shape
+    shape = (old[0] if outputs is None else outputs, *old[1:])
+    bound = 1 / np.sqrt(np.prod(old[1:]))
+    for name, wanted in ((f"{layer}.weight", shape), (f"{layer}.bias", shape[:1])):
+        if name in weights:
+            weights[name] = generator.uniform(-bound, bound, wanted).astype(weights[name].dtype)

@@ -6,12 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from ticketguard.attacks.base import Attacked, Victim
 from ticketguard.attacks.finetune import last_linear
+from ticketguard.attacks.fresh import fresh_layer
 from ticketguard.attacks.rebuild import network
-from ticketguard.attacks.tuning import Arrays, TrainingAttack, train
+from ticketguard.attacks.tuning import TrainingAttack, train
 from ticketguard.data import Dataset, load
 from ticketguard.errors import UsageError
 from ticketguard.tickets import Architecture
@@ -39,7 +38,7 @@ class Transfer(TrainingAttack):
         target = self._target(victim)
         weights = victim.weights()
         classifier = last_linear(network(victim.model.architecture, weights))
-        self._swap(weights, classifier, len(target.classes), victim)
+        fresh_layer(weights, classifier, victim.generator("transferred classifier"), outputs=len(target.classes))
         arguments = {**victim.model.architecture.arguments, "classes": len(target.classes)}
         architecture = Architecture(name=victim.model.architecture.name, arguments=arguments)
         module = network(architecture, weights)
@@ -67,12 +66,3 @@ class Transfer(TrainingAttack):
                 f"attack {self!r}: images of {self.data} have shape {target.shape}, the model takes {shape}"
             )
         return target
-
-    def _swap(self, weights: Arrays, classifier: str, classes: int, victim: Victim) -> None:
-        generator = victim.generator("transferred classifier")
-        inputs = weights[f"{classifier}.weight"].shape[1]
-        bound = 1 / np.sqrt(inputs)
-        for suffix, shape in (("weight", (classes, inputs)), ("bias", (classes,))):
-            name = f"{classifier}.{suffix}"
-            if name in weights:
-                weights[name] = generator.uniform(-bound, bound, shape).astype(weights[name].dtype)
