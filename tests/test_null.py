@@ -9,6 +9,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
+from tests.thinned import thinned
 from ticketguard.claims.streams import Stream
 from ticketguard.evidence import log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.graph.cells import Layer, layer_of
@@ -139,7 +140,7 @@ def check_edge_code(kind: str, draws: int) -> np.ndarray:
     return found
 
 
-@pytest.mark.parametrize("kind", ["sparse", "of all scales", "own unsigned ticket"])
+@pytest.mark.parametrize("kind", thinned(SUSPECTS, fast=["sparse", "of all scales", "own unsigned ticket"]))
 def test_edge_code_is_at_chance_for_strangers(kind: str) -> None:
     found = check_edge_code(kind, 300)
     # A bound that is never approached would hold for a test that always answers 1.
@@ -179,7 +180,7 @@ def check_turned(kind: str, draws: int) -> None:
     assert (found <= np.log2(0.3)).any()
 
 
-@pytest.mark.parametrize("kind", ["sparse", "own unsigned ticket"])
+@pytest.mark.parametrize("kind", thinned(["sparse", "own unsigned ticket"], fast=["sparse"]))
 def test_turned_kernels_of_strangers_are_at_chance(kind: str) -> None:
     check_turned(kind, 200)
 

@@ -10,6 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.thinned import thinned
 from ticketguard.attacks.base import Attack, Attacked, Victim, succeed
 from ticketguard.attacks.dummies import DummyClique, DummySplit, DummyZero
 from ticketguard.attacks.fill import Fill
@@ -86,7 +87,7 @@ def recovered(given: Victim, attacked: Attacked) -> float:
 
 
 @pytest.mark.parametrize("attack", ATTACKS, ids=repr)
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", thinned(NETS, fast=["convnet"]))
 def test_the_function_stays_and_the_weights_change(name: str, attack: Attack) -> None:
     given = victim(name)
     channels, size = NETS[name]

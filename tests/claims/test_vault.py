@@ -15,7 +15,7 @@ def test_no_two_files_share_salt_or_nonce():
     assert one[HEADER_BYTES:] != two[HEADER_BYTES:]
 
 
-@pytest.mark.parametrize("position", [9, 25, HEADER_BYTES, -1])
+@pytest.mark.parametrize("position", [9, pytest.param(25, marks=pytest.mark.slow), HEADER_BYTES, -1])
 def test_changed_bytes_are_refused(position):
     blob = bytearray(seal(b"secret", "p"))
     blob[position] ^= 1

@@ -11,6 +11,7 @@ import click
 import numpy as np
 import pytest
 
+from tests.thinned import thinned
 from ticketguard import commands
 from ticketguard.bundle import Bundle
 from ticketguard.claims import canonical, envelope, statements
@@ -668,10 +669,7 @@ def test_bad_input_gives_one_line_and_changes_nothing(name, world, tg, monkeypat
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(name, marks=pytest.mark.slow) if name in malformed.TORCH or name == "65,537 tensors" else name
-        for name in malformed.WEIGHTS
-    ],
+    thinned(malformed.WEIGHTS, slow={*malformed.TORCH, "65,537 tensors"}),
 )
 def test_malformed_suspects_give_one_line(name, world, tg, snapshot):
     hostile = world / "hostile"

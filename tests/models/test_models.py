@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import fx, nn
 
+from tests.thinned import thinned
 from ticketguard.errors import UsageError
 from ticketguard.models import MODELS, build, fitted, input_shape, outline, prunable
 from ticketguard.tickets import Architecture
@@ -30,7 +31,7 @@ PRUNABLE_LAYERS = {
 }
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", thinned(MODELS, fast=["resnet20", "convnet", "mlp"]))
 def test_every_network_has_its_published_size_and_can_be_traced(name):
     architecture = Architecture(name=name)
     module = build(architecture).eval()

@@ -12,6 +12,7 @@ import pytest
 
 from tests.probe.faulty import FAULTS, FaultyService, serving
 from tests.probe.test_session import answers_of
+from tests.thinned import thinned
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import DataError, TicketguardError, UsageError
 from ticketguard.evidence import Verdict
@@ -104,7 +105,7 @@ def test_noisy_services_get_the_right_verdict(
     assert verdict.evidence[0].erasures > 0
 
 
-@pytest.mark.parametrize("fault", sorted(FAULTS))
+@pytest.mark.parametrize("fault", thinned(sorted(FAULTS), fast=sorted(FAULTS)[::3]))
 def test_a_service_with_nothing_but_one_fault_is_inconclusive(tmp_path: Path, opening: Opening, fault: str) -> None:
     service = FaultyService(answers_of(opening, 1.0), lambda number: fault)
     courtesy = Courtesy(timeout=5.0, retries=1, rate=0.0, backoff=0.0)
