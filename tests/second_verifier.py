@@ -12,7 +12,7 @@ from math import comb, log2, prod
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1", "U16": "<u2", "I64": "<i8"}
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1", "U16": "<u2", "I64": "<i8", "I8": "i1", "I16": "<i2"}
 
 
 def lp(data):
@@ -107,6 +107,20 @@ def pairs(layer, leaves, j, stream):
     return np.array(kept).reshape(-1, 3)
 
 
+def centred(rows, dtype):
+    """Quantized weights less their codes of zero, flat; other weights as they are."""
+    if dtype not in ("U8", "I8", "U16", "I16") or len(np.unique(rows)) <= 2:
+        return rows.ravel()
+    (whole, sure), *each = (most(part) for part in (rows, *rows))
+    rest = whole if sure or dtype[0] == "U" else 0
+    return np.concatenate([row - (code if enough else rest) for row, (code, enough) in zip(rows, each, strict=True)])
+
+
+def most(codes):
+    values, counts = np.unique(codes, return_counts=True)
+    return values[counts.argmax()], 2 * counts.max() > codes.size
+
+
 def tail(matches, n, chances):
     return log2(sum(comb(n, k) * (chances - 1) ** (n - k) for k in range(matches, n + 1))) - n * log2(chances)
 
@@ -120,7 +134,7 @@ def verify(public, reveal, suspect):
         first, second, bits = pairs(layer, registration["leaves"], j, stream).T
         dtype, shape, raw = tensors[layer["name"]]
         assert shape == layer["shape"]
-        flat = np.abs(np.frombuffer(raw, DTYPES[dtype]).astype(float))
+        flat = np.abs(centred(np.frombuffer(raw, DTYPES[dtype]).astype(float).reshape(shape[0], -1), dtype))
         fine = np.isfinite(flat[first]) & np.isfinite(flat[second])
         at, fan_in = np.concatenate([first, second]), prod(shape[1:])
         w = np.where(np.tile(fine, 2), flat[at], 0.0)

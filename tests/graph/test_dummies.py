@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ticketguard.graph.alignment import Alignment, align
 from ticketguard.graph.cells import cell_counts, layer_of
+from ticketguard.graph.dummies import TOLERANCE, _clusters
 from ticketguard.graph.groups import Group, Norm, Segment, Symmetry, fixed_axis
 
 VECTORS = ("bn.running_mean", "bn.running_var", "bn.weight", "bn.bias", "one.bias")
@@ -64,3 +65,88 @@ def test_a_symmetry_that_names_a_vector_of_another_length_loses_it(part: str, ot
         norm = replace(norm, **{part: other})
     found = aligned(widened(), replace(SYMMETRY, norms={"one.weight": norm}, biases=biases))
     assert len(found.merges) == 2
+
+
+def copies_by_comparing_all(rows: NDArray[np.float64]) -> list[list[int]]:
+    """The first row that is left with all that are equal to it, and so on."""
+    left, found = [index for index, row in enumerate(rows) if row.any()], []
+    while left:
+        close = [index for index in left if np.sqrt(((rows[index] - rows[left[0]]) ** 2).sum()) <= TOLERANCE]
+        found += [close] if len(close) > 1 else []
+        left = [index for index in left if index not in close]
+    return found
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_copies_are_those_that_comparing_all_rows_finds(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    rows = rng.normal(size=(60, 12)) * (rng.random((60, 12)) < 0.3)
+    rows[rng.integers(0, 60, 30)] = rows[rng.integers(0, 60, 30)]
+    rows += rng.choice([0.0, 2e-5, 2e-4], (60, 1)) * rng.normal(size=(60, 12))
+    assert sorted(cluster.tolist() for cluster in _clusters(rows)) == sorted(copies_by_comparing_all(rows))
+
+
+def test_rows_that_agree_in_any_one_direction_are_not_all_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """10,000 rows whose sums, and sums by cosines, are all zero: comparing each with each takes 10^8 differences."""
+    rng = np.random.default_rng(0)
+    fixed = np.stack([np.ones(64), np.cos(np.arange(1, 65) * 1.7)])
+    rows = rng.normal(size=(10_000, 64))
+    rows -= rows @ np.linalg.pinv(fixed) @ fixed
+    compared = 0
+    whole = np.sqrt
+
+    def counted(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        nonlocal compared
+        compared += np.size(values)
+        return whole(values)
+
+    monkeypatch.setattr(np, "sqrt", counted)
+    assert _clusters(rows / whole((rows**2).sum(axis=1, keepdims=True))) == []
+    assert compared < 100_000
+
+
+def test_constant_channels_are_dropped_however_loud() -> None:
+    """As many as the group has, which read nothing and say nothing: they must not push out those that do."""
+    suspect = {
+        "one.weight": np.concatenate([WEIGHTS["one.weight"], np.zeros((12, 2, 3, 3))]),
+        "two.weight": np.concatenate([WEIGHTS["two.weight"], 1e26 * RNG.normal(size=(5, 12, 3, 3))], axis=1),
+        **{
+            name: np.concatenate([np.full(8, 0.5), np.full(12, -1.0 if name == "bn.bias" else 0.5)]) for name in VECTORS
+        },
+        "two.bias": np.ones(5),
+    }
+    found = aligned(suspect)
+    assert found.lineage == 1.0
+    assert found.undone == ("12 dummy channels dropped",)
+
+
+def test_channels_that_only_look_like_copies_are_tried_unmerged() -> None:
+    """A loud input makes rows parallel; one dummy channel then lets them be merged."""
+    loud = WEIGHTS["one.weight"].copy()
+    loud[:, 0, 0, 0] = 1e9 * (1 + np.arange(8) % 2)
+    frame = {**FRAME, "one.weight": cell_counts(LAYERS[0], loud != 0)}
+    wide = {
+        "one.weight": np.concatenate([loud, RNG.normal(size=(1, 2, 3, 3))]),
+        "two.weight": np.concatenate([WEIGHTS["two.weight"], np.zeros((5, 1, 3, 3))], axis=1),
+    }
+    found = align(frame, LAYERS, SYMMETRY, wide)
+    assert found.lineage > 0.9
+    assert not found.merges
+
+
+def test_missing_channels_are_said() -> None:
+    """Else a suspect of another shape, whose channels are in order, would never be read."""
+    narrow = {"one.weight": WEIGHTS["one.weight"][:-1], "two.weight": WEIGHTS["two.weight"][:, :-1]}
+    assert aligned(narrow).undone == ("1 channels missing, the others in their places",)
+
+
+def test_a_vector_that_widens_a_group_beyond_measure_counts_as_missing() -> None:
+    suspect = {**WEIGHTS, **{name: np.full(33, 0.5) for name in VECTORS}, "two.bias": np.ones(5)}
+    assert aligned(suspect).undone == ()
+    assert aligned(suspect).lineage == 1.0
+
+
+def test_overflow_on_the_way_says_nothing() -> None:
+    """Warnings are errors here."""
+    suspect = {name: np.where(RNG.random(value.shape) < 0.5, 1e300, value) for name, value in widened().items()}
+    assert 0.0 <= aligned(suspect).lineage <= 1.0

@@ -78,3 +78,11 @@ def test_sparse_and_truly_dense_layers_are_not_cleared() -> None:
     assert cleared(layer, weights, int(mask.sum())) is weights
     dense = weights + 1e-3 * np.random.default_rng(8).standard_normal(weights.shape)
     assert cleared(layer, dense, int(mask.sum())) is dense
+
+
+def test_scales_beyond_squares_are_levelled_first() -> None:
+    rng = np.random.default_rng(4)
+    weights = rng.standard_normal((40, 30, 3, 3)) * (rng.random((40, 30, 3, 3)) < 0.2)
+    filled = np.where(weights != 0, weights, 1e-9 * rng.standard_normal(weights.shape))
+    scaled = filled * 2.0 ** rng.integers(-250, 251, (40, 1, 1, 1)) * 2.0 ** rng.integers(-250, 251, (1, 30, 1, 1))
+    assert np.array_equal(suspect_support(scaled, int((weights != 0).sum())), weights != 0)

@@ -43,3 +43,15 @@ def test_nothing_lies_at_the_first_place():
         np.zeros((0, 2, 5, 5)),
     ):
         assert window(values, (3, 3)) == (0, 0)
+
+
+@pytest.mark.parametrize("place", [(0, 1), (1, 0), (1, 1), (2, 0)])
+def test_no_edge_outweighs_the_others_by_rescaling(place):
+    rng = np.random.default_rng(2)
+    values = rng.normal(size=(6, 5, 3, 3)) * (rng.random((6, 5, 3, 3)) < 0.2)
+    values[0, 0] = 0.0
+    values[0, 0, 0, 2] = 1.0
+    scaled = values * 2.0 ** rng.integers(-20, 21, (6, 1, 1, 1)) * 2.0 ** rng.integers(-20, 21, (1, 5, 1, 1))
+    scaled[0] *= 2.0**60
+    padded = np.pad(scaled, ((0, 0), (0, 0), (place[0], 2 - place[0]), (place[1], 2 - place[1])))
+    assert window(padded, (3, 3)) == place

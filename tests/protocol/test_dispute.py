@@ -11,6 +11,7 @@ from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import UsageError
 from ticketguard.storage.tensors import in_memory
 from ticketguard.verify.dispute import settle
+from ticketguard.verify.lineage import frame_overlap
 
 EARLY, LATE = (
     Stamp(time=datetime(2026, 1, day, tzinfo=UTC), authority="CN=Test", beacon=bytes([day]) * 32) for day in (1, 20)
@@ -141,6 +142,18 @@ def test_a_frame_planted_in_a_stolen_model_wins_nothing(world, owner, stamps):
         assert "nothing in common" in found.reason
         assert not facts["A's frame in B's"]
         assert not facts["B's frame in A's"]
+
+
+def test_rescaled_rows_do_not_choose_which_frame_is_seen(owner):
+    """A quarter of the rows made loud, and edges of a thousandth laid there: both are free, and what is loud is not more."""
+    rng = np.random.default_rng(5)
+    weights = {}
+    for name, weight in owner.model.weights.items():
+        loud = (rng.random(len(weight)) < 0.25).reshape(-1, *(1,) * (weight.ndim - 1))
+        laid = loud & (weight == 0) & (rng.random(weight.shape) < 0.5)
+        weights[name] = (np.where(laid, np.float32(1e-3), weight) * np.where(loud, 2.0**16, 1.0)).astype(np.float32)
+    case = owner.case(in_memory(weights))
+    assert frame_overlap(weights, case.registration, case.reference) > 0.9
 
 
 @pytest.mark.parametrize("stamps", [{}, {"stamp_a": EARLY}, {"stamp_b": EARLY}, {"stamp_a": EARLY, "stamp_b": EARLY}])

@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ticketguard.evidence import UNREAD
 from ticketguard.verify import aligned
 from ticketguard.verify.aligned import align_suspect
 from ticketguard.verify.suspect import effective_weights
@@ -47,3 +48,14 @@ def test_alignment_is_given_no_leaf_and_no_carrier():
     """Whoever chooses the channels must not see a bit: the arguments hold public things only."""
     assert list(inspect.signature(align_suspect).parameters) == ["effective", "registered", "reference"]
     assert not hasattr(aligned, "all_carriers")
+
+
+def test_a_guess_at_which_layer_is_which_clears_nobody(signed):
+    """Renamed, reordered and widened: sizes and order in the file are all that is left, and order can mislead."""
+    wide = {}
+    for number, weight in enumerate(reversed(signed.unrelated.values())):
+        padding = [(0, 1), (0, 1), *[(0, 0)] * (weight.ndim - 2)][: weight.ndim]
+        wide[f"t{number}"] = np.pad(weight, padding, mode="edge")
+    verdict = signed.examiner.verify(wide)
+    assert verdict.decision == "INCONCLUSIVE"
+    assert any(note.startswith(f"{UNREAD}which of its tensors") for note in verdict.notes)

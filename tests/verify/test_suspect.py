@@ -158,3 +158,19 @@ def test_layers_of_another_shape_are_reported_missing():
 def test_names_that_only_end_like_masks_do_not_disturb():
     found = effective_weights(in_memory({"attention_mask": np.ones(3, np.float32), "x_orig": np.ones(2, np.float32)}))
     assert {name: weight.shape for name, weight in found.items()} == {"attention": (3,), "x": (2,)}
+
+
+@pytest.mark.parametrize("axes", [None, (1, 0, 2, 3)])
+@pytest.mark.parametrize("dtype", [np.uint8, np.int8])
+def test_codes_with_a_zero_point_read_as_the_weights_they_stand_for(tmp_path, dtype, axes):
+    zero = 128 if dtype is np.uint8 else -7
+    codes = np.where(RNG.random((5, 4, 3, 3)) < 0.3, RNG.integers(-60, 61, (5, 4, 3, 3)), 0)
+    stored = (codes + zero).astype(dtype)
+    stored = stored if axes is None else np.ascontiguousarray(stored.transpose(axes))
+    write_tensors(tmp_path / "s.safetensors", {"a.weight": stored}, {})
+    layers = {"a.weight": layer_of("a.weight", (5, 4, 3, 3))}
+    for source in (read_tensors(tmp_path / "s.safetensors"), {"a.weight": stored}):
+        found = effective_weights(source, layers)["a.weight"]
+        assert np.array_equal(found.array(), codes)
+        positions = RNG.integers(0, codes.size, 50)
+        assert np.array_equal(found.gather(positions), codes.ravel()[positions])

@@ -38,7 +38,8 @@ class Alignment:
     (int64, -1 for none); `axes`: the suspect's own axes; `merges`: copies of channels merged first; `cleared`: layers
     whose invisible weights are set to zero (`kept`: edges of every layer in the frame); `undone`: what was
     undone, in words; `notes`: what could not be read; `lineage`: the score of that name, in [0, 1]; `counts`: the suspect's
-    cell counts in registered layout; `sweeps`: of the descent.
+    cell counts in registered layout; `sweeps`: of the descent; `reduced`: dummies of a wider suspect were taken away;
+    `guessed`: layers of other sizes that the order of the file gave to registered ones.
     """
 
     layers: tuple[Layer, ...]
@@ -54,6 +55,8 @@ class Alignment:
     lineage: float = 0.0
     counts: Counts = field(default_factory=dict)
     sweeps: int = 0
+    reduced: bool = False
+    guessed: tuple[str, ...] = ()
 
     def apply(self, weights: Weights) -> dict[str, NDArray[Any]]:
         """The suspect's layers in registered names, shapes and channel order; layers that were not found are left out.
@@ -77,6 +80,8 @@ class Alignment:
         return result
 
 
+# What a hostile file holds may overflow on the way; what is not finite then counts as nothing.
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def align(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry | None, suspect: Weights) -> Alignment:
     """Align a suspect's weights to the committed frame `reference` (cell counts by layer name).
 
@@ -146,7 +151,29 @@ def _raw_counts(layer: Layer, weights: NDArray[Any], reference: Counts) -> NDArr
 def _align_matched(
     reference: Counts, layers: Sequence[Layer], symmetry: Symmetry, suspect: Weights, matched: Matched
 ) -> tuple[Alignment, Counts]:
-    """Alignment under one matching of names, and the cell counts as stored of layers that were taken as they are."""
+    """Alignment under one matching of names, and the cell counts as stored of layers that were taken as they are.
+
+    A wider suspect is aligned without its dummies; with them as well when that is not clearly the frame, since channels can be
+    made to look like copies of each other, or like dummies.
+    """
+    best, seen = _aligned(reference, layers, symmetry, suspect, matched, reducing=True)
+    if best.reduced and best.lineage < CLEAR:
+        other, counts = _aligned(reference, layers, symmetry, suspect, matched, reducing=False)
+        if other.lineage > best.lineage:
+            return other, counts
+    return best, seen
+
+
+def _aligned(
+    reference: Counts,
+    layers: Sequence[Layer],
+    symmetry: Symmetry,
+    suspect: Weights,
+    matched: Matched,
+    *,
+    reducing: bool,
+) -> tuple[Alignment, Counts]:
+    """`_align_matched`, with the dummies of a wider suspect taken away (`reducing`) or left in."""
     by_name = {layer.name: layer for layer in layers}
     arrays = {
         name: as_layer(np.asarray(suspect[source]), by_name[name]) if name in by_name else np.asarray(suspect[source])
@@ -159,7 +186,7 @@ def _align_matched(
     clean = {name: cleared(by_name[name], arrays[name], kept_edges[name]) for name in arrays if name in by_name}
     filled = frozenset(name for name, array in clean.items() if array is not arrays[name])
     arrays |= clean
-    reduced = reduce_dummies(arrays, axes, symmetry, sizes) if _wider(symmetry, sizes) else None
+    reduced = reduce_dummies(arrays, axes, symmetry, sizes) if reducing and _wider(symmetry, sizes) else None
     present = [layer for layer in layers if layer.name in arrays]
     left = _channels_left(sizes, reduced)
     views = [
@@ -193,6 +220,8 @@ def _align_matched(
         lineage=lineage(reference, counts),
         counts=counts,
         sweeps=sweeps,
+        reduced=reduced is not None,
+        guessed=matched.guessed,
     )
     whole = () if reduced is not None else zip(names, views, strict=True)
     return found, {name: view.stored for name, view in whole if name not in filled}
@@ -250,12 +279,15 @@ def _undone(
         stored = problem.identity()
         channels = sum(int((inner[g] != stored[g]).sum()) for g, changed in moved.items() if changed)
         words.append(f"permuted in {groups} groups ({channels} channels moved)")
-    merged = 0 if reduced is None else reduced.merged
-    dropped = sum(max(0, size - group.size) for size, group in zip(sizes, symmetry.groups, strict=True)) - merged
+    merged = 0 if reduced is None else len(reduced.merges)
+    wider = [size - group.size for size, group in zip(sizes, symmetry.groups, strict=True)]
+    dropped, missing = sum(max(0, more) for more in wider) - merged, sum(max(0, -more) for more in wider)
     if merged:
         words.append(f"{merged} copies of channels merged")
     if dropped > 0:
         words.append(f"{dropped} dummy channels dropped")
+    if missing:
+        words.append(f"{missing} channels missing, the others in their places")
     if filled:
         words.append(f"invisible weights cleared in {len(filled)} layers")
     if matched.renamed:

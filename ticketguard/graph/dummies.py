@@ -8,8 +8,10 @@ become equal only once the copies it reads have been merged.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +22,8 @@ from ticketguard.graph.layout import Weights, carrying
 TOLERANCE = 1e-4
 DUST = 1e-6
 ROUNDS = 4
+# How far from each other the projections of equal rows may lie, from below and from above.
+WITHIN: tuple[tuple[float, Literal["left", "right"]], ...] = ((-TOLERANCE, "left"), (TOLERANCE, "right"))
 
 Floats = NDArray[np.float64]
 
@@ -36,7 +40,7 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Reduced:
-    """A suspect without its dummies: channels left in each group (suspect numbering), merges, and counts for the report.
+    """A suspect without its dummies: channels left in each group (suspect numbering), and merges.
 
     `weights` are those of the suspect with merges done; channels are still in their places.
     """
@@ -44,8 +48,6 @@ class Reduced:
     weights: dict[str, NDArray[np.generic]]
     kept: Mapping[int, Indices]
     merges: tuple[Merge, ...]
-    merged: int
-    unread: int
 
 
 def reduce_dummies(weights: Weights, axes: Mapping[str, Axes], symmetry: Symmetry, sizes: Sequence[int]) -> Reduced:
@@ -62,13 +64,11 @@ def reduce_dummies(weights: Weights, axes: Mapping[str, Axes], symmetry: Symmetr
         merges += found
         if not found:
             break
-    unread = 0
     for g in wide:
         alive = _read_channels(work, axes, symmetry, g, left[g])
         if len(alive) >= symmetry.groups[g].size:
-            unread += len(left[g]) - len(alive)
             left[g] = alive
-    return Reduced(weights=work, kept=left, merges=tuple(merges), merged=len(merges), unread=unread)
+    return Reduced(weights=work, kept=left, merges=tuple(merges))
 
 
 def apply_merges(weights: Weights, axes: Mapping[str, Axes], merges: Sequence[Merge]) -> dict[str, NDArray[np.generic]]:
@@ -194,26 +194,36 @@ def _clusters(rows: Floats) -> list[NDArray[np.int64]]:
     present = np.flatnonzero(np.any(rows != 0, axis=1))
     if len(present) < 2:
         return []
-    # A fixed direction: close rows have close projections, so only neighbours in that order need comparing.
-    direction = np.cos(np.arange(1, rows.shape[1] + 1, dtype=np.float64) * 1.7) / np.sqrt(rows.shape[1])
-    projected = (rows[present] * direction).sum(axis=1)
-    order = present[np.argsort(projected, kind="stable")]
-    breaks = np.flatnonzero(np.diff(np.sort(projected, kind="stable")) > TOLERANCE) + 1
+    # Close rows have close projections, so only those need comparing. Drawn from the rows themselves: rows made to agree in a
+    # direction that is known beforehand would all have to be compared with each other.
+    seed = list(hashlib.sha256(rows.tobytes()).digest())
+    direction = np.asarray(np.random.default_rng(seed).standard_normal(rows.shape[1]))
+    projected = (rows[present] * (direction / np.sqrt((direction * direction).sum()))).sum(axis=1)
+    order = np.argsort(projected, kind="stable")
+    ranked = projected[order]
+    first, last = (np.searchsorted(ranked, projected + reach, side=side) for reach, side in WITHIN)
+    free = np.ones(len(present), dtype=np.bool_)
     result = []
-    for run in np.split(order, breaks):
-        remaining = np.sort(run)
-        while len(remaining) > 1:
-            close = np.sqrt(((rows[remaining] - rows[remaining[0]]) ** 2).sum(axis=1)) <= TOLERANCE
-            if close.sum() > 1:
-                result.append(remaining[close])
-            remaining = remaining[~close]
+    for row in np.flatnonzero(last - first > 1):
+        near = order[first[row] : last[row]]
+        near = np.sort(near[free[near]])
+        if not free[row] or len(near) < 2:
+            continue
+        gaps = rows[present[near]] - rows[present[row]]
+        close = near[np.sqrt((gaps * gaps).sum(axis=1)) <= TOLERANCE]
+        if len(close) > 1:
+            free[close] = False
+            result.append(present[close])
     return result
 
 
 def _read_channels(
     work: Mapping[str, NDArray[np.generic]], axes: Mapping[str, Axes], symmetry: Symmetry, group: int, left: Indices
 ) -> Indices:
-    """Channels that some layer reads: strength (incoming length times largest outgoing weight) above rounding."""
+    """Channels that some layer reads: strength (incoming length times largest outgoing weight) above rounding.
+
+    Those that read nothing themselves are constants, which may be loud at no cost: of them only as many as the group lacks.
+    """
     incoming, scale = _incoming(work, axes, symmetry, group)
     strength = np.zeros(int(left.max()) + 1 if incoming is None else len(scale))
     for name, dimension, positions in carrying(axes, group, made=False):
@@ -221,6 +231,10 @@ def _read_channels(
             moved = np.moveaxis(np.abs(np.nan_to_num(np.asarray(work[name], dtype=np.float64))), dimension, 0)
             largest = moved.reshape(len(moved), -1).max(axis=1)[positions].max(axis=1)
             strength[: len(largest)] = np.maximum(strength[: len(largest)], largest)
-    if incoming is not None:
-        strength = strength * scale
-    return left[strength[left] > DUST * float(strength[left].max(initial=0.0))]
+    if incoming is None:
+        return left[strength[left] > DUST * float(strength[left].max(initial=0.0))]
+    constant = ~np.any(incoming != 0, axis=1)
+    strength = np.where(constant, 0.0, strength * scale)
+    alive = left[strength[left] > DUST * float(strength[left].max(initial=0.0))]
+    lacking = max(0, symmetry.groups[group].size - len(alive))
+    return np.sort(np.concatenate([alive, left[constant[left]][:lacking]]))

@@ -18,6 +18,8 @@ from ticketguard.graph.groups import Symmetry
 PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|_forward_module|state_dict|transposed)\.)+")
 # Unclaimed tensors that are looked at: a hostile file may hold 65,536 of them.
 MOST_UNNAMED = 4096
+# Times as many channels, or as few, that a layer may have and still be taken for the registered one.
+WIDEST = 4
 
 Shape = tuple[int, ...]
 Counts = Mapping[str, NDArray[np.int64]]
@@ -25,10 +27,15 @@ Counts = Mapping[str, NDArray[np.int64]]
 
 @dataclass(frozen=True, kw_only=True)
 class Matched:
-    """Registered parameter name -> suspect tensor name, for those that were found; `renamed`: layers found otherwise."""
+    """Registered parameter name -> suspect tensor name, for those that were found.
+
+    `renamed`: layers found otherwise than by name; `guessed`: those of them that have another shape, and stand where their
+    order in the file puts them.
+    """
 
     names: Mapping[str, str]
     renamed: tuple[str, ...] = ()
+    guessed: tuple[str, ...] = ()
 
 
 def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shape]) -> Matched:
@@ -48,6 +55,7 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
         if named:
             found[layer.name] = next((name for name in named if same(layer.shape, shapes[name])), named[0])
     renamed: list[str] = []
+    guessed: tuple[str, ...] = ()
     for find in (_by_shape, _by_size):
         missing = [layer for layer in layers if layer.name not in found]
         taken = set(found.values())
@@ -55,6 +63,8 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
         chosen = find(missing, free[:MOST_UNNAMED], shapes)
         found |= chosen
         renamed += chosen
+        if find is _by_size:
+            guessed = tuple(chosen)
     others = {}
     if not renamed:
         taken = set(found.values())
@@ -62,7 +72,11 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
             key = next(iter(clean.get(PREFIX.sub("", name), ())), None)
             if name not in found and key is not None and key not in taken:
                 others[name] = key
-    return Matched(names={**found, **others}, renamed=tuple(layer.name for layer in layers if layer.name in renamed))
+    return Matched(
+        names={**found, **others},
+        renamed=tuple(layer.name for layer in layers if layer.name in renamed),
+        guessed=guessed,
+    )
 
 
 def _by_shape(missing: Sequence[Layer], free: Sequence[str], shapes: Mapping[str, Shape]) -> dict[str, str]:
@@ -106,7 +120,7 @@ def rematch(matched: Matched, layers: Sequence[Layer], reference: Counts, suspec
                 cost = distance([reference[name] for name in members], [suspect[name] for name in members])
                 moved |= _reassigned(members, cost, names, freely=renamed)
         renamed_now = tuple(name for name in names if name in {*matched.renamed, *moved})
-        candidate = Matched(names={**names, **moved}, renamed=renamed_now)
+        candidate = Matched(names={**names, **moved}, renamed=renamed_now, guessed=matched.guessed)
         if moved and candidate not in found:
             found.append(candidate)
     return found
@@ -159,4 +173,4 @@ def fits(shape: Shape, other: Shape) -> bool:
     one, two = trimmed(shape), trimmed(other)
     if len(one) != len(two) or one[2:] != two[2:]:
         return False
-    return all(4 * b >= a and b <= 4 * a for a, b in zip(one[:2], two[:2], strict=True))
+    return all(WIDEST * b >= a and b <= WIDEST * a for a, b in zip(one[:2], two[:2], strict=True))

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.graph.cells import Layer
+from ticketguard.tails import NEGLIGIBLE
 
 ROUNDS = 12
 # A weight this much smaller than its row's largest, after equilibration, changes nothing: noise laid over pruned positions.
@@ -88,6 +89,8 @@ def equilibrated(magnitude: Floats) -> Floats:
     if largest == 0.0:
         return magnitude
     scaled = magnitude / largest
+    if np.any((magnitude > 0) & (scaled < NEGLIGIBLE)):
+        scaled = _levelled(magnitude)
     rows, inputs = scaled.shape[0], scaled.shape[1] if scaled.ndim > 1 else 1
     kernels = np.ascontiguousarray((scaled * scaled).reshape(rows, inputs, -1).transpose(2, 0, 1))
     energy = np.add.reduce(kernels, axis=0)
@@ -99,6 +102,15 @@ def equilibrated(magnitude: Floats) -> Floats:
     shape = (rows, inputs) + (1,) * (scaled.ndim - 2) if scaled.ndim > 1 else (rows,)
     factor = np.sqrt(row_scale[:, None] * input_scale[None, :]).reshape(shape)
     return np.asarray(scaled * factor)
+
+
+def _levelled(magnitude: Floats) -> Floats:
+    """Magnitudes of too many scales for squares, divided by the largest of each row, then of each input channel."""
+    flat = magnitude.reshape(len(magnitude), magnitude.shape[1] if magnitude.ndim > 1 else 1, -1)
+    for axes in ((1, 2), (0, 2)):
+        largest = flat.max(axis=axes, keepdims=True)
+        flat = flat / np.where(largest > 0, largest, 1.0)
+    return np.asarray(flat.reshape(magnitude.shape))
 
 
 def _inverse(totals: Floats) -> Floats:

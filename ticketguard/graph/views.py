@@ -13,7 +13,7 @@ from ticketguard.graph.assignment import LayerView
 from ticketguard.graph.cells import Layer
 from ticketguard.graph.groups import Axes, Axis, Indices, Segment, Symmetry, fixed_axis, length
 from ticketguard.graph.layout import gather, take, widen
-from ticketguard.graph.matching import Counts, fits, trimmed
+from ticketguard.graph.matching import WIDEST, Counts, fits, trimmed
 from ticketguard.graph.support import edges
 
 
@@ -72,7 +72,7 @@ def _solve(axis: Axis, group: int, total: int, symmetry: Symmetry, known: Mappin
     if step == 0 or surplus % step:
         return None
     size = own + surplus // step
-    return size if size >= 1 else None
+    return size if 1 <= size <= WIDEST * own else None
 
 
 def suspect_axes(

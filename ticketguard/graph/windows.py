@@ -11,6 +11,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ticketguard.graph.matching import Shape
+from ticketguard.graph.support import equilibrated
 
 # Sizes are rounded to this part of the largest before they are summed, so that sums are exact and equal on every machine.
 STEPS = float(1 << 20)
@@ -37,15 +38,23 @@ def kernel_within(shape: Shape, kernels: Iterable[Shape]) -> Shape | None:
 def window(weights: NDArray[Any], kernel: Shape) -> tuple[int, ...]:
     """Where in the dimensions beyond the second of `weights` a window of the size of `kernel` holds most of their magnitude.
 
-    Of equal ones the first. Values that are not finite count as nothing. It looks at the suspect alone.
+    Rows and input channels weigh alike, whatever their scale, which is free to choose: else one edge could outweigh all others.
+    Of equal windows the first. Values that are not finite count as nothing. It looks at the suspect alone.
     """
     kernels = weights.reshape(-1, *weights.shape[2:])
     count = max(1, PART // prod(weights.shape[2:]))
-    parts = [kernels[start : start + count] for start in range(0, len(kernels), count)]
-    largest = max((float(_sizes(part).max(initial=0.0)) for part in parts), default=0.0) or 1.0
+    parts = [slice(start, start + count) for start in range(0, len(kernels), count)]
+    largest = np.zeros(len(kernels))
+    for part in parts:
+        largest[part] = _sizes(kernels[part]).reshape(-1, prod(weights.shape[2:])).max(axis=1)
+    scores = equilibrated(largest.reshape(weights.shape[:2])).ravel()
+    factors = np.divide(
+        scores / (scores.max(initial=0.0) or 1.0), largest, out=np.zeros_like(largest), where=largest > 0
+    )
     steps = np.zeros(weights.shape[2:], dtype=np.int64)
     for part in parts:
-        steps += np.floor(_sizes(part) / largest * STEPS).sum(axis=0).astype(np.int64)
+        shares = _sizes(kernels[part]) * factors[part].reshape(-1, *(1,) * (weights.ndim - 2))
+        steps += np.floor(shares * STEPS).sum(axis=0).astype(np.int64)
     sums = sliding_window_view(steps, kernel).sum(axis=tuple(range(-len(kernel), 0)))
     return tuple(int(place) for place in np.unravel_index(int(sums.argmax()), sums.shape))
 

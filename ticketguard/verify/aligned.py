@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.claims.registration import Counts, Registration
+from ticketguard.evidence import UNREAD
 from ticketguard.verify.suspect import Effective
 
 
@@ -70,5 +71,10 @@ def align_suspect(effective: Mapping[str, Effective], registered: Registration, 
     notes.append(
         f"lineage: frame overlap {found.lineage:.2f} (unkeyed, no p-value; other models pruned from one ancestor overlap too)"
     )
+    if found.guessed:
+        notes.append(
+            f"{UNREAD}which of its tensors is which of {len(found.guessed)} registered layers of other sizes was taken from "
+            "their order in the file; another order could show more"
+        )
     weights = {name: InPlace(array) for name, array in found.apply(whole).items()}
     return Aligned(moved=bool(found.undone), weights=weights, lineage=found.lineage, notes=tuple(notes))

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ticketguard.claims.registration import Counts, Registration
 from ticketguard.graph.cells import Layer, cell_counts
+from ticketguard.graph.support import suspect_support
 from ticketguard.signatures.board import Weight
 from ticketguard.tickets import Weights
 from ticketguard.verify.aligned import align_suspect
@@ -58,22 +59,14 @@ def _correlation(found: Mapping[str, Weight], layers: Mapping[str, Layer], refer
     ours, theirs = [np.zeros(1)], [np.zeros(1)]
     for name, weight in found.items():
         layer = layers[name]
-        values = np.abs(np.asarray(weight.gather(np.arange(layer.positions)), dtype=np.float64))
-        kept = _largest(np.nan_to_num(values, nan=0.0, posinf=0.0), int(reference[name].sum()))
+        values = np.asarray(weight.gather(np.arange(layer.positions))).reshape(layer.shape)
+        # A dense suspect is cut to the frame's density, by sizes that no rescaling of rows and channels changes.
+        kept = suspect_support(values, int(reference[name].sum()))
         ours.append(_centred(reference[name]))
-        theirs.append(_centred(cell_counts(layer, kept.reshape(layer.shape))))
+        theirs.append(_centred(cell_counts(layer, kept)))
     a, b = np.concatenate(ours), np.concatenate(theirs)
     norm = float(np.sqrt((a @ a) * (b @ b)))
     return float(a @ b) / norm if norm > 0 else 0.0
-
-
-def _largest(values: NDArray[np.float64], kept: int) -> NDArray[np.bool_]:
-    """The non-zero positions, or the `kept` largest when there are more: a dense suspect is cut to the frame's density."""
-    chosen = values > 0
-    if int(chosen.sum()) > kept:
-        chosen = np.zeros(values.size, dtype=np.bool_)
-        chosen[np.argsort(-values, kind="stable")[:kept]] = True
-    return chosen
 
 
 def _centred(counts: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from math import prod
 from typing import Any
 
@@ -14,9 +15,11 @@ from ticketguard.claims.registration import Registration
 from ticketguard.evidence import UNREAD
 from ticketguard.graph.axes import Order, stored_orders, turned
 from ticketguard.graph.cells import Layer
+from ticketguard.graph.codes import QUANTIZED, centred
 from ticketguard.graph.groups import Axis, Symmetry, length
 from ticketguard.graph.matching import PREFIX, Shape, match, same, trimmed
 from ticketguard.graph.windows import kernel_within, window
+from ticketguard.storage.dtypes import NAMES
 from ticketguard.storage.header import shown
 from ticketguard.storage.suspects import others_in
 from ticketguard.storage.tensors import TensorFile
@@ -42,18 +45,34 @@ class Effective:
     axes: Order | None = None
     corner: Shape | None = None
 
+    @cached_property
+    def _codes(self) -> NDArray[np.int32] | None:
+        """The whole tensor less its codes of zero, in stored order, where quantized weights are stored; else None."""
+        if _type(self.source, self.keys[0]) not in QUANTIZED:
+            return None
+        codes = np.asarray(self.source[self.keys[0]])
+        if self.axes is None:
+            return centred(codes)
+        back = np.argsort(self.axes)
+        return np.ascontiguousarray(centred(np.ascontiguousarray(codes.transpose(self.axes))).transpose(back))
+
     @property
     def size(self) -> int:
         """Number of weights."""
         return prod(self.shape)
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """Weights at flat positions; only those pages of a file are read."""
-        return _masked(*(_gather(self.source, key, self._stored(positions)) for key in self.keys))
+        """Weights at flat positions; only those pages of a file are read, or all of a quantized tensor."""
+        stored = self._stored(positions)
+        if self._codes is not None:
+            values = self._codes.reshape(-1)[stored].astype(np.float64)
+            return _masked(values, *(_gather(self.source, key, stored) for key in self.keys[1:]))
+        return _masked(*(_gather(self.source, key, stored) for key in self.keys))
 
     def array(self) -> NDArray[Any]:
         """The whole tensor."""
-        values = _masked(*(np.asarray(self.source[key]) for key in self.keys))
+        first, *masks = (np.asarray(self.source[key]) for key in self.keys)
+        values = _masked(first if self._codes is None else self._codes, *masks)
         if self.axes is not None:
             values = np.ascontiguousarray(values.transpose(self.axes))
         if self.corner is not None:
@@ -177,6 +196,11 @@ def _orders_of(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> d
         for rank, axes in orders.items()
         if all(same(ours, turned(stored, axes)) for ours, stored in named if len(stored) == rank)
     }
+
+
+def _type(source: Weights, key: str) -> str | None:
+    """The element type by its name in safetensors files; None for one that these cannot hold."""
+    return source.info(key).dtype if isinstance(source, TensorFile) else NAMES.get(np.asarray(source[key]).dtype)
 
 
 def _shape(source: Weights, key: str) -> tuple[int, ...]:

@@ -1,0 +1,57 @@
+"""Which code of a quantized weight stands for zero."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ticketguard.graph.codes import centred
+
+SHAPE = (12, 6, 3, 3)
+
+
+def sparse(density: float = 0.2, seed: int = 0) -> np.ndarray:
+    """Codes of a sparse weight whose zero is 0, each code from -50 to 50."""
+    rng = np.random.default_rng(seed)
+    return np.where(rng.random(SHAPE) < density, rng.integers(-50, 51, SHAPE), 0)
+
+
+@given(st.integers(60, 200), st.integers(0, 50))
+def test_the_zero_point_of_a_sparse_weight_does_not_matter(zero: int, seed: int) -> None:
+    codes = sparse(seed=seed)
+    assert np.array_equal(centred((codes + zero).astype(np.uint8)), codes)
+    assert np.array_equal(centred((codes + zero - 128).astype(np.int8)), codes)
+    assert np.array_equal(centred((codes + 100 * zero).astype(np.uint16)), codes)
+
+
+def test_every_row_may_have_its_own() -> None:
+    zeros = np.arange(100, 100 + SHAPE[0]).reshape(-1, 1, 1, 1)
+    assert np.array_equal(centred((sparse() + zeros).astype(np.uint8)), sparse())
+
+
+def test_a_row_without_a_majority_has_that_of_the_whole_weight() -> None:
+    codes = sparse()
+    codes[3] = np.random.default_rng(1).integers(1, 51, SHAPE[1:])
+    assert np.array_equal(centred((codes + 128).astype(np.uint8)), codes)
+
+
+def test_dense_signed_codes_stay_and_dense_unsigned_ones_lose_the_most_frequent() -> None:
+    signed = np.random.default_rng(2).integers(-50, 51, SHAPE)
+    assert np.array_equal(centred(signed.astype(np.int8)), signed)
+    unsigned = (signed + 128).astype(np.uint8)
+    values, counts = np.unique(unsigned, return_counts=True)
+    assert np.array_equal(centred(unsigned), unsigned.astype(np.int32) - values[counts.argmax()])
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.1, 0.9, 1.0])
+@pytest.mark.parametrize("one", [1, 255])
+def test_masks_stay(kept: float, one: int) -> None:
+    mask = ((np.random.default_rng(3).random(SHAPE) < kept) * one).astype(np.uint8)
+    assert np.array_equal(centred(mask), mask)
+
+
+@pytest.mark.parametrize("shape", [(), (0,), (3,), (0, 3), (3, 0)])
+def test_odd_shapes_are_harmless(shape: tuple[int, ...]) -> None:
+    assert centred(np.ones(shape, dtype=np.uint8)).shape == shape
