@@ -102,8 +102,7 @@ class _Reader:
     def __init__(self) -> None:
         self._forget()
         atexit.register(self.stop)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+        os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         """Begin without a process. In a fork: that of the parent is not ours, and its lock may be held for ever."""
