@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import read_bytes, reason, write_bytes
+from ticketguard.storage.hostile import visible
 
 DOCUMENT_LIMIT = 16 << 20
 LINES_LIMIT = 64 << 20
@@ -218,6 +219,5 @@ def _check_depth(value: object, *, where: str) -> None:
 
 
 def _short(error: object) -> str:
-    """The words of another library's error, which may quote a hostile file: one line, nothing that a terminal obeys."""
-    text = " ".join(str(error).split())[:160]
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    """The words of another library's error, which may quote a hostile file: one short line."""
+    return visible(" ".join(str(error).split()), most=160)
