@@ -233,6 +233,9 @@ def test_tiny_imagenet(tmp_path):
     dataset = load("tiny-imagenet", tmp_path)
     assert dataset.classes == ("n01", "n02")
     assert dataset.test_labels.tolist() == [1]
+    (root / "val" / "val_annotations.txt").write_text("val_1.JPEG\tn02\n")
+    with pytest.raises(DataError, match=r"val_1\.JPEG not found; people get it from http"):
+        load("tiny-imagenet", tmp_path)
     (root / "val" / "val_annotations.txt").write_text("../../etc/passwd\tn02\n")
     with pytest.raises(DataError, match=r"val_annotations\.txt is damaged"):
         load("tiny-imagenet", tmp_path)

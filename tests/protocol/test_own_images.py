@@ -8,7 +8,8 @@ import pytest
 from ticketguard.commands import run
 from ticketguard.errors import DataError, UsageError
 from ticketguard.storage.documents import read_csv
-from ticketguard.triggers.pictures import png_bytes, write_folder
+from ticketguard.storage.pictures import png_bytes
+from ticketguard.triggers.pictures import write_folder
 from ticketguard.triggers.plan import image_digest, make_plan
 from ticketguard.triggers.render import in_order, render
 from ticketguard.verify import transcript as transcripts

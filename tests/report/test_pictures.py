@@ -12,7 +12,7 @@ from PIL import Image
 from tests.report.examples import make_suite
 from ticketguard.errors import UsageError
 from ticketguard.report import machine, plots
-from ticketguard.report.pictures import LARGEST, grey_png, mask_picture, qr_picture
+from ticketguard.report.pictures import LARGEST, mask_picture, qr_picture
 
 
 def pixels_of(png: str) -> np.ndarray:
@@ -20,13 +20,6 @@ def pixels_of(png: str) -> np.ndarray:
     with Image.open(io.BytesIO(data)) as image:
         assert image.format == "PNG"
         return np.asarray(image)
-
-
-@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (64, 32)])
-def test_grey_png_is_read_back_by_another_library(shape: tuple[int, int]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    with Image.open(io.BytesIO(grey_png(pixels))) as image:
-        assert np.array_equal(np.asarray(image), pixels)
 
 
 def test_a_mask_picture_is_darker_where_more_is_kept() -> None:

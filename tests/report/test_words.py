@@ -18,12 +18,12 @@ from tests.report.examples import HOSTILE, make_result, make_suite, make_verdict
 from ticketguard.errors import FormatError
 from ticketguard.evidence import CAVEAT, Rule, Verdict, decide
 from ticketguard.report.csvfile import COLUMNS, VERDICT_COLUMNS, suite_csv, verdicts_csv
-from ticketguard.report.hostile import visible
 from ticketguard.report.markdown import escaped, suite_markdown, verdict_markdown
 from ticketguard.report.suite_text import suite_text
 from ticketguard.report.suites import price_words, work_words
 from ticketguard.report.text import scan_table, verdict_text
 from ticketguard.report.words import bar_words, bits, chance_words, probability
+from ticketguard.storage.hostile import visible
 from ticketguard.suite.results import SuiteResult, Timing
 
 

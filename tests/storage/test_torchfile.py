@@ -259,7 +259,7 @@ def test_limits_follow_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
     limits: dict[int, tuple[int, int]] = {}
     monkeypatch.setattr(resource, "setrlimit", limits.__setitem__)
     monkeypatch.setattr(resource, "getrlimit", lambda what: (0, 30 if what == resource.RLIMIT_CPU else -1))
-    torchchild.limit_self(100 << 20)
+    torchchild.limit_by_size(100 << 20)
     assert limits[resource.RLIMIT_CPU] == (30, 30)
     assert limits[resource.RLIMIT_CORE] == (0, 0)
     assert limits[resource.RLIMIT_AS][0] > torchchild.MEMORY_BASE + torchchild.MEMORY_PER_BYTE * (100 << 20)
@@ -267,7 +267,7 @@ def test_limits_follow_the_size(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_conversion_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torchchild, "limit_self", lambda size: None)
+    monkeypatch.setattr(torchchild, "limit_by_size", lambda size: None)
     source, target = tmp_path / "w.pt", tmp_path / "w.safetensors"
     torch.save({"w": torch.arange(3.0)}, source)
     torchchild.main(source, target)
@@ -296,7 +296,7 @@ def test_the_conversion_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_complaints_are_one_line(error: BaseException, expected: str, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    torchchild.complain(type(error), error)
+    torchchild.complain(error)
     assert stream.getvalue() == expected
 
 
@@ -313,7 +313,7 @@ def test_the_memory_limit_holds_without_the_archive_check(tmp_path: Path) -> Non
     script = (
         "import sys; from pathlib import Path; import ticketguard.storage.torchchild as child\n"
         "child.refuse_inflation = lambda source, size: None\n"
-        "sys.excepthook = lambda kind, error, trace: child.complain(kind, error)\n"
+        "sys.excepthook = lambda kind, error, trace: child.complain(error)\n"
         "child.main(Path(sys.argv[1]), Path(sys.argv[1] + '.out'))"
     )
     done = subprocess.run([sys.executable, "-c", script, str(packed)], capture_output=True, text=True, timeout=120)

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from ticketguard.errors import TicketguardError, UsageError
+from ticketguard.storage.pictures import png_bytes
 from ticketguard.triggers.export import export
-from ticketguard.triggers.pictures import png_bytes, read_folder, write_folder
+from ticketguard.triggers.pictures import read_folder, write_folder
 from ticketguard.triggers.plan import image_digest, make_plan
 from ticketguard.triggers.render import render
 

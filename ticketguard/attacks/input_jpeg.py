@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ import numpy as np
 from ticketguard.attacks.base import Images, Victim
 from ticketguard.attacks.input_transform import InputTransform
 from ticketguard.errors import UsageError
+from ticketguard.storage.pictures import PICTURE_CHANNELS, jpeg_bytes, picture_from
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -28,16 +28,10 @@ class InputJpeg(InputTransform):
 
     def transform(self, images: Images, victim: Victim) -> Images:  # noqa: ARG002
         """There and back through Pillow."""
-        # Imported here because only this attack needs it.
-        from PIL import Image
-
-        if images.shape[1] not in (1, 3):
+        if images.shape[1] not in PICTURE_CHANNELS:
             raise UsageError(f"attack input-jpeg: images of {images.shape[1]} channels have no JPEG form")
         changed = np.empty_like(images)
         for index, image in enumerate(images):
-            pixels = image[0] if len(image) == 1 else image.transpose(1, 2, 0)
-            buffer = io.BytesIO()
-            Image.fromarray(np.ascontiguousarray(pixels)).save(buffer, "JPEG", quality=round(self.strength))
-            decoded = np.asarray(Image.open(buffer))
-            changed[index] = decoded[None] if decoded.ndim == 2 else decoded.transpose(2, 0, 1)
+            compressed = jpeg_bytes(image, quality=round(self.strength))
+            changed[index] = picture_from(compressed, grey=len(image) == 1)
         return changed

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import re
-from math import isfinite
 from typing import Any
 
 import rfc8785
 
 from ticketguard.errors import FormatError
+from ticketguard.storage.documents import finite, refuse_constant, unique_keys
 
 MOST_BYTES = 1 << 20
 MOST_DEPTH = 32
@@ -48,18 +48,18 @@ def parse(data: bytes, *, where: str = "JSON") -> Any:
     try:
         parsed = json.loads(
             data.decode("utf-8", errors="strict"),
-            object_pairs_hook=_unique,
+            object_pairs_hook=unique_keys,
             parse_int=_integer,
-            parse_float=_finite,
-            parse_constant=_constant,
+            parse_float=finite,
+            parse_constant=refuse_constant,
         )
         _encodable(parsed)
-    except FormatError as problem:
-        raise FormatError(f"{where}: {problem}") from problem
     except UnicodeError as problem:
         raise FormatError(f"{where}: text that is not valid Unicode") from problem
     except json.JSONDecodeError as problem:
         raise FormatError(f"{where}: not JSON ({problem.msg} at character {problem.pos})") from problem
+    except ValueError as problem:
+        raise FormatError(f"{where}: {problem}") from problem
     return parsed
 
 
@@ -76,29 +76,11 @@ def _depth(data: bytes) -> int:
     return deepest
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise FormatError("an object names a key twice")
-    return found
-
-
 def _integer(text: str) -> int:
     # The length first: converting a million digits would take quadratic time.
     if len(text) > 17 or abs(int(text)) >= INTEGER_LIMIT:
-        raise FormatError("an integer of 2^53 or more")
+        raise ValueError("an integer of 2^53 or more")
     return int(text)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not isfinite(value):
-        raise FormatError("a number that is not finite")
-    return value
-
-
-def _constant(text: str) -> float:
-    raise FormatError(f"{text} is not a JSON number")
 
 
 def _encodable(value: object) -> None:

@@ -102,7 +102,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit code."""
     from ticketguard.errors import TicketguardError
-    from ticketguard.report.hostile import visible
+    from ticketguard.storage.hostile import visible
 
     try:
         code = cli.main(args=arguments, prog_name="ticketguard", standalone_mode=False)

@@ -15,8 +15,8 @@ from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import AuthenticityError, StorageError, UsageError
 from ticketguard.evidence import UNREAD, Verdict
-from ticketguard.report.hostile import visible
 from ticketguard.storage.atomic import is_there, read_bytes
+from ticketguard.storage.hostile import visible
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import read_tensors
 from ticketguard.triggers.plan import plan_of

@@ -12,8 +12,8 @@ from ticketguard.claims import keys
 from ticketguard.claims.ownership import OwnershipClaim
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.errors import AuthenticityError, StorageError, UsageError
-from ticketguard.report.hostile import visible
 from ticketguard.storage.atomic import read_bytes
+from ticketguard.storage.hostile import visible
 from ticketguard.storage.tensors import read_tensors
 
 

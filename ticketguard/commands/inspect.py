@@ -30,8 +30,8 @@ from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.streams import SECRET_BYTES
 from ticketguard.commands.common import PATH, PEM, json_option, print_json
 from ticketguard.errors import FormatError
-from ticketguard.report.hostile import visible
 from ticketguard.storage.atomic import is_folder, is_there, read_bytes, read_start
+from ticketguard.storage.hostile import visible
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import ticket_from_tensors

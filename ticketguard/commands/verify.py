@@ -18,8 +18,8 @@ from ticketguard.commands.common import PATH, json_option, passphrase, print_jso
 from ticketguard.commands.probing import judged, probe_options
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
-from ticketguard.report.hostile import visible
 from ticketguard.storage.atomic import is_folder, is_there, write_bytes
+from ticketguard.storage.hostile import visible
 from ticketguard.storage.tensors import INDEX_NAME, SINGLE_NAME
 from ticketguard.workers import MOST_JOBS
 

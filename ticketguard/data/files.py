@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import zlib
 from pathlib import Path
 
-from ticketguard.errors import DataError
+from ticketguard.errors import DataError, FormatError
+from ticketguard.storage.atomic import is_there, read_bytes
 
 LIMIT = 1 << 30  # bytes of one data file, unpacked; the largest official one is Fashion-MNIST's 47 MB
 
@@ -24,16 +26,21 @@ def locate(directory: Path, folders: tuple[str, ...], name: str, *, source: str)
 
 
 def read(path: Path, *, expected: int | None = None, source: str) -> bytes:
-    """Contents of a data file, unpacked when it ends in .gz. Raises `DataError` when it is unreadable or of a wrong size."""
+    """Contents of a data file, unpacked when it ends in .gz.
+
+    Raises `DataError` when it is not there, damaged or of a wrong size, `StorageError` when it cannot be read.
+    """
+    if not is_there(path):
+        raise DataError(f"{path} not found; people get it from {source}")
     try:
+        data = read_bytes(path, limit=LIMIT)
         if path.suffix == ".gz":
-            with gzip.open(path) as stream:
+            with gzip.open(io.BytesIO(data)) as stream:
                 data = stream.read(LIMIT + 1)
-        else:
-            with path.open("rb") as raw:
-                data = raw.read(LIMIT + 1)
     except (OSError, EOFError, zlib.error) as error:
         raise damaged(path, str(error), source=source) from error
+    except FormatError as error:
+        raise damaged(path, f"over {LIMIT} bytes", source=source) from error
     if len(data) > LIMIT:
         raise damaged(path, f"over {LIMIT} bytes", source=source)
     if expected is not None and len(data) != expected:

@@ -8,8 +8,9 @@ import numpy as np
 
 from ticketguard.data.dataset import Dataset, Images, Labels, moments
 from ticketguard.data.files import damaged, locate, read
-from ticketguard.errors import DataError
+from ticketguard.errors import DataError, FormatError
 from ticketguard.storage.atomic import is_folder, listed
+from ticketguard.storage.pictures import picture_from
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm"})
 TEST_FOLDERS = ("test", "val", "valid", "validation")
@@ -81,27 +82,20 @@ def _dataset(
 
 
 def _read_images(name: str, files: list[tuple[Path, int]], source: str) -> tuple[Images, Labels]:
-    # Imported here because data sets without files of pictures need it not.
-    from PIL import Image, UnidentifiedImageError
-
     if not files:
         raise DataError(f"data set {name}: no images found; people get it from {source}")
-    images: Images | None = None
+    images: Images = np.empty(0, dtype=np.uint8)
     for position, (path, _) in enumerate(files):
         try:
-            with Image.open(path) as picture:
-                pixels = np.asarray(picture.convert("RGB"), dtype=np.uint8)
-        except FileNotFoundError as error:
-            raise DataError(f"{path} not found; people get it from {source}") from error
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
+            pixels = picture_from(read(path, source=source), grey=False)
+        except FormatError as error:
             raise damaged(path, str(error), source=source) from error
-        if images is None:
+        if not position:
             images = np.empty((len(files), *pixels.shape), dtype=np.uint8)
         if pixels.shape != images.shape[1:]:
             raise DataError(
-                f"{path}: size {pixels.shape[1]} x {pixels.shape[0]} differs from the first image's; resize them"
+                f"{path}: size {pixels.shape[2]} x {pixels.shape[1]} differs from the first image's; resize them"
             )
         images[position] = pixels
     labels = np.array([label for _, label in files], dtype=np.int64)
-    stacked = np.empty(0, dtype=np.uint8) if images is None else images
-    return np.ascontiguousarray(stacked.transpose(0, 3, 1, 2)), labels
+    return images, labels

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import copy
 import hashlib
-import io
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ticketguard.probe.adapters import Input, pixels_for, prepare
 from ticketguard.probe.client import Client, failure, shown
 from ticketguard.probe.predictor import Image, Reply, Take, reply_of
 from ticketguard.storage.documents import encode, parse_json
-from ticketguard.triggers.pictures import png_bytes
+from ticketguard.storage.pictures import jpeg_bytes, png_bytes
 from ticketguard.triggers.plan import TriggerPlan
 
 KINDS = ("png", "jpeg", "list", "multipart")
@@ -142,7 +141,8 @@ class JsonEndpoint:
         if kind == "list":
             encoded: object = prepare(image, self.input, self._plan).tolist()
         else:
-            picture = _picture(pixels_for(image, self.input), kind)
+            pixels = pixels_for(image, self.input)
+            picture = jpeg_bytes(pixels, quality=98, full_colour=True) if kind == "jpeg" else png_bytes(pixels)
             if kind == "multipart":
                 data = {
                     key: value if isinstance(value, str) else str(value) for key, value in self._mapped.body.items()
@@ -154,15 +154,3 @@ class JsonEndpoint:
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
-
-
-def _picture(image: Image, kind: str) -> bytes:
-    if kind != "jpeg":
-        return png_bytes(image)
-    # Imported here: most endpoints take PNG.
-    from PIL import Image as Pictures
-
-    buffer = io.BytesIO()
-    pixels = image[0] if image.shape[0] == 1 else np.ascontiguousarray(image.transpose(1, 2, 0))
-    Pictures.fromarray(pixels).save(buffer, format="JPEG", quality=98, subsampling=0)
-    return buffer.getvalue()

@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import json
 import os
-import resource
 import struct
 import sys
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+
+from ticketguard.storage.limits import limit_self
 
 MEMORY_BASE = 4 << 30
 MEMORY_PER_BYTE = 8
@@ -28,20 +28,6 @@ DATATYPES = {
     "tensor(int32)": ("INT32", np.int32),
     "tensor(int64)": ("INT64", np.int64),
 }
-
-
-def limit_self(model_bytes: int) -> None:
-    """Bound memory, processor time, new files and dumps of this process, for good."""
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    for what, bound in (
-        (resource.RLIMIT_AS, mapped + MEMORY_BASE + MEMORY_PER_BYTE * model_bytes),
-        (resource.RLIMIT_CPU, SECONDS),
-        (resource.RLIMIT_FSIZE, 0),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(what)[1]
-        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(what, (bound, bound))
 
 
 def read_frame(stream: IO[bytes]) -> bytes | None:
@@ -82,7 +68,7 @@ def main() -> None:
     except ImportError:
         write_frame(target, json.dumps({"error": "no onnxruntime"}).encode())
         return
-    limit_self(len(model))
+    limit_self(memory=MEMORY_BASE + MEMORY_PER_BYTE * len(model), seconds=SECONDS, file_bytes=0)
     # Whatever goes wrong from here on, in loading or in running, ends this process: the parent sees that and says so.
     session, metadata = load(model)
     write_frame(target, json.dumps(metadata).encode())

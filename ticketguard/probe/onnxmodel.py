@@ -21,6 +21,7 @@ import numpy as np
 from ticketguard.errors import DataError, FormatError, StorageError, UsageError
 from ticketguard.probe.adapters import Input, prepare
 from ticketguard.probe.oip import Tensor, fit
+from ticketguard.probe.onnxchild import write_frame
 from ticketguard.probe.predictor import Image, Reply, Take, reply_of
 from ticketguard.storage.atomic import read_bytes
 from ticketguard.storage.documents import parse_json
@@ -103,8 +104,7 @@ class OnnxModel:
         if stdin is None or stdout is None:
             raise DataError("the model's process has no pipes")
         try:
-            stdin.write(struct.pack(">Q", len(frame)) + frame)
-            stdin.flush()
+            write_frame(stdin, frame)
         except (BrokenPipeError, ValueError, OSError) as problem:
             raise DataError("the model's process has died") from problem
         deadline = time.monotonic() + self._timeout

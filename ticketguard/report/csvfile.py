@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ticketguard.errors import TicketguardError
 from ticketguard.evidence import Evidence, Verdict
-from ticketguard.report.hostile import visible
+from ticketguard.storage.hostile import visible
 
 if TYPE_CHECKING:
     from ticketguard.suite.results import SuiteResult

@@ -16,9 +16,9 @@ from markupsafe import Markup
 
 from ticketguard.evidence import Verdict
 from ticketguard.report import charts, suites, words
-from ticketguard.report.hostile import visible
 from ticketguard.report.machine import installed
 from ticketguard.report.pictures import Picture
+from ticketguard.storage.hostile import visible
 
 if TYPE_CHECKING:
     from ticketguard.suite.results import SuiteResult

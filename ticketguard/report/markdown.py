@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from ticketguard.evidence import Verdict
 from ticketguard.report import words
-from ticketguard.report.hostile import visible
 from ticketguard.report.suites import (
     bar_of,
     controls_words,
@@ -18,6 +17,7 @@ from ticketguard.report.suites import (
     seconds,
     work_words,
 )
+from ticketguard.storage.hostile import visible
 
 if TYPE_CHECKING:
     from ticketguard.suite.results import SuiteResult

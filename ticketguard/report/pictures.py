@@ -1,16 +1,15 @@
-"""Pictures inside a page: masks as small PNG data URIs, QR codes as SVG paths. No picture library is needed."""
+"""Pictures inside a page: masks as small PNG data URIs, QR codes as SVG paths."""
 
 from __future__ import annotations
 
 import base64
-import struct
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import UsageError
+from ticketguard.storage.pictures import png_bytes
 
 QUIET_ZONE = 4
 # A page must stay small: larger layers are thinned to this many rows and columns.
@@ -50,7 +49,7 @@ def mask_picture(name: str, counts: NDArray[np.integer]) -> Picture:
         alt=f"{rows} output channels by {columns} cells; {empty:.0%} of them are empty, the fullest keeps {most}{left_out}",
         width=thinned.shape[1],
         height=thinned.shape[0],
-        png="data:image/png;base64," + base64.b64encode(grey_png(shades.astype(np.uint8))).decode("ascii"),
+        png="data:image/png;base64," + base64.b64encode(png_bytes(shades.astype(np.uint8)[None])).decode("ascii"),
     )
 
 
@@ -76,16 +75,3 @@ def qr_picture(
         height=size,
         path="".join(f"M{column} {row}h1v1h-1z" for row, column in squares),
     )
-
-
-def grey_png(pixels: NDArray[np.uint8]) -> bytes:
-    """An 8-bit grey PNG (ISO/IEC 15948) of a uint8 matrix."""
-    height, width = pixels.shape
-    rows = np.concatenate([np.zeros((height, 1), dtype=np.uint8), pixels], axis=1).tobytes()
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = _chunk(b"IHDR", header) + _chunk(b"IDAT", zlib.compress(rows, 9)) + _chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from ticketguard.evidence import Evidence, Verdict
 from ticketguard.report import words
-from ticketguard.report.hostile import visible
+from ticketguard.storage.hostile import visible
 
 COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yellow"}
 

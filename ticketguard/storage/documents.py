@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import read_bytes, reason, write_bytes
+from ticketguard.storage.hostile import visible
 
 DOCUMENT_LIMIT = 16 << 20
 LINES_LIMIT = 64 << 20
@@ -38,9 +39,9 @@ def parse_json(data: bytes, *, where: str) -> object:
     try:
         return json.loads(
             data.decode("utf-8"),
-            object_pairs_hook=_unique,
-            parse_constant=_refuse_constant,
-            parse_float=_finite,
+            object_pairs_hook=unique_keys,
+            parse_constant=refuse_constant,
+            parse_float=finite,
         )
     except UnicodeDecodeError as error:
         raise FormatError(f"{where}: not UTF-8 at byte {error.start}") from error
@@ -50,6 +51,28 @@ def parse_json(data: bytes, *, where: str) -> object:
         raise FormatError(f"{where}: not JSON: {error.msg} at character {error.pos}") from error
     except ValueError as error:
         raise FormatError(f"{where}: not acceptable JSON: {_short(error)}") from error
+
+
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object of its pairs, as `json.loads` hands them over; `ValueError` names the first key that comes twice."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
+        raise ValueError(f"key {twice[:60]!a} appears twice")
+    return value
+
+
+def refuse_constant(word: str) -> NoReturn:
+    """Refuse NaN and the infinities, which Python reads and JSON does not have."""
+    raise ValueError(f"{word} is not a JSON number")
+
+
+def finite(text: str) -> float:
+    """A number with a fraction or an exponent; `ValueError` when no float is as large."""
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"number {text[:60]} is out of range")
+    return value
 
 
 def read_json(path: Path, *, limit: int = DOCUMENT_LIMIT) -> object:
@@ -182,25 +205,6 @@ def _end_of_lines(handle: io.BufferedRandom) -> int:
     return 0
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    value = dict(pairs)
-    if len(value) != len(pairs):
-        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
-        raise ValueError(f"key {twice[:60]!a} appears twice")
-    return value
-
-
-def _refuse_constant(word: str) -> NoReturn:
-    raise ValueError(f"{word} is not a JSON number")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not isfinite(value):
-        raise ValueError(f"number {text[:60]} is out of range")
-    return value
-
-
 def _check_depth(value: object, *, where: str) -> None:
     level = [value]
     for _ in range(DEPTH_LIMIT):
@@ -215,6 +219,5 @@ def _check_depth(value: object, *, where: str) -> None:
 
 
 def _short(error: object) -> str:
-    """The words of another library's error, which may quote a hostile file: one line, nothing that a terminal obeys."""
-    text = " ".join(str(error).split())[:160]
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)
+    """The words of another library's error, which may quote a hostile file: one short line."""
+    return visible(" ".join(str(error).split()), most=160)

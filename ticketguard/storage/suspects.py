@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ticketguard.errors import FormatError, StorageError
-from ticketguard.storage.atomic import is_folder, open_regular, reason
+from ticketguard.errors import FormatError
+from ticketguard.storage.atomic import is_folder, read_start
 from ticketguard.storage.header import HEADER_LIMIT
 from ticketguard.storage.onnxfile import read_onnx
 from ticketguard.storage.tensors import INDEX_SUFFIX, UNREAD, Shapes, TensorFile, read_tensors
@@ -14,6 +14,8 @@ from ticketguard.storage.torchfile import read_torch
 ONNX_SUFFIX = ".onnx"
 # An ONNX model begins with its IR version: field 1, a number.
 ONNX_START = b"\x08"
+# A safetensors file begins with the length of its header in 8 bytes, and its header with a brace.
+START_BYTES = 9
 SAFETENSORS_SUFFIX = ".safetensors"
 # The first bytes of an archive of torch.save, and of a pickle (its form before PyTorch 1.6).
 TORCH_STARTS = (b"PK\x03\x04", b"\x80")
@@ -27,11 +29,7 @@ def read_any(path: Path) -> TensorFile:
     path = Path(path)
     if is_folder(path) or path.name.endswith((SAFETENSORS_SUFFIX, INDEX_SUFFIX)):
         return read_tensors(path)
-    try:
-        with open_regular(path) as handle:
-            start = handle.read(9)
-    except OSError as error:
-        raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
+    start = read_start(path, START_BYTES)
     if _looks_like_safetensors(start):
         return read_tensors(path)
     if path.name.endswith(ONNX_SUFFIX) or start.startswith(ONNX_START):

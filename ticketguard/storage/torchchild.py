@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import os
 import pickle
-import resource
 import select
 import signal
 import sys
@@ -25,8 +24,8 @@ import torch
 
 from ticketguard.errors import FormatError
 from ticketguard.storage.atomic import open_regular
-from ticketguard.storage.documents import DIMENSION_LIMIT
 from ticketguard.storage.header import NAME_LIMIT, TENSOR_LIMIT, TensorInfo, shown
+from ticketguard.storage.limits import limit_self
 from ticketguard.storage.tensors import UNREAD, Raw, Shapes, write_tensors
 
 # Address space beyond what the interpreter and torch have mapped, in bytes: a fixed part for the unpickler, and a multiple
@@ -35,8 +34,12 @@ MEMORY_BASE = 192 << 20
 MEMORY_PER_BYTE = 4
 TOTAL_PER_BYTE = 2
 TOTAL_BASE = 1 << 20
+# The file that is written has a header beside the tensors.
+FILE_BASE = 32 << 20
 # The end of a name that a left-out tensor is known by: the header has to hold many of them.
 NAME_SHOWN = 60
+# Dots in a name: dictionaries inside dictionaries are looked into so far.
+DOT_LIMIT = 16
 HOLDERS = (torch.Tensor, Mapping, list, tuple, set, frozenset)
 # Seconds without a request after which this process goes: it holds as much memory as torch takes.
 IDLE = 60.0
@@ -73,7 +76,7 @@ def main(source: Path, target: Path, *, whole: bool = False) -> None:
     """
     with open_regular(source) as handle:
         size = handle.seek(0, 2)
-    limit_self(size)
+    limit_by_size(size)
     refuse_inflation(source, size)
     loaded = torch.load(source, map_location="cpu", weights_only=True)
     tensors = dict(named_tensors(loaded, unwrap=not whole))
@@ -87,19 +90,13 @@ def main(source: Path, target: Path, *, whole: bool = False) -> None:
     write_tensors(target, {name: raw(name, tensor) for name, tensor in tensors.items()}, metadata)
 
 
-def limit_self(size: int) -> None:
-    """Bound address space, processor time and file size of this process, for good, by the size of the input."""
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    seconds = CPU_BASE + int(size / CPU_BYTES_PER_SECOND)
-    for what, bound in (
-        (resource.RLIMIT_AS, mapped + MEMORY_BASE + MEMORY_PER_BYTE * size),
-        (resource.RLIMIT_CPU, seconds),
-        (resource.RLIMIT_FSIZE, (TOTAL_BASE << 5) + TOTAL_PER_BYTE * size),
-        (resource.RLIMIT_CORE, 0),
-    ):
-        hard = resource.getrlimit(what)[1]
-        bound = bound if hard == resource.RLIM_INFINITY else min(bound, hard)
-        resource.setrlimit(what, (bound, bound))
+def limit_by_size(size: int) -> None:
+    """Bound this process, for good, by the size of the input."""
+    limit_self(
+        memory=MEMORY_BASE + MEMORY_PER_BYTE * size,
+        seconds=CPU_BASE + int(size / CPU_BYTES_PER_SECOND),
+        file_bytes=FILE_BASE + TOTAL_PER_BYTE * size,
+    )
 
 
 def refuse_inflation(source: Path, size: int) -> None:
@@ -134,7 +131,7 @@ def named_tensors(loaded: object, *, unwrap: bool = True) -> Iterator[tuple[str,
                 raise FormatError(f"tensor {shown(name)} appears twice, or there are too many tensors")
             seen.add(name)
             yield name, value
-        elif isinstance(value, Mapping) and name.count(".") < 2 * DIMENSION_LIMIT and len(name) <= NAME_LIMIT:
+        elif isinstance(value, Mapping) and name.count(".") < DOT_LIMIT and len(name) <= NAME_LIMIT:
             stack += [
                 (f"{name}.{key}" if name else str(key), value[key])
                 for key in reversed(value)
@@ -178,7 +175,7 @@ def raw(name: str, tensor: torch.Tensor) -> Raw:
     return Raw(info=info, data=flat.view(torch.uint8).numpy().data)
 
 
-def complain(kind: type[BaseException], error: BaseException) -> None:
+def complain(error: BaseException) -> None:
     """Print an exception as one line: what a `FormatError` says, else its type and the first sentence of its message."""
     lines = str(error).strip().splitlines() or [""]
     if isinstance(error, FormatError):
@@ -189,14 +186,14 @@ def complain(kind: type[BaseException], error: BaseException) -> None:
     elif isinstance(error, MemoryError) or "allocate memory" in str(error):
         text = "it needs more memory than its size explains"
     else:
-        text = f"{kind.__name__}: {lines[0].split('. ')[0]}"
+        text = f"{type(error).__name__}: {lines[0].split('. ')[0]}"
     sys.stderr.write(text + "\n")
 
 
-def refuse(kind: type[BaseException], error: BaseException) -> NoReturn:
+def refuse(error: BaseException) -> NoReturn:
     """Complain and end at once: the clean-up of an interpreter without memory would complain after us, in other words."""
     RESERVE.clear()
-    complain(kind, error)
+    complain(error)
     sys.stderr.flush()
     os._exit(1)
 
@@ -241,7 +238,7 @@ def convert(request: Mapping[str, str]) -> NoReturn:
         os.closerange(3, MOST_HANDLES)
         main(Path(request["source"]), Path(request["target"]), whole=bool(request["whole"]))
     except BaseException as error:
-        refuse(type(error), error)
+        refuse(error)
     os._exit(0)
 
 

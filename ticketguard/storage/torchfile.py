@@ -26,6 +26,7 @@ from typing import IO, cast
 
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import open_regular, reason
+from ticketguard.storage.hostile import visible
 from ticketguard.storage.tensors import TensorFile, read_tensors
 
 FILE_LIMIT = 64 << 30
@@ -102,8 +103,7 @@ class _Reader:
     def __init__(self) -> None:
         self._forget()
         atexit.register(self.stop)
-        if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=self._forget)
+        os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
         """Begin without a process. In a fork: that of the parent is not ours, and its lock may be held for ever."""
@@ -215,4 +215,4 @@ def _last_line(complaint: IO[bytes]) -> str:
     complaint.seek(max(0, complaint.tell() - 4096))
     lines = complaint.read().decode("utf-8", "replace").strip().splitlines()
     text = lines[-1] if lines else "the reading process failed without a word"
-    return "".join(character if character.isprintable() else "?" for character in text)[:200].rstrip(". ")
+    return visible(text.rstrip(". "), most=200)
