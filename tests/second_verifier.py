@@ -12,15 +12,15 @@ from math import comb, log2, prod
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1", "U16": "<u2", "I64": "<i8", "I8": "i1", "I16": "<i2"}
+DTYPES = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "U8": "u1", "U16": "<u2", "I64": "<i8"}
 
 
 def lp(data):
     return len(data).to_bytes(8, "big") + data
 
 
-def sha256(data):
-    return hashlib.sha256(data).digest()
+def sha256(*data):
+    return hashlib.sha256(b"".join(data)).digest()
 
 
 def open_envelope(data, signers=()):
@@ -44,10 +44,9 @@ def read_tensors(data):
 
 def manifest_digest(tensors):
     rows = []
-    for name in sorted(tensors, key=str.encode):
-        dtype, shape, raw = tensors[name]
-        start = b"ticketguard/tensor/v1\0" + lp(name.encode()) + lp(dtype.encode()) + len(shape).to_bytes(4, "big")
-        digest = sha256(start + np.array(shape, ">u8").tobytes() + lp(raw)).hex()
+    for name, (dtype, shape, raw) in sorted(tensors.items(), key=lambda item: item[0].encode()):
+        sizes = len(shape).to_bytes(4, "big") + np.array(shape, ">u8").tobytes()
+        digest = sha256(b"ticketguard/tensor/v1\0", lp(name.encode()), lp(dtype.encode()), sizes, lp(raw)).hex()
         rows.append({"name": name, "dtype": dtype, "shape": shape, "sha256": digest})
     return sha256(json.dumps(rows, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).hex()
 
@@ -58,8 +57,7 @@ def frame_digest(registration, ticket):
         dtype, shape, raw = ticket[layer["name"] + "_mask"]
         assert (dtype, shape) == ("U8", layer["shape"])
         rows = np.frombuffer(raw, "u1").reshape(shape[0], -1) != 0
-        cells = [rows[:, i : i + layer["cell"]].sum(1) for i in range(0, rows.shape[1], layer["cell"])]
-        matrix = np.stack(cells, 1).astype("<u2")
+        matrix = np.add.reduceat(rows, range(0, rows.shape[1], layer["cell"]), axis=1, dtype="<u2")
         counts[layer["name"]] = ("U16", list(matrix.shape), matrix.tobytes())
     return manifest_digest(counts)
 
@@ -69,34 +67,32 @@ def open_case(public, reveal):
     signers = [sha256(key).hex(), *(registration["successors"] or [])]
     claim, shown = (open_envelope(file.read_bytes(), signers)[1] for file in (public / "claim.dsse.json", reveal))
     assert not (public / "withdrawal.dsse.json").exists()
-    digest = sha256(payload).hex()
-    assert digest == claim["registration"]["sha256"] == shown["registration"]["sha256"]
+    assert sha256(payload).hex() == claim["registration"]["sha256"] == shown["registration"]["sha256"]
     ticket = read_tensors((public / "ticket.safetensors").read_bytes())
     assert frame_digest(registration, ticket) == registration["frame"]["sha256"]
     beacon, j, leaf = (bytes.fromhex(shown["beacon"]), shown["leaf"]["index"], bytes.fromhex(shown["leaf"]["secret"]))
-    # RFC 9162, 2.1.3.2
     node = sha256(b"\0" + sha256(b"ticketguard/v1/commitment" + j.to_bytes(4, "big") + leaf))
     fn, sn = j, registration["leaves"] - 1
-    for other in map(bytes.fromhex, shown["leaf"]["proof"]):
-        left = fn & 1 or fn == sn
-        node = sha256(b"\1" + (other + node if left else node + other))
+    for other in map(bytes.fromhex, shown["leaf"]["proof"]):  # RFC 9162, 2.1.3.2
+        node = sha256(b"\1" + (other + node if (left := fn & 1 or fn == sn) else node + other))
         while left and not fn & 1 and fn:
             fn, sn = fn >> 1, sn >> 1
         fn, sn = fn >> 1, sn >> 1
     assert (sn, node.hex()) == (0, registration["merkleRoot"])
-    return registration, sha256(b"ticketguard/v1/binder" + sha256(payload) + beacon), j, leaf
+    return registration, sha256(b"ticketguard/v1/binder", sha256(payload), beacon), j, leaf
 
 
 def words(binder, j, leaf, label, count):
-    label = b"ticketguard/v1/" + label.encode()
-    digest = hashlib.shake_256(lp(label) + binder + j.to_bytes(4, "big") + leaf).digest(8 * count)
+    digest = hashlib.shake_256(lp(b"ticketguard/v1/" + label.encode()) + binder + j.to_bytes(4, "big") + leaf).digest(
+        8 * count
+    )
     return [int.from_bytes(digest[i : i + 8], "big") for i in range(0, len(digest), 8)]
 
 
 def pairs(layer, leaves, j, stream):
     full = prod(layer["shape"][1:]) // layer["cell"]
-    cells, fan_in, m = layer["shape"][0] * full, prod(layer["shape"][1:]), layer["cell"]
-    own, touched, kept = len(range(j, cells, leaves + 1)), set(), []
+    fan_in, m = prod(layer["shape"][1:]), layer["cell"]
+    own, touched, kept = len(range(j, layer["shape"][0] * full, leaves + 1)), set(), []
     for w in zip(*[iter(stream)] * 4, strict=True):
         cell, a = j + (leaves + 1) * (w[0] % own), w[1] % m
         start = cell // full * fan_in + cell % full * m
@@ -107,20 +103,6 @@ def pairs(layer, leaves, j, stream):
     return np.array(kept).reshape(-1, 3)
 
 
-def centred(rows, dtype):
-    """Quantized weights less their codes of zero, flat; other weights as they are."""
-    if dtype not in ("U8", "I8", "U16", "I16") or len(np.unique(rows)) <= 2:
-        return rows.ravel()
-    (whole, sure), *each = (most(part) for part in (rows, *rows))
-    rest = whole if sure or dtype[0] == "U" else 0
-    return np.concatenate([row - (code if enough else rest) for row, (code, enough) in zip(rows, each, strict=True)])
-
-
-def most(codes):
-    values, counts = np.unique(codes, return_counts=True)
-    return values[counts.argmax()], 2 * counts.max() > codes.size
-
-
 def tail(matches, n, chances):
     return log2(sum(comb(n, k) * (chances - 1) ** (n - k) for k in range(matches, n + 1))) - n * log2(chances)
 
@@ -128,13 +110,13 @@ def tail(matches, n, chances):
 def verify(public, reveal, suspect):
     """{"support": (n, matches, log2 p), "magnitude" or its square: ...} of a suspect with registered layer names."""
     registration, binder, j, leaf = open_case(public, reveal)
-    tensors, values, signs, support = read_tensors(suspect.read_bytes()), [], [], []
+    tensors, told, support = read_tensors(suspect.read_bytes()), [], []
     for layer in registration["layers"]:
         stream = words(binder, j, leaf, "edge/" + layer["name"], 4 * layer["pairsPerLeaf"])
         first, second, bits = pairs(layer, registration["leaves"], j, stream).T
         dtype, shape, raw = tensors[layer["name"]]
         assert shape == layer["shape"]
-        flat = np.abs(centred(np.frombuffer(raw, DTYPES[dtype]).astype(float).reshape(shape[0], -1), dtype))
+        flat = np.abs(np.frombuffer(raw, DTYPES[dtype]).astype(float))
         fine = np.isfinite(flat[first]) & np.isfinite(flat[second])
         at, fan_in = np.concatenate([first, second]), prod(shape[1:])
         w = np.where(np.tile(fine, 2), flat[at], 0.0)
@@ -149,14 +131,13 @@ def verify(public, reveal, suspect):
             squares = np.bincount(index, w * w)
             w = w / np.sqrt(np.where(squares > 0, squares / np.maximum(np.bincount(index), 1), 1))[index]
         d = w[: len(bits)] - w[len(bits) :]
-        signs += list(np.where((d > 0) == bits, 1, -1)[(d != 0) & fine])
-        values += list(np.abs(d)[(d != 0) & fine])
-    v, s, name = np.array(values), np.array(signs), registration["testPlan"]["statistics"][1]
+        told += zip(np.abs(d)[(d != 0) & fine], np.where((d > 0) == bits, 1, -1)[(d != 0) & fine], strict=True)
+    (v, s), name = np.array(told).reshape(-1, 2).T, registration["testPlan"]["statistics"][1]
     v = np.minimum(v, 3) ** 2 if name == "squared-magnitude" else np.minimum(v, 1)
     v, s = v[v > 1e-100 * v.max(initial=0)], s[v > 1e-100 * v.max(initial=0)]
     bounds = [(np.logaddexp(x * v, -x * v) - np.log(2)).sum() - x * (v @ s) for x in np.geomspace(1e-3, 30, 4000)]
-    found = len(support), sum(support), tail(sum(support), len(support), 2)
-    return {"support": found, name: (len(s), (s > 0).sum(), min(0, *bounds) / np.log(2))}
+    edges = len(support), sum(support), tail(sum(support), len(support), 2)
+    return {"support": edges, name: (len(s), (s > 0).sum(), min(0, *bounds) / np.log(2))}
 
 
 def answers(public, reveal, labels):
@@ -165,5 +146,4 @@ def answers(public, reveal, labels):
     classes, t = len(registration["classes"]), registration["triggers"]["perLeaf"]
     drawn = words(binder, j, leaf, "triggers/labels", 2 * t + 64)
     targets = [word % classes for word in drawn if word < 2**64 // classes * classes][:t]
-    matches = sum(a == b for a, b in zip(targets, labels, strict=True))
-    return t, matches, tail(matches, t, classes)
+    return t, (matches := sum(map(int.__eq__, targets, labels))), tail(matches, t, classes)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from ticketguard.graph.codes import centred
 
@@ -29,6 +30,29 @@ def test_the_zero_point_of_a_sparse_weight_does_not_matter(zero: int, seed: int)
 def test_every_row_may_have_its_own() -> None:
     zeros = np.arange(100, 100 + SHAPE[0]).reshape(-1, 1, 1, 1)
     assert np.array_equal(centred((sparse() + zeros).astype(np.uint8)), sparse())
+
+
+def plainly(codes: np.ndarray) -> np.ndarray:
+    """docs/protocol.md, Tests, once more."""
+
+    def most(part: np.ndarray) -> tuple[int, bool]:
+        values, counts = np.unique(part, return_counts=True)
+        return int(values[counts.argmax()]), bool(2 * counts.max() > part.size)
+
+    if len(np.unique(codes)) <= 2:
+        return codes.astype(int)
+    whole, sure = most(codes)
+    rest = whole if sure or codes.dtype.kind == "u" else 0
+    rows = (most(row) for row in codes)
+    return np.stack(
+        [row.astype(int) - (code if enough else rest) for row, (code, enough) in zip(codes, rows, strict=True)]
+    )
+
+
+@given(arrays(st.sampled_from([np.uint8, np.int8, np.uint16, np.int16]), (4, 7), elements=st.integers(0, 5)))
+def test_the_page_says_the_same(codes: np.ndarray) -> None:
+    assert np.array_equal(centred(codes), plainly(codes))
+    assert np.array_equal(centred(codes + codes.dtype.type(90)), plainly(codes + codes.dtype.type(90)))
 
 
 def test_a_row_without_a_majority_has_that_of_the_whole_weight() -> None:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ticketguard.evidence import Evidence, log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.signatures.edge import Reading
+from ticketguard.tails import NEGLIGIBLE
 
 SUPPORT_NULL = (
     "the suspect's zero pattern is independent of the secret bits: each informative pair matches with probability 1/2"
@@ -69,15 +70,18 @@ def _both(seen: _Seen, scope: str, view: str, test: str) -> list[Evidence]:
         erasures=seen.erasures,
         null=SUPPORT_NULL,
     )
+    # The bound leaves such values out with their signs: what it does not count is not said to match.
+    used = seen.values > NEGLIGIBLE * seen.values.max(initial=0.0)
+    values, signs = seen.values[used], seen.signs[used]
     magnitude = Evidence(
         test=test,
         scope=scope,
         view=view,
-        n=len(seen.signs),
-        matches=int((seen.signs > 0).sum()),
-        log2_p=log2_signed_sum_bound(seen.values, seen.signs),
+        n=len(signs),
+        matches=int((signs > 0).sum()),
+        log2_p=log2_signed_sum_bound(values, signs),
         # Not -0.0 when nothing could be read.
-        capacity_bits=max(0.0, -log2_signed_sum_bound(seen.values, np.ones_like(seen.signs))),
+        capacity_bits=max(0.0, -log2_signed_sum_bound(values, np.ones_like(signs))),
         erasures=seen.erasures,
         null=MAGNITUDE_NULL,
     )
