@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from unittest import mock
 
@@ -328,3 +329,13 @@ def test_a_large_honest_file_is_within_the_limits(tmp_path: Path) -> None:
     file = read_torch(tmp_path / "w.pt")
     assert file.gather("w", np.array([1234567])).tolist() == [1234567.0]
     np.testing.assert_array_equal(file["t"], weights[:100].t().numpy())
+
+
+@pytest.mark.parametrize("key", ["model", "state_dict", "", "other", 3])
+def test_a_dictionary_in_itself_ends(key: str | int) -> None:
+    inside: dict[str | int, object] = {}
+    inside[key] = inside
+    assert list(torchchild.named_tensors(inside)) == []
+    inside["w"] = torch.ones(2)
+    with suppress(FormatError):  # two tensors of one name
+        assert 1 <= len(list(torchchild.named_tensors({"model": inside}))) <= torchchild.DEEPEST + 1

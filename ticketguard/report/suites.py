@@ -27,7 +27,9 @@ def price_words(price: Price) -> str:
     """The headline of one attack: what it cost to remove the mark, or how far it was not removed."""
     at = "" if price.unit in ONE_STRENGTH else f" at {price.strength:g}"
     if not price.removed:
-        return f"not removed{at.replace(' at ', ' up to ')}"
+        # Fewer bits are the stronger attack: a plan lists them in falling order.
+        way = "up" if price.curve[-1].strength >= price.curve[0].strength else "down"
+        return f"not removed{at.replace(' at ', f' {way} to ')}"
     lost = price.points or 0.0
     cost = f"{lost:.1f} points" if lost > 0 else "nothing" if lost == 0 else f"nothing (accuracy rose by {-lost:.1f})"
     return f"removed for {cost}{at}"

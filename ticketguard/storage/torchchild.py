@@ -38,8 +38,8 @@ TOTAL_BASE = 1 << 20
 FILE_BASE = 32 << 20
 # The end of a name that a left-out tensor is known by: the header has to hold many of them.
 NAME_SHOWN = 60
-# Dots in a name: dictionaries inside dictionaries are looked into so far.
-DOT_LIMIT = 16
+# Dictionaries inside dictionaries are looked into so far.
+DEEPEST = 16
 HOLDERS = (torch.Tensor, Mapping, list, tuple, set, frozenset)
 # Seconds without a request after which this process goes: it holds as much memory as torch takes.
 IDLE = 60.0
@@ -115,25 +115,26 @@ def named_tensors(loaded: object, *, unwrap: bool = True) -> Iterator[tuple[str,
     """Every tensor under its dotted name, in order; wrappers such as {"state_dict": ...} do not show in them if `unwrap`."""
     if isinstance(loaded, torch.Tensor):
         loaded = {"tensor": loaded}
-    while (
-        unwrap and isinstance(loaded, Mapping) and not any(isinstance(value, torch.Tensor) for value in loaded.values())
-    ):
+    # Not for ever: a mapping may hold itself.
+    for _ in range(DEEPEST if unwrap else 0):
+        if not isinstance(loaded, Mapping) or any(isinstance(value, torch.Tensor) for value in loaded.values()):
+            break
         inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
         if inner is None:
             break
         loaded = inner
     seen: set[str] = set()
-    stack: list[tuple[str, object]] = [("", loaded)]
+    stack: list[tuple[str, object, int]] = [("", loaded, 0)]
     while stack:
-        name, value = stack.pop()
+        name, value, depth = stack.pop()
         if isinstance(value, torch.Tensor):
             if name in seen or len(seen) >= TENSOR_LIMIT:
                 raise FormatError(f"tensor {shown(name)} appears twice, or there are too many tensors")
             seen.add(name)
             yield name, value
-        elif isinstance(value, Mapping) and name.count(".") < DOT_LIMIT and len(name) <= NAME_LIMIT:
+        elif isinstance(value, Mapping) and depth <= DEEPEST and len(name) <= NAME_LIMIT:
             stack += [
-                (f"{name}.{key}" if name else str(key), value[key])
+                (f"{name}.{key}" if name else str(key), value[key], depth + 1)
                 for key in reversed(value)
                 if isinstance(key, str | int)
             ]
