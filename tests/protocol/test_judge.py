@@ -184,6 +184,18 @@ def test_triggers_without_an_answer_count_as_wrong(world, owner):
     assert judged(world, owner.case(transcript=empty)).verdict.best.matches == 0
 
 
+@pytest.mark.parametrize("asked", [0, 1, 10])
+def test_what_was_never_asked_clears_nobody(world, owner, asked):
+    plan = plan_of(owner.registered.registration)
+    few = answers(world, owner, right=0, drop=range(asked, plan.per_leaf))
+    verdict = judged(world, owner.case(transcript=few)).verdict
+    assert verdict.decision == "INCONCLUSIVE"
+    assert verdict.best.capacity_bits < verdict.bar_bits
+    whole = judged(world, owner.case(transcript=answers(world, owner, right=0))).verdict
+    assert whole.decision == "NO MATCH"
+    assert whole.best.capacity_bits == pytest.approx(plan.per_leaf * np.log2(len(plan.classes)), abs=1e-3)
+
+
 def test_transcripts_survive_their_bytes_and_refuse_other_forms(world, owner):
     recorded = answers(world, owner, right=3, drop=[1])
     data = recorded.encode()

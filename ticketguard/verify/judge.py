@@ -22,6 +22,7 @@ from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
 from ticketguard.storage.tensors import TensorFile
+from ticketguard.tails import log2_binomial_tail
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import Images, render
 from ticketguard.triggers.score import trigger_tests
@@ -190,9 +191,14 @@ def examine_transcript(opening: Opening, case: Case, rule: Rule, *, supplied_by:
         raise UsageError("this registration has no triggers: a transcript proves nothing about it")
     predictions, missing = trigger_answers(case.transcript, render(opening, plan, own_images=case.own_images), plan)
     notes = [f"{len(case.transcript.answers)} queries recorded"]
+    evidence = trigger_tests(opening, plan, predictions)
     if missing:
         notes.append(f"{missing} triggers of the revealed leaf have no answer; they count as wrong")
-    evidence = trigger_tests(opening, plan, predictions)
+        # What was never asked could not have matched: a suspect is not cleared by it.
+        evidence = [
+            replace(item, capacity_bits=-log2_binomial_tail(item.n - missing, item.n, chances=len(plan.classes)))
+            for item in evidence
+        ]
     return _decided(evidence, rule, notes, supplied_by)
 
 
