@@ -48,6 +48,15 @@ def test_lock_and_unlock(tg, world, ticket, score):
     assert ticket_digest(read_ticket(world / "again.safetensors")) == ticket_digest(ticket)
 
 
+def test_a_key_is_not_locked_over(tg, world, ticket, snapshot):
+    assert tg("lock", "run/ticket.safetensors", "--out", "locked").code == 0
+    before = snapshot(world)
+    refused = tg("lock", "run/ticket.safetensors", "--score", "omp", "--out", "locked")
+    assert (refused.code, refused.err.count("\n")) == (2, 1)
+    assert "key.safetensors exists already" in refused.err
+    assert snapshot(world) == before
+
+
 def test_the_wrong_key_is_refused_and_writes_nothing(tg, world, ticket):
     for seed in ("1", "2"):
         options = ("--score", "random", "--seed", seed, "--out", f"locked{seed}")

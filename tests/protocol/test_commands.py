@@ -248,6 +248,34 @@ def test_recorded_answers_end_to_end(place, world, owner):
     assert f"{plan.per_leaf} of {plan.per_leaf}" in json.loads(text)["reason"]
 
 
+def test_a_reveal_for_answers_takes_the_leaf_that_was_asked(place, world, owner, capsys):
+    """Any other would be spent in vain; and what a reveal names is not recorded over."""
+    _, text = good("transcript", "queries", "signed", "--leaf", 2, "--decoys", 3, "--out", "queries", "--json")
+    plan = plan_of(owner.registered.registration)
+    rows = read_csv(place / "queries" / "index.csv")[1:]
+    write_csv(place / "answers.csv", [["index", "label"], *([row[0], plan.classes[0]] for row in rows)])
+    record = ("transcript", "record", "queries", "answers.csv", "--service", "S", "--recorded-by")
+    good(*record, "R", "--out", "t.json")
+    reveal = ("reveal", "signed", "--transcript", "t.json", "--nonce", world.NONCE, "--key", "owner.key", "--out")
+    capsys.readouterr()
+    assert "no answer to a trigger of leaf 1, it asked those of leaf 2" in refused(
+        capsys, *reveal, "r.json", "--leaf", 1
+    )
+    assert not read_secret(place / "signed" / "secret.tgs", "correct horse").used
+    _, text = good(*reveal, "r.json", "--json")
+    assert json.loads(text)["leaf"] == 2
+    before = (place / "t.json").read_bytes()
+    capsys.readouterr()
+    assert "exists already" in refused(capsys, *record, "another", "--out", "t.json")
+    good(*record, "R", "--out", "t.json")
+    assert (place / "t.json").read_bytes() == before
+    assert "unused: 0, 1, 3" in refused(capsys, "transcript", "queries", "signed", "--leaf", "2", "--out", "q")
+    assert "files are in that folder" in refused(
+        capsys, "transcript", "queries", "signed", "--leaf", "1", "--out", "queries"
+    )
+    assert "files are in that folder" in refused(capsys, "triggers", "export", "signed", "--out", "queries")
+
+
 def test_dispute_from_files(place, world, owner):
     thief = world.make_party(7, owner.model)[0]
     (place / "b").mkdir()

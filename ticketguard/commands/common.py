@@ -103,16 +103,19 @@ def require_output(
         raise UsageError(f"{path}: exists and is not a file that this command makes: choose another {option}")
 
 
-def require_output_folder(path: Path, *, inputs: Iterable[Path | None] = ()) -> None:
+def require_output_folder(path: Path, *, inputs: Iterable[Path | None] = (), empty: bool = False) -> None:
     """Raise `UsageError` unless a command may fill the folder `path`, given by `--out`, which may be missing yet.
 
-    It may not be one of its `inputs`, nor lie where a signed folder keeps licences or pictures, or one of its files.
+    It may not be one of its `inputs`, nor lie where a signed folder keeps licences or pictures, or one of its files. `empty`:
+    nor may anything be in it, for files that belong together and would mix with others.
     """
     require_possible(path)
     place = _resolved(path)
     kept = any(_is_kept(step) for step in (place / "any", place, *place.parents))
     if kept or any(given is not None and _same(place, given) for given in inputs):
         raise UsageError(f"{path}: files are kept there that this command may not replace: choose another --out")
+    if empty and is_folder(path) and listed(path):
+        raise UsageError(f"{path}: files are in that folder already: choose another --out")
 
 
 def _is_kept(place: Path) -> bool:

@@ -45,12 +45,16 @@ def command(
     """
     from ticketguard.finding.locking import scores_of
     from ticketguard.signatures.keymask import lock, write_key
-    from ticketguard.storage.atomic import is_folder, make_folder
+    from ticketguard.storage.atomic import is_folder, is_there, make_folder
     from ticketguard.tickets import read_ticket, write_ticket
 
     if is_folder(out):  # else there is nothing to destroy
         for name in (KEY, LOCKED):
             require_output(out / name, inputs=(ticket_path,))
+            if is_there(out / name):
+                raise UsageError(
+                    f"{out / name} exists already: without its key a locked ticket stays so; choose another --out"
+                )
     ticket = read_ticket(ticket_path)
     if not ticket.mask:
         raise UsageError(f"{ticket_path}: no masks, so there is nothing to lock; find makes a ticket")

@@ -9,13 +9,17 @@ import click
 
 from ticketguard.bundle import Bundle
 from ticketguard.claims import hpke, keys, reveal
-from ticketguard.claims.secret import write_secret
+from ticketguard.claims.opening import Opening
+from ticketguard.claims.secret import Secret, write_secret
 from ticketguard.commands.cases import read_transcript
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_nonce, require_output
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import exclusive, is_there, replacing
 from ticketguard.storage.suspects import read_any
+from ticketguard.triggers.plan import required_plan
+from ticketguard.triggers.render import render
 from ticketguard.verify.judge import digest_of
+from ticketguard.verify.transcript import Transcript, answered_leaves
 
 
 @click.command()
@@ -25,8 +29,16 @@ from ticketguard.verify.judge import digest_of
 @click.option("--nonce", required=True, help="The judge's nonce: 16 to 64 bytes in hexadecimal (openssl rand -hex 32).")
 @click.option("--key", "key_path", type=PATH, required=True, help="The owner's secret key.")
 @click.option("--to", "judge_path", type=PATH, help="The judge's .enc.pub file: only that judge can read the reveal.")
-@click.option("--leaf", type=int, help="Which leaf to disclose; by default the first unused one.")
-@click.option("--override", is_flag=True, help="Disclose a used leaf again: evidence after a second use can be forged.")
+@click.option(
+    "--leaf",
+    type=int,
+    help="Which leaf to disclose; by default the first unused one, or the one whose triggers were asked.",
+)
+@click.option(
+    "--override",
+    is_flag=True,
+    help="Disclose a used leaf again (evidence after a second use can be forged), or one whose triggers were not asked.",
+)
 @click.option(
     "--valid-days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Days until it expires."
 )
@@ -65,6 +77,8 @@ def command(
             raise UsageError(f"{out} exists already: revealing again would spend another leaf; choose another --out")
         opening, secret = bundle.unlock(word)
         registered = opening.registration
+        if transcript is not None and not override:
+            leaf = _asked(read_transcript(transcript), bundle, opening, secret, leaf)
         index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
         shown, data = reveal.make(
             opening,
@@ -92,3 +106,22 @@ def command(
     click.echo(f"suspect  {shown.kind}, sha256 {digest}")
     click.echo(f"expires  {reveal.format_time(shown.expires)}")
     click.echo(f"left     {left} unused leaves of {registered.leaves}")
+
+
+def _asked(transcript: Transcript, bundle: Bundle, opening: Opening, secret: Secret, leaf: int | None) -> int:
+    """The leaf to disclose for a transcript, `leaf` where it is given.
+
+    Raises `UsageError` when none of its triggers has an answer: a leaf that is disclosed in vain is spent all the same.
+    """
+    plan = required_plan(opening.registration)
+    triggers = render(opening, plan, own_images=bundle.own_images(opening.registration))
+    answered = answered_leaves(transcript, triggers, plan)
+    best = max(answered, key=lambda index: (index not in secret.used, answered[index], -index))
+    wanted = best if leaf is None else leaf
+    if wanted in answered and not answered[wanted]:
+        asked = [index for index, count in answered.items() if count]
+        told = f"it asked those of leaf {', '.join(map(str, asked))}" if asked else "nor to one of another leaf"
+        raise UsageError(
+            f"the transcript has no answer to a trigger of leaf {wanted}, {told}: a reveal would spend it in vain"
+        )
+    return wanted

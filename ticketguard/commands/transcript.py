@@ -11,7 +11,7 @@ import click
 from ticketguard.bundle import Bundle
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output, require_output_folder
 from ticketguard.errors import DataError, UsageError
-from ticketguard.storage.atomic import write_bytes
+from ticketguard.storage.atomic import is_there, read_start, write_bytes
 from ticketguard.storage.documents import read_csv
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def queries(signed: Path, leaf: int, decoys: int, decoy_images: Path | None, out
     from ticketguard.triggers.plan import required_plan
     from ticketguard.triggers.queries import query_set
 
-    require_output_folder(out, inputs=(decoy_images,))
+    require_output_folder(out, inputs=(decoy_images,), empty=True)
     bundle = Bundle(signed)
     opening, secret = bundle.unlock(passphrase())
     if leaf not in opening.leaves:
@@ -90,6 +90,8 @@ def record(folder: Path, answers: Path, service: str, recorded_by: str, out: Pat
     asked = {row[0]: row[2] for row in _table(folder / INDEX, ["index", "file", "sha256"])}
     given = {row[0]: row[1].strip() for row in _table(answers, COLUMNS)}
     transcript = from_answers(asked, given, service=service, recorded_by=recorded_by)
+    if is_there(out) and read_start(out, len(transcript.encode()) + 1) != transcript.encode():
+        raise UsageError(f"{out} exists already: a reveal may name the transcript in it; choose another --out")
     write_bytes(out, transcript.encode())
     if as_json:
         print_json({"transcript": str(out), "sha256": transcript.digest, "queries": len(asked), "answers": len(given)})

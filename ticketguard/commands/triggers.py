@@ -33,7 +33,7 @@ def export(signed: Path, out: Path, with_labels: bool, as_json: bool) -> None:
     from ticketguard.triggers.plan import required_plan
     from ticketguard.triggers.render import render
 
-    require_output_folder(out)
+    require_output_folder(out, empty=True)
     bundle = Bundle(signed)
     opening = bundle.open(passphrase())
     plan = required_plan(opening.registration)

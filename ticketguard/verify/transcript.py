@@ -120,6 +120,15 @@ def trigger_answers(transcript: Transcript, triggers: Triggers, plan: TriggerPla
     return predictions, missing
 
 
+def answered_leaves(transcript: Transcript, triggers: Triggers, plan: TriggerPlan) -> dict[int, int]:
+    """How many triggers of each leaf among `triggers` have an answer."""
+    leaves = (triggers.indices // plan.per_leaf).tolist()
+    found = dict.fromkeys(leaves, 0)
+    for image, leaf in zip(triggers.images, leaves, strict=True):
+        found[leaf] += transcript.answers.get(image_digest(image)) is not None
+    return found
+
+
 def _class_of(answer: str, classes: Sequence[str]) -> int:
     """A class by its registered name, else by its index: a label map chosen now would be a search."""
     if answer in classes:
