@@ -16,7 +16,6 @@ from ticketguard.commands.common import (
     refuse_idle,
     require_output_folder,
 )
-from ticketguard.commands.sign import rewind_weights
 from ticketguard.errors import UsageError
 from ticketguard.licensing import issue, make_copy, seal_key
 from ticketguard.signatures.fingerprint import CODES, DEFAULT_BITS, DEFAULT_COLLUSION, Code
@@ -59,6 +58,8 @@ def command(
 
     Example:  ticketguard license signed/ --licensee "Example Ltd" --key owner.key --out copies/example/
     """
+    from ticketguard import api
+
     if (lock is None) != (licensee_path is None):
         raise UsageError("--lock and --to go together: a key mask is encrypted to the licensee who gets it")
     if code == "uniform":
@@ -70,7 +71,7 @@ def command(
     _require_empty(target, licence, locked)
     _require_code(bundle, chosen)
     key, (opening, secret) = keys.load_secret(key_path, word), bundle.unlock(word)
-    rewind = None if rewind_path is None else rewind_weights(bundle.ticket, rewind_path)
+    rewind = None if rewind_path is None else api.read_rewind(rewind_path)
     copy = make_copy(bundle.read_ticket(), opening, secret.master, chosen, rewind=rewind)
     ticket, sealed = copy.ticket, None
     if lock is not None and licensee_path is not None:
