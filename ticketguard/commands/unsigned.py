@@ -14,8 +14,7 @@ from ticketguard.errors import FormatError, UsageError
 from ticketguard.storage.atomic import is_folder, is_there
 from ticketguard.storage.documents import read_object
 from ticketguard.storage.suspects import read_any
-from ticketguard.storage.tensors import TensorFile
-from ticketguard.tickets import Architecture, Model, Ticket, task_of, ticket_from_tensors
+from ticketguard.tickets import Architecture, Model, Ticket, open_ticket, task_of
 from ticketguard.triggers.pictures import read_folder
 
 if TYPE_CHECKING:
@@ -29,9 +28,7 @@ def read_unsigned(path: Path, arch: str | None) -> Ticket:
     beside = Bundle(path if is_folder(path) else path.parent).ticket
     if is_folder(path) and is_there(beside):
         raise UsageError(f"{path}: a folder; name the ticket that is to be signed: {beside}")
-    tensors = read_any(path)
-    metadata = tensors.metadata.get("ticketguard") if isinstance(tensors, TensorFile) else None
-    ticket = ticket_from_tensors(tensors, metadata, where=str(path))
+    ticket = open_ticket(read_any(path), where=str(path))
     if isinstance(ticket, Model) and path != beside and is_there(beside):
         raise UsageError(f"{path}: a trained model with its ticket beside it; sign the ticket, then train: {beside}")
     if not ticket.mask:
