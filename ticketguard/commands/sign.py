@@ -25,6 +25,7 @@ from ticketguard.commands.unsigned import (
     with_task,
 )
 from ticketguard.errors import AuthenticityError, UsageError
+from ticketguard.signing import rule_of
 from ticketguard.tickets import Ticket, Weights
 from ticketguard.triggers.pictures import write_folder
 from ticketguard.triggers.plan import plan_of
@@ -100,7 +101,7 @@ QR_NOTE = (
     "--registration", "registered_path", type=PATH, help="Embed for this registration, made by --register-only."
 )
 @click.option(
-    "--without-stamp", is_flag=True, help="Embed without the time stamp that was registered for: the bar stays 126."
+    "--without-stamp", is_flag=True, help="Embed without the time stamp that was registered for: the bar stays high."
 )
 @json_option
 def command(
@@ -185,7 +186,7 @@ def _require_order(register_only: bool, registered_path: Path | None, without_st
     if registered_path is None and not stampless and not without_stamp:
         raise UsageError(
             f"--beacon {beacon}: the time stamp comes before the edges move: sign --register-only, timestamp, then "
-            "sign --registration (--without-stamp embeds now, and the bar stays at 126)"
+            "sign --registration (--without-stamp embeds now, and the bar stays high)"
         )
 
 
@@ -281,6 +282,7 @@ def _report(
     if as_json:
         print_json(document)
         return
+    bar = rule_of(registered.leaves).bar_bits
     click.echo(f"owner         {owner}, key id {keyid}")
     click.echo(f"registration  {bundle.registration}  (public)")
     click.echo(f"secret        {bundle.secret}  (yours alone; back it up: a lost secret is lost)")
@@ -288,15 +290,14 @@ def _report(
         share = embedded.moved / embedded.edges
         click.echo(f"ticket        {bundle.ticket}  ({embedded.moved} of {embedded.edges} edges moved, {share:.1%})")
         click.echo(f"edge code     {embedded.informative} bits as signed")
+    elif registered.beacon == "none":
+        click.echo("next          time-stamp the registration if you like, then sign with --registration to embed")
     else:
-        click.echo(
-            f"next          ticketguard timestamp {bundle.folder}, then sign --registration; without the stamp the bar is 126"
-            if registered.beacon != "none"
-            else "next          time-stamp the registration if you like, then sign with --registration to embed"
-        )
+        steps = f"ticketguard timestamp {bundle.folder}, then sign --registration"
+        click.echo(f"next          {steps}; without the stamp the bar is {bar:g}")
     if plan is not None:
         after = ", ".join(f"{share:.0%}: {float(bits):,.0f}" for share, bits in plan.bits_after.items() if share)
-        click.echo(f"expected      bits after random pruning of {after}  (the bar is 126 without a beacon)")
+        click.echo(f"expected      bits after random pruning of {after}  (the bar is {bar:g} without a beacon)")
     for note in notes:
         click.echo(f"note          {note}")
     click.echo("note          keep the dense rewind weights private: an eraser guided by them needs fewer tries")
