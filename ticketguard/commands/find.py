@@ -90,7 +90,8 @@ def command(
         architecture=fitted(arch, shape=dataset.shape, classes=len(dataset.classes)),
         recipe=chosen_recipe(recipe, data, epochs, overrides=overrides, compiled=compiled),
         rounds=rounds,
-        rate=rate_for(density, rounds) if rounds else 0.2,
+        # Without rounds no rate is asked for.
+        rate=rate_for(density, rounds) if rounds else FindConfig.rate,
         seed=seeds[0],
         first=prune_first,
         classifier=prune_classifier,

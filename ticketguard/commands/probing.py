@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
+# Defaults are the library's, which a test compares: importing it here would cost every `verify` a tenth of a second.
 OPTIONS = (
     click.option("--mapping", type=PATH, help="JSON file that describes a generic endpoint (docs/probing.md)."),
     click.option("--service-input", type=PATH, help="JSON file: range, layout, size, channels of the service's input."),

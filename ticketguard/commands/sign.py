@@ -25,6 +25,8 @@ from ticketguard.commands.unsigned import (
     with_task,
 )
 from ticketguard.errors import AuthenticityError, UsageError
+from ticketguard.graph.cells import DEFAULT_BLOCK
+from ticketguard.signatures.capacity import DEFAULT_LEAVES, DEFAULT_SPEND
 from ticketguard.signing import rule_of
 from ticketguard.tickets import Ticket, Weights
 from ticketguard.triggers.pictures import write_folder
@@ -51,12 +53,22 @@ QR_NOTE = (
 @click.option("--key", "key_path", type=PATH, required=True, help="The owner's secret key, from keygen.")
 @click.option("--owner", help="Who signs, as it should read in the registration.")
 @click.option("--out", type=PATH, required=True, help="The signed folder to write.")
-@click.option("--spend", type=float, default=0.15, show_default=True, help="Share of edges that signing may move.")
 @click.option(
-    "--leaves", type=int, default=4, show_default=True, help="Parts of the secret that can be revealed one by one."
+    "--spend", type=float, default=DEFAULT_SPEND, show_default=True, help="Share of edges that signing may move."
 )
 @click.option(
-    "--block", type=int, default=8, show_default=True, help="Inputs per cell where kernels are 1 x 1; M for N:M."
+    "--leaves",
+    type=int,
+    default=DEFAULT_LEAVES,
+    show_default=True,
+    help="Parts of the secret that can be revealed one by one.",
+)
+@click.option(
+    "--block",
+    type=int,
+    default=DEFAULT_BLOCK,
+    show_default=True,
+    help="Inputs per cell where kernels are 1 x 1; M for N:M.",
 )
 @click.option("--arch", help="Architecture of a ticket that does not name its own: a name or package.module:callable.")
 @click.option(
