@@ -113,9 +113,10 @@ def _list(as_json: bool) -> None:
         print_json({"attacks": rows})
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("attack", "strengths", "what it does", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    from ticketguard.report.text import plain_table
+
+    table = plain_table("attack", "strengths", "what it does")
     for name, kind in ATTACKS.items():
         values = " ".join(f"{value:g}" for value in kind.strengths) if kind.unit else ""
         table.add_row(name, values, does[name])

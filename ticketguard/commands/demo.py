@@ -67,11 +67,9 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
 
 
 def _table(rows: list[Row]) -> Table:
-    from rich.table import Table
+    from ticketguard.report.text import decision, plain_table
 
-    from ticketguard.report.text import decision
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = plain_table()
     table.add_column("suspect", no_wrap=True)
     table.add_column("accuracy", justify="right")
     table.add_column("verdict")
@@ -82,7 +80,7 @@ def _table(rows: list[Row]) -> Table:
         table.add_row(
             row.suspect,
             "" if row.accuracy is None else f"{row.accuracy:.2f} %",
-            decision(row.verdict) if row.verdict else "",
+            decision(row.verdict.decision) if row.verdict else "",
             f"{best.bits:,.1f}" if best else "",
             f"{best.test}, {best.view}" if best else "",
         )
