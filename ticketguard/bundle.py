@@ -161,8 +161,8 @@ class Bundle:
             if opening.registration.beacon != "none" and secret.beacon == NO_BEACON and not without_stamp:
                 raise UsageError(
                     f"{self.registration} is registered for a time stamp (--beacon {opening.registration.beacon}) and has "
-                    "none: run ticketguard timestamp first; once edges are embedded the bar stays at 126 (--without-stamp "
-                    "accepts that)"
+                    "none: run ticketguard timestamp first; once edges are embedded the bar stays at "
+                    f"{opening.rule().bar_bits:g} (--without-stamp accepts that)"
                 )
             embedded = embed(ticket, opening, rewind=rewind)
             write_ticket(self.ticket, embedded.ticket)

@@ -92,58 +92,46 @@ def demo(folder: Path, passphrase: str, *, seed: int = 0, say: Say = str) -> lis
     say("claim   the owner signs a claim over the trained model")
     bundle.write_claim(key)
 
+    accuracy = _accuracy(model, dataset)
     rows = [
         Row(suspect="dense model", accuracy=found.dense_accuracy, verdict=None),
         Row(suspect="ticket, not signed", accuracy=found.ticket_accuracy, verdict=None),
+        _tested("owner's model", model, signed, accuracy),
+        _asked("owner's model, asked only", model, signed, accuracy, dataset),
     ]
-    rows += _owned(signed, model, dataset)
     say("attack  three copies")
-    rows += [_attacked(signed, model, dataset, folder, *attack) for attack in ATTACKS]
+    symmetry, _ = api.symmetry_for(signed.ticket)
+    short = replace(recipe, epochs=FINETUNE_EPOCHS, rewind_epoch=0)
+    victim = Victim(model=model, dataset=dataset, symmetry=symmetry, recipe=short)
+    rows += [_attacked(words, attack, victim, signed, dataset, folder / file) for file, attack, words in ATTACKS]
     say("control an independent ticket, and the owner's model under a wrong key")
     stranger = find(other, dataset).model
-    rows.append(
-        Row(
-            suspect="independent model",
-            accuracy=_accuracy(stranger, dataset),
-            verdict=api.verify(stranger.weights, signed=signed),
-        )
-    )
     wrong = api.sign(found.ticket, SecretKey.generate(), owner="Somebody Else", rewind=rewind)
-    rows.append(
-        Row(
-            suspect="owner's model, wrong key",
-            accuracy=_accuracy(model, dataset),
-            verdict=api.verify(model.weights, signed=wrong),
-        )
-    )
-    return rows
-
-
-def _owned(signed: api.Signed, model: Model, dataset: Dataset) -> list[Row]:
-    """The owner's model, by its weights and by its answers alone."""
-    accuracy = _accuracy(model, dataset)
-    module = module_of_ticket(model)
-    answers = api.verify(signed=signed, predictions=lambda images: np.asarray(predict(module, images, dataset)))
     return [
-        Row(suspect="owner's model", accuracy=accuracy, verdict=api.verify(model.weights, signed=signed)),
-        Row(suspect="owner's model, asked only", accuracy=accuracy, verdict=answers),
+        *rows,
+        _tested("independent model", stranger, signed, _accuracy(stranger, dataset)),
+        _tested("owner's model, wrong key", model, wrong, accuracy),
     ]
 
 
-def _attacked(
-    signed: api.Signed, model: Model, dataset: Dataset, folder: Path, file: str, attack: str, words: str
-) -> Row:
-    """One attacked copy: written to disk, measured, verified."""
-    short = replace(RECIPES["digits"], epochs=FINETUNE_EPOCHS, rewind_epoch=0)
-    symmetry, _ = api.symmetry_for(signed.ticket)
-    attacked = make(attack).run(Victim(model=model, dataset=dataset, symmetry=symmetry, recipe=short))
-    write_tensors(folder / file, {name: np.asarray(array) for name, array in attacked.weights.items()}, {})
-    module = module_of(attacked)
-    return Row(
-        suspect=words,
-        accuracy=evaluate(module, dataset.test_images, dataset.test_labels, dataset),
-        verdict=api.verify(folder / file, signed=signed),
-    )
+def _tested(suspect: str, model: Model, signed: api.Signed, accuracy: float) -> Row:
+    """A model, by its weights."""
+    return Row(suspect=suspect, accuracy=accuracy, verdict=api.verify(model.weights, signed=signed))
+
+
+def _asked(suspect: str, model: Model, signed: api.Signed, accuracy: float, dataset: Dataset) -> Row:
+    """A model, by its answers alone."""
+    module = module_of_ticket(model)
+    answers = api.verify(signed=signed, predictions=lambda images: np.asarray(predict(module, images, dataset)))
+    return Row(suspect=suspect, accuracy=accuracy, verdict=answers)
+
+
+def _attacked(suspect: str, attack: str, victim: Victim, signed: api.Signed, dataset: Dataset, path: Path) -> Row:
+    """An attacked copy: written to `path`, measured, tested."""
+    attacked = make(attack).run(victim)
+    write_tensors(path, {name: np.asarray(array) for name, array in attacked.weights.items()}, {})
+    accuracy = evaluate(module_of(attacked), dataset.test_images, dataset.test_labels, dataset)
+    return Row(suspect=suspect, accuracy=accuracy, verdict=api.verify(path, signed=signed))
 
 
 def _accuracy(model: Model, dataset: Dataset) -> float:

@@ -60,6 +60,19 @@ def test_every_option_is_explained(name):
     assert not unexplained
 
 
+def test_options_of_a_probe_have_the_defaults_of_the_library():
+    from ticketguard.probe.client import Courtesy
+    from ticketguard.probe.run import DECOY_SHARE
+    from ticketguard.probe.session import Manners
+
+    probe = commands.cli.get_command(click.Context(commands.cli), "probe")
+    given = {option.name: option.default for option in probe.params}
+    manners = {name: getattr(Manners(), name) for name in ("budget", "workers", "jitter")}
+    courtesy = {name: getattr(Courtesy(), name) for name in ("timeout", "retries", "rate")}
+    wanted = {**manners, **courtesy, "decoys": DECOY_SHARE}
+    assert {name: given[name] for name in wanted} == wanted
+
+
 def test_what_reports_has_a_json_form():
     without = [" ".join(name) for name in LEAVES if not _has_json(name)]
     assert not without

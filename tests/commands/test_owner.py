@@ -89,6 +89,18 @@ def test_options_of_sign_reach_the_registration(tg, world):
     assert (registered.leaves, registered.triggers, registered.beacon) == (2, None, "rfc3161")
 
 
+def test_the_bar_is_that_of_the_leaves(tg, world):
+    """More leaves are more tests, which the bar pays for."""
+    done = tg(*SIGN, "--owner", "Lab", "--leaves", "10", "--no-triggers", "--beacon", "rfc3161", "--register-only")
+    assert done.code == 0
+    assert "without the stamp the bar is 126.044\n" in done.out
+    assert "(the bar is 126.044 without a beacon)" in done.out
+    refused = tg(*SIGN, "--registration", "new/registration.dsse.json")
+    assert refused.code == 2
+    assert "the bar stays at 126.044 (--without-stamp" in refused.err
+    assert f"{Bundle(world / 'new').open('fixture').rule().bar_bits:g}" == "126.044"
+
+
 def test_claim_names_model_and_ticket(tg, world):
     (world / "signed" / "claim.dsse.json").unlink()
     result = tg("claim", "signed", "--key", "owner.key", "--json")

@@ -143,6 +143,10 @@ def test_train_elsewhere_without_triggers_needs_no_secret(signed_run, tg, world,
     assert (world / "plain.safetensors").exists()
 
 
+# As README.md quotes it.
+BAR = "a match needs 126 (66 with a time stamp).\n"
+
+
 def test_demo_prints_its_table_and_the_same_rows_as_json(tg, world, monkeypatch):
     from ticketguard import demo
 
@@ -164,7 +168,7 @@ def test_demo_prints_its_table_and_the_same_rows_as_json(tg, world, monkeypatch)
     monkeypatch.setattr(demo, "demo", lambda folder, passphrase, *, seed, say: say(f"find in {folder}") or rows)
     shown = tg("demo", "--out", "story")
     assert shown.code == 0
-    for words in ("find in story", "99.12 %", "MATCH", "200.0", "lawful access is not excluded", "story"):
+    for words in ("find in story", "99.12 %", "MATCH", "200.0", "lawful access is not excluded", "story", BAR):
         assert words in shown.out
     result = tg("demo", "--out", "story", "--json")
     assert result.json["rows"] == [

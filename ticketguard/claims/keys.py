@@ -16,6 +16,9 @@ from ticketguard.storage.atomic import read_bytes, write_bytes
 
 SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 KEY_PURPOSE = b"ticketguard/v1/ed25519\0"
+SEED_BYTES = 32
+# Length of every file of `save_secret`: encryption adds a known number of bytes.
+SECRET_FILE_BYTES = vault.HEADER_BYTES + len(KEY_PURPOSE) + SEED_BYTES + vault.TAG_BYTES
 SECRET_MODE = 0o600
 _FILE_LIMIT = 1 << 16
 _PRIME = 2**255 - 19
@@ -80,7 +83,7 @@ class SecretKey:
 
     def __init__(self, seed: bytes) -> None:
         """`seed`: the 32 bytes of RFC 8032. Raises `FormatError` for another length."""
-        if len(seed) != 32:
+        if len(seed) != SEED_BYTES:
             raise FormatError(f"secret key: {len(seed)} bytes, an Ed25519 seed has 32")
         self._key = Ed25519PrivateKey.from_private_bytes(seed)
 

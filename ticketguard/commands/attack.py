@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ticketguard.commands.common import PATH, json_option, print_json, require_output
 from ticketguard.commands.training_options import chosen_recipe, load_data
 from ticketguard.errors import UsageError
+
+if TYPE_CHECKING:
+    from ticketguard.tickets import Model
 
 
 @click.command()
@@ -51,21 +55,13 @@ def command(
     from ticketguard import api
     from ticketguard.attacks.base import Victim
     from ticketguard.attacks.registry import make
-    from ticketguard.storage.tensors import read_tensors, write_tensors
-    from ticketguard.tickets import Model, read_ticket
+    from ticketguard.storage.tensors import write_tensors
     from ticketguard.training import module_of
     from ticketguard.training.evaluate import require_fit
 
     attack = make(name, strength)
     require_output(out, inputs=(model,))
-    released = read_ticket(model)
-    if not isinstance(released, Model):
-        if "attack" in read_tensors(model).metadata:
-            raise UsageError(
-                f"{model}: attacked already; for both attacks name a stack, a+b, and the model it was made from"
-            )
-        what = "a ticket" if released.mask else "weights without the masks and the network that they belong to"
-        raise UsageError(f"{model}: {what}, not a trained model: attacks start from what a thief gets")
+    released = _released(model)
     dataset = None if data is None else load_data(data, data_dir, limit)
     if dataset is not None:
         require_fit(module_of(released), dataset)
@@ -89,6 +85,22 @@ def command(
     click.echo(f"{attack!r}: wrote {out}{work}")
 
 
+def _released(path: Path) -> Model:
+    """The released model to attack; `UsageError` for anything else."""
+    from ticketguard.storage.tensors import read_tensors
+    from ticketguard.tickets import Model, read_ticket
+
+    found = read_ticket(path)
+    if isinstance(found, Model):
+        return found
+    if "attack" in read_tensors(path).metadata:
+        raise UsageError(
+            f"{path}: attacked already; for both attacks name a stack, a+b, and the model it was made from"
+        )
+    what = "a ticket" if found.mask else "weights without the masks and the network that they belong to"
+    raise UsageError(f"{path}: {what}, not a trained model: attacks start from what a thief gets")
+
+
 def _list(as_json: bool) -> None:
     from ticketguard.attacks.registry import ATTACKS
 
@@ -101,9 +113,10 @@ def _list(as_json: bool) -> None:
         print_json({"attacks": rows})
         return
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table("attack", "strengths", "what it does", box=None, padding=(0, 2, 0, 0), header_style="dim")
+    from ticketguard.report.text import plain_table
+
+    table = plain_table("attack", "strengths", "what it does")
     for name, kind in ATTACKS.items():
         values = " ".join(f"{value:g}" for value in kind.strengths) if kind.unit else ""
         table.add_row(name, values, does[name])

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from ticketguard.claims import keys
-from ticketguard.commands.cases import read_case, read_transcript, show_checks, show_numbers
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json, trigger_images_option
+from ticketguard.commands.cases import case_options, read_case, read_transcript, show_checks, show_numbers
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.verify.audit import audit
 
 
@@ -23,10 +23,8 @@ from ticketguard.verify.audit import audit
     "--control", "controls", type=PATH, multiple=True, help="A model that has nothing to do with it; repeatable."
 )
 @click.option("--answers", type=PATH, multiple=True, help="A transcript of an independent service; repeatable.")
-@click.option("--root", "roots", type=PATH, help="PEM file of the time-stamp authorities that you trust.")
 @click.option("--key", "key_path", type=PATH, help="Your secret key, when the reveal is encrypted to you.")
-@click.option("--withdrawal", type=PATH, help="A statement that withdraws the registration, from wherever you have it.")
-@trigger_images_option
+@case_options
 @json_option
 def command(
     public: Path,

@@ -13,6 +13,7 @@ from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
+from ticketguard.commands.common import PATH, Function
 from ticketguard.errors import AuthenticityError, StorageError, UsageError
 from ticketguard.evidence import UNREAD, Verdict
 from ticketguard.storage.atomic import is_there, read_bytes
@@ -23,6 +24,19 @@ from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import Images, in_order
 from ticketguard.verify import transcript as transcripts
 from ticketguard.verify.judge import Case, Check, digest_of
+
+
+def case_options(function: Function) -> Function:
+    """`--root`, `--withdrawal` and `--trigger-images`, as `read_case` takes them."""
+    withdrawn = "A statement that withdraws the registration, from wherever you have it."
+    pictures = "Folder of the owner's own trigger images, when those are registered."
+    for option in (
+        click.option("--trigger-images", type=PATH, help=pictures),
+        click.option("--withdrawal", type=PATH, help=withdrawn),
+        click.option("--root", "roots", type=PATH, help="PEM file of the time-stamp authorities that you trust."),
+    ):
+        function = option(function)
+    return function
 
 
 def read_case(

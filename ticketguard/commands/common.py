@@ -1,13 +1,14 @@
-"""What several commands share: options, the passphrase, JSON on standard output."""
+"""What several commands share: options, the passphrase, JSON on standard output, a progress bar."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
@@ -18,6 +19,9 @@ from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import is_folder, is_there, listed, read_start, require_possible, require_writable
 from ticketguard.storage.tensors import INDEX_SUFFIX
 from ticketguard.triggers.pictures import SUFFIXES
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
 
 PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105 - the name of the variable
 # How keys and certificates begin.
@@ -54,12 +58,6 @@ def passphrase(*, confirm: bool = False) -> str:
     return typed
 
 
-def trigger_images_option(function: Function) -> Function:
-    """The `--trigger-images` option: pictures of the owner's own, registered by their digests."""
-    text = "Folder of the owner's own trigger images, when those are registered."
-    return click.option("--trigger-images", type=PATH, help=text)(function)
-
-
 def json_option(function: Function) -> Function:
     """The `--json` option: one JSON document on standard output instead of text."""
     return click.option("--json", "as_json", is_flag=True, help="Print one JSON document instead of text.")(function)
@@ -68,6 +66,29 @@ def json_option(function: Function) -> Function:
 def print_json(document: Mapping[str, Any]) -> None:
     """Print a document as JSON."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+@contextmanager
+def bar(*columns: ProgressColumn | str, quiet: bool) -> Iterator[Progress | None]:
+    """A progress bar on standard error that vanishes at the end, for the caller to start; None when `quiet`.
+
+    A text among the columns is a template, such as "{task.description}".
+    """
+    if quiet:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TextColumn
+
+    cells = [TextColumn(column) if isinstance(column, str) else column for column in columns]
+    console = Console(stderr=True)
+    # Where nobody watches, a bar that vanishes would still leave an empty line in the log.
+    shown = Progress(*cells, console=console, transient=True, disable=not console.is_terminal)
+    try:
+        yield shown
+    finally:
+        if shown.live.is_started:
+            shown.stop()
 
 
 def refuse_idle(names: Collection[str], why: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from ticketguard.claims.registration import GRINDING_BITS
 from ticketguard.commands.common import PASSPHRASE_VARIABLE, PATH, json_option, print_json
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import is_folder, is_there, listed
@@ -50,8 +52,11 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
     from rich.console import Console
 
     Console().print("", _table(rows), "")
+    rule = next(row.verdict.rule for row in rows if row.verdict is not None)
+    stamped = replace(rule, grinding_bits=GRINDING_BITS["rfc3161"])
     click.echo(
-        "bits: -log2 of the false-positive probability of the best test; a match needs 126 (66 with a time stamp)."
+        "bits: -log2 of the false-positive probability of the best test; a match needs "
+        f"{rule.bar_bits:g} ({stamped.bar_bits:g} with a time stamp)."
     )
     click.echo("A match says that the suspect is not independent of the owner's secret; lawful access is not excluded.")
     word = "your passphrase" if given else f"passphrase {DEMO_PASSPHRASE!r}"
@@ -62,11 +67,9 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
 
 
 def _table(rows: list[Row]) -> Table:
-    from rich.table import Table
+    from ticketguard.report.text import decision, plain_table
 
-    from ticketguard.report.text import decision
-
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = plain_table()
     table.add_column("suspect", no_wrap=True)
     table.add_column("accuracy", justify="right")
     table.add_column("verdict")
@@ -77,7 +80,7 @@ def _table(rows: list[Row]) -> Table:
         table.add_row(
             row.suspect,
             "" if row.accuracy is None else f"{row.accuracy:.2f} %",
-            decision(row.verdict) if row.verdict else "",
+            decision(row.verdict.decision) if row.verdict else "",
             f"{best.bits:,.1f}" if best else "",
             f"{best.test}, {best.view}" if best else "",
         )

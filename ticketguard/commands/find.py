@@ -13,11 +13,10 @@ from ticketguard.commands.training_options import chosen_recipe, data_options, l
 from ticketguard.errors import UsageError
 
 if TYPE_CHECKING:
-    from ticketguard.finding import FindProgress, FindResult
+    from ticketguard.finding import FindConfig, FindProgress, FindResult
 
 DENSITY = 0.2
 TICKET = "ticket.safetensors"
-LOSING = "it is more than 1 point below the dense model; keep more weights or train longer"
 
 
 @click.command()
@@ -90,38 +89,44 @@ def command(
         architecture=fitted(arch, shape=dataset.shape, classes=len(dataset.classes)),
         recipe=chosen_recipe(recipe, data, epochs, overrides=overrides, compiled=compiled),
         rounds=rounds,
-        rate=rate_for(density, rounds) if rounds else 0.2,
+        # Without rounds no rate is asked for.
+        rate=rate_for(density, rounds) if rounds else FindConfig.rate,
         seed=seeds[0],
         first=prune_first,
         classifier=prune_classifier,
         extreme=extreme,
     )
     if len(seeds) > 1:
-        return _report_all(find_many(config, seeds, dataset, out, jobs=jobs), out, as_json)
-    with progress("finding", quiet=as_json) as show:
-        result = find(
-            config,
-            dataset,
-            out,
-            on_progress=None if show is None else lambda where: show(where.report, _stage(where)),
-        )
-    if as_json:
-        print_json(_summary(result, out))
-        return 0 if result.winning else 1
-    ticket = result.ticket
-    click.echo(f"dense model  {result.dense_accuracy:.2f} % on {dataset.name}")
-    click.echo(
-        f"ticket       {result.ticket_accuracy:.2f} %, {ticket.mask.kept} edges ({ticket.mask.density:.1%} kept)"
-    )
+        winning = _report_all(find_many(config, seeds, dataset, out, jobs=jobs), out, config, as_json)
+    else:
+        with progress("finding", quiet=as_json) as show:
+            result = find(
+                config,
+                dataset,
+                out,
+                on_progress=None if show is None else lambda where: show(where.report, _stage(where)),
+            )
+        winning = result.winning
+        if as_json:
+            print_json(_summary(result, out))
+        else:
+            _report(result, out, config, dataset.name)
+    return 0 if winning else 1
+
+
+def _report(result: FindResult, out: Path, config: FindConfig, data: str) -> None:
+    """What one search on the data set `data` found."""
+    mask = result.ticket.mask
+    click.echo(f"dense model  {result.dense_accuracy:.2f} % on {data}")
+    click.echo(f"ticket       {result.ticket_accuracy:.2f} %, {mask.kept} edges ({mask.density:.1%} kept)")
     click.echo(f"pruning      {result.specification}")
     click.echo(f"file         {out / TICKET}")
     if not result.winning:
-        click.echo(f"not a winning ticket: {LOSING}")
-    return 0 if result.winning else 1
+        click.echo(f"not a winning ticket: {_losing(config)}")
 
 
-def _report_all(found: Iterator[tuple[int, FindResult]], out: Path, as_json: bool) -> int:
-    """A line as each search ends, or one document; 0 when every ticket wins."""
+def _report_all(found: Iterator[tuple[int, FindResult]], out: Path, config: FindConfig, as_json: bool) -> bool:
+    """A line as each search ends, or one document; whether every ticket wins."""
     rows, winning = [], True
     for seed, result in found:
         winning &= result.winning
@@ -134,8 +139,14 @@ def _report_all(found: Iterator[tuple[int, FindResult]], out: Path, as_json: boo
     if as_json:
         print_json({"searches": sorted(rows, key=lambda row: row["seed"])})
     elif not winning:
-        click.echo(f"a ticket that does not win: {LOSING}")
-    return 0 if winning else 1
+        click.echo(f"a ticket that does not win: {_losing(config)}")
+    return winning
+
+
+def _losing(config: FindConfig) -> str:
+    """Why a ticket does not win, and what to do."""
+    points = "1 point" if config.tolerance == 1 else f"{config.tolerance:g} points"
+    return f"it is more than {points} below the dense model; keep more weights or train longer"
 
 
 def _summary(result: FindResult, folder: Path) -> dict[str, Any]:

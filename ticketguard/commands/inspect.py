@@ -30,17 +30,17 @@ from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.streams import SECRET_BYTES
 from ticketguard.commands.common import PATH, PEM, json_option, print_json
 from ticketguard.errors import FormatError
+from ticketguard.masks import Mask
 from ticketguard.storage.atomic import is_folder, is_there, read_bytes, read_start
 from ticketguard.storage.hostile import visible
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile
-from ticketguard.tickets import ticket_from_tensors
+from ticketguard.tickets import open_ticket
 
 # Characters of one value; a list of class names may be long.
 MOST_SHOWN = 1 << 16
 # Characters of a list that stays on one line.
 SHORT_LIST = 100
-SEED_BYTES = 32
 
 # Statements that can be shown, with the strict reader of each; a verdict is as long as its case, and read by `judge --check`.
 READERS: dict[str, Callable[[bytes], object] | None] = {
@@ -85,25 +85,23 @@ def _document(path: Path) -> dict[str, Any]:
     if not is_folder(path) and (key := _key(path)) is not None:
         return key
     tensors = read_any(path)
-    metadata = tensors.metadata.get("ticketguard") if isinstance(tensors, TensorFile) else None
-    ticket = ticket_from_tensors({name: tensors[name] for name in tensors}, metadata, where=str(path))
-    if not ticket.mask and not metadata:
+    ticket = open_ticket(tensors, where=str(path))
+    if not ticket.mask and not tensors.metadata.get("ticketguard"):
         return _weights(tensors)
-    document: dict[str, Any] = {
+    # Counted in several ways, and so read from the file once.
+    mask = Mask(dict(ticket.mask))
+    return {
         "type": ticket.kind,
         "architecture": ticket.architecture.name or "unknown",
-        "prunable weights": ticket.mask.size,
-        "edges": ticket.mask.kept,
-        "sparsity": round(ticket.mask.sparsity, 5),
+        "prunable weights": mask.size,
+        "edges": mask.kept,
+        "sparsity": round(mask.sparsity, 5),
         "layers": {
-            name: f"{tuple(bits.shape)}, {int(bits.sum())} kept ({bits.mean():.1%})"
-            for name, bits in ticket.mask.items()
+            name: f"{tuple(bits.shape)}, {int(bits.sum())} kept ({bits.mean():.1%})" for name, bits in mask.items()
         },
         "provenance": dict(ticket.provenance),
+        "sha256 of the manifest": manifest.digest(manifest.manifest(tensors)),
     }
-    if isinstance(tensors, TensorFile):
-        document["sha256 of the manifest"] = manifest.digest(manifest.manifest(tensors))
-    return document
 
 
 def _weights(tensors: TensorFile) -> dict[str, Any]:
@@ -123,11 +121,10 @@ def _weights(tensors: TensorFile) -> dict[str, Any]:
 
 def _key(path: Path) -> dict[str, Any] | None:
     """What a file of `keygen` or the secret of a signed folder is, as far as it shows without a passphrase; None for others."""
-    # Encryption adds a known number of bytes, and a key has one length; a secret is several times as long.
-    length = vault.HEADER_BYTES + len(keys.KEY_PURPOSE) + SEED_BYTES + vault.TAG_BYTES
-    start = read_start(path, length + 1)
+    start = read_start(path, keys.SECRET_FILE_BYTES + 1)
     if vault.is_sealed(start):
-        what = "secret key of keygen" if len(start) == length else "secret of a signed folder"
+        # A key file has one length; the secret of a signed folder is several times as long.
+        what = "secret key of keygen" if len(start) == keys.SECRET_FILE_BYTES else "secret of a signed folder"
         return {"type": f"{what}, encrypted under a passphrase: never give it away"}
     if hpke.is_sealed(start):
         return {"type": "reveal or key mask, encrypted to a judge or a licensee"}

@@ -11,7 +11,7 @@ import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT
 from ticketguard.claims import keys, statements
-from ticketguard.commands.cases import read_case, show_checks, show_numbers
+from ticketguard.commands.cases import case_options, read_case, show_checks, show_numbers
 from ticketguard.commands.common import (
     PATH,
     json_option,
@@ -19,7 +19,6 @@ from ticketguard.commands.common import (
     print_json,
     require_nonce,
     require_output,
-    trigger_images_option,
 )
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.storage.atomic import read_bytes, write_bytes
@@ -38,7 +37,6 @@ MOST_SUSPECTS = 10**12
 @click.option(
     "--control", "controls", type=PATH, multiple=True, help="A known ancestor or unrelated model; repeatable."
 )
-@click.option("--root", "roots", type=PATH, help="PEM file of the time-stamp authorities that you trust.")
 @click.option("--supplied-by", help="Who supplied the suspect or the answers; printed in the verdict.")
 @click.option(
     "--suspects",
@@ -50,8 +48,7 @@ MOST_SUSPECTS = 10**12
 @click.option("--out", type=PATH, help="The signed verdict to write.")
 @click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of the judgement as well.")
 @click.option("--check", "check_path", type=PATH, help="Recompute this signed verdict from the files instead.")
-@click.option("--withdrawal", type=PATH, help="A statement that withdraws the registration, from wherever you have it.")
-@trigger_images_option
+@case_options
 @json_option
 def command(
     public: Path,

@@ -8,6 +8,7 @@ import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
 from ticketguard.claims import hpke, keys
+from ticketguard.claims.license import License
 from ticketguard.commands.common import (
     PATH,
     json_option,
@@ -16,12 +17,14 @@ from ticketguard.commands.common import (
     refuse_idle,
     require_output_folder,
 )
-from ticketguard.commands.sign import rewind_weights
 from ticketguard.errors import UsageError
 from ticketguard.licensing import issue, make_copy, seal_key
 from ticketguard.signatures.fingerprint import CODES, DEFAULT_BITS, DEFAULT_COLLUSION, Code
 from ticketguard.storage.atomic import exclusive, is_there, make_folder, read_bytes, require_writable, write_bytes
-from ticketguard.tickets import write_ticket
+from ticketguard.tickets import Ticket, write_ticket
+
+LICENCE = "license.dsse.json"
+KEY_MASK = "keymask.hpke"
 
 
 @click.command()
@@ -59,36 +62,60 @@ def command(
 
     Example:  ticketguard license signed/ --licensee "Example Ltd" --key owner.key --out copies/example/
     """
+    from ticketguard import api
+
     if (lock is None) != (licensee_path is None):
         raise UsageError("--lock and --to go together: a key mask is encrypted to the licensee who gets it")
     if code == "uniform":
         refuse_idle({"collusion"}, "goes with --code tardos: the uniform code promises nothing about a coalition")
     bundle, target, word = Bundle(signed), Bundle(out), passphrase()
-    licence, locked = out / "license.dsse.json", out / "keymask.hpke"
     chosen = Code(kind=code, bits=bits, collusion=collusion)
     require_output_folder(out)
-    _require_empty(target, licence, locked)
+    _require_empty(target)
     _require_code(bundle, chosen)
     key, (opening, secret) = keys.load_secret(key_path, word), bundle.unlock(word)
-    rewind = None if rewind_path is None else rewind_weights(bundle.ticket, rewind_path)
+    rewind = None if rewind_path is None else api.read_rewind(rewind_path)
     copy = make_copy(bundle.read_ticket(), opening, secret.master, chosen, rewind=rewind)
     ticket, sealed = copy.ticket, None
     if lock is not None and licensee_path is not None:
-        from ticketguard.graph.scores import magnitude
-        from ticketguard.signatures import keymask
-
-        key_mask, ticket = keymask.lock(ticket, magnitude(ticket.weights, ticket.mask), lock, score="omp")
-        sealed = seal_key(key_mask, hpke.load_public(licensee_path))
+        ticket, sealed = _locked(ticket, lock, licensee_path)
     issued, envelope = issue(copy, opening, key, licensee=licensee, code=chosen, key_mask=sealed)
-    record = bundle.licenses / f"{copy.serial}.dsse.json"
+    _write_copy(bundle, target, ticket, issued, envelope, sealed)
+    if as_json:
+        print_json({"copy": str(out), "licensee": issued.licensee, "serial": issued.serial, "moved": copy.moved})
+        return
+    click.echo(f"copy      {target.ticket}  ({copy.moved} of {copy.ticket.mask.kept} edges moved)")
+    click.echo(f"licence   {out / LICENCE}  (serial {issued.serial})")
+    if sealed is not None:
+        click.echo(f"key mask  {out / KEY_MASK}  (encrypted to the licensee)")
+    click.echo(
+        "note      you could make this copy yourself: a fingerprint convicts nobody before a court that doubts you"
+    )
+
+
+def _locked(ticket: Ticket, share: float, licensee_path: Path) -> tuple[Ticket, bytes]:
+    """The ticket without the `share` of its edges that goes into a key mask, and the mask, encrypted to the licensee."""
+    from ticketguard.graph.scores import magnitude
+    from ticketguard.signatures import keymask
+
+    key_mask, locked = keymask.lock(ticket, magnitude(ticket.weights, ticket.mask), share, score="omp")
+    return locked, seal_key(key_mask, hpke.load_public(licensee_path))
+
+
+def _write_copy(
+    bundle: Bundle, target: Bundle, ticket: Ticket, issued: License, envelope: bytes, sealed: bytes | None
+) -> None:
+    """Record the licence in the signed folder `bundle`, and write the copy with it into `target`."""
+    record = bundle.licenses / f"{issued.serial}.dsse.json"
+    licence, key_mask = target.folder / LICENCE, target.folder / KEY_MASK
     # Nothing is recorded for a copy that cannot be written.
     require_writable(record if is_there(bundle.licenses) else bundle.licenses)
-    make_folder(out)
+    make_folder(target.folder)
     # Another copy may have been made meanwhile: of another code, or in the same folder.
-    with exclusive(signed), exclusive(out):
-        _require_code(bundle, chosen)
-        _require_empty(target, licence, locked)
-        for path in (licence, target.registration, locked, target.ticket):
+    with exclusive(bundle.folder), exclusive(target.folder):
+        _require_code(bundle, _code_of(issued))
+        _require_empty(target)
+        for path in (licence, target.registration, key_mask, target.ticket):
             require_writable(path)
         make_folder(bundle.licenses)
         # The owner's record comes first: a copy that nobody can trace must not exist.
@@ -96,28 +123,22 @@ def command(
         write_bytes(licence, envelope)
         write_bytes(target.registration, read_bytes(bundle.registration, limit=ENVELOPE_LIMIT))
         if sealed is not None:
-            write_bytes(locked, sealed, mode=0o600)
+            write_bytes(key_mask, sealed, mode=0o600)
         write_ticket(target.ticket, ticket)
-    if as_json:
-        print_json({"copy": str(out), "licensee": issued.licensee, "serial": issued.serial, "moved": copy.moved})
-        return
-    click.echo(f"copy      {target.ticket}  ({copy.moved} of {copy.ticket.mask.kept} edges moved)")
-    click.echo(f"licence   {licence}  (serial {issued.serial})")
-    if sealed is not None:
-        click.echo(f"key mask  {locked}  (encrypted to the licensee)")
-    click.echo(
-        "note      you could make this copy yourself: a fingerprint convicts nobody before a court that doubts you"
-    )
 
 
 def _require_code(bundle: Bundle, chosen: Code) -> None:
     """Raise `UsageError` when earlier copies use another code: `trace` reads one code."""
-    if any(Code(kind=old.kind, bits=old.bits, collusion=old.collusion) != chosen for old in bundle.read_licenses()):
+    if any(_code_of(old) != chosen for old in bundle.read_licenses()):
         raise UsageError(f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all")
 
 
-def _require_empty(target: Bundle, licence: Path, locked: Path) -> None:
+def _code_of(issued: License) -> Code:
+    return Code(kind=issued.kind, bits=issued.bits, collusion=issued.collusion)
+
+
+def _require_empty(target: Bundle) -> None:
     """Raise `UsageError` where another copy or registration lies, whose files would be replaced or mixed with others."""
-    for path in (target.ticket, target.registration, target.secret, licence, locked):
+    for path in (target.ticket, target.registration, target.secret, target.folder / LICENCE, target.folder / KEY_MASK):
         if is_there(path):
             raise UsageError(f"{path} exists already: choose another --out")

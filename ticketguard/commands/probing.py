@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ticketguard.claims.opening import Opening
-from ticketguard.commands.common import PATH, passphrase
+from ticketguard.commands.common import PATH, Function, bar, passphrase
 from ticketguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from ticketguard.probe.transcript import Transcript
     from ticketguard.triggers.plan import TriggerPlan
 
-Function = TypeVar("Function", bound=Callable[..., Any])
-
+# Defaults are the library's, which a test compares: importing it here would cost every `verify` a tenth of a second.
 OPTIONS = (
     click.option("--mapping", type=PATH, help="JSON file that describes a generic endpoint (docs/probing.md)."),
     click.option("--service-input", type=PATH, help="JSON file: range, layout, size, channels of the service's input."),
@@ -208,28 +207,21 @@ def _key(path: Path | None) -> Any:
 @contextmanager
 def _progress(quiet: bool) -> Iterator[OnState | None]:
     """A progress line with time left on standard error, or nothing."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn
+    from rich.progress import BarColumn
 
-    console = Console(stderr=True)
-    columns = (TextColumn("probing"), BarColumn(), TextColumn("{task.fields[words]}"))
-    progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
-    task = progress.add_task("probing", total=1, words="")
+    with bar("probing", BarColumn(), "{task.fields[words]}", quiet=quiet) as shown:
+        if shown is None:
+            yield None
+            return
+        task = shown.add_task("probing", total=1, words="")
 
-    def show(state: State) -> None:
-        # Started by the first answer: an error before it is the only line on standard error.
-        progress.start()
-        words = (
-            f"{state.resolved}/{state.triggers} triggers, {state.requests} requests, {state.bits:.0f} of "
-            f"{state.bar_bits:.0f} bits, at most {state.seconds_left:.0f} s left"
-        )
-        progress.update(task, completed=state.resolved, total=state.triggers, words=words)
+        def show(state: State) -> None:
+            # Started by the first answer: an error before it is the only line on standard error.
+            shown.start()
+            words = (
+                f"{state.resolved}/{state.triggers} triggers, {state.requests} requests, {state.bits:.0f} of "
+                f"{state.bar_bits:.0f} bits, at most {state.seconds_left:.0f} s left"
+            )
+            shown.update(task, completed=state.resolved, total=state.triggers, words=words)
 
-    try:
         yield show
-    finally:
-        if progress.live.is_started:
-            progress.stop()

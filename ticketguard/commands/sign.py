@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,19 +15,27 @@ from ticketguard.claims import keys
 from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle
 from ticketguard.commands.training_options import load_data
-from ticketguard.errors import AuthenticityError, FormatError, UsageError
-from ticketguard.storage.atomic import is_folder, is_there
-from ticketguard.storage.documents import read_object
-from ticketguard.storage.suspects import read_any
-from ticketguard.storage.tensors import TensorFile
-from ticketguard.tickets import Architecture, Model, Ticket, task_of, ticket_from_tensors
-from ticketguard.triggers.pictures import read_folder, write_folder
+from ticketguard.commands.unsigned import (
+    REWIND,
+    declared_input,
+    labelled,
+    own_images,
+    read_unsigned,
+    rewind_weights,
+    with_task,
+)
+from ticketguard.errors import AuthenticityError, UsageError
+from ticketguard.graph.cells import DEFAULT_BLOCK
+from ticketguard.signatures.capacity import DEFAULT_LEAVES, DEFAULT_SPEND
+from ticketguard.signing import rule_of
+from ticketguard.tickets import Ticket, Weights
+from ticketguard.triggers.pictures import write_folder
 from ticketguard.triggers.plan import plan_of
 
 if TYPE_CHECKING:
-    from ticketguard.data import Dataset
+    from ticketguard.signatures.capacity import Plan
+    from ticketguard.signing import Embedded, Registered
 
-REWIND = "rewind.safetensors"
 # Parameters that --register-only has settled.
 SETTLED = {
     "spend", "leaves", "block", "beacon", "no_triggers", "trigger_images", "service_input", "successor_paths",
@@ -45,12 +53,22 @@ QR_NOTE = (
 @click.option("--key", "key_path", type=PATH, required=True, help="The owner's secret key, from keygen.")
 @click.option("--owner", help="Who signs, as it should read in the registration.")
 @click.option("--out", type=PATH, required=True, help="The signed folder to write.")
-@click.option("--spend", type=float, default=0.15, show_default=True, help="Share of edges that signing may move.")
 @click.option(
-    "--leaves", type=int, default=4, show_default=True, help="Parts of the secret that can be revealed one by one."
+    "--spend", type=float, default=DEFAULT_SPEND, show_default=True, help="Share of edges that signing may move."
 )
 @click.option(
-    "--block", type=int, default=8, show_default=True, help="Inputs per cell where kernels are 1 x 1; M for N:M."
+    "--leaves",
+    type=int,
+    default=DEFAULT_LEAVES,
+    show_default=True,
+    help="Parts of the secret that can be revealed one by one.",
+)
+@click.option(
+    "--block",
+    type=int,
+    default=DEFAULT_BLOCK,
+    show_default=True,
+    help="Inputs per cell where kernels are 1 x 1; M for N:M.",
 )
 @click.option("--arch", help="Architecture of a ticket that does not name its own: a name or package.module:callable.")
 @click.option(
@@ -95,7 +113,7 @@ QR_NOTE = (
     "--registration", "registered_path", type=PATH, help="Embed for this registration, made by --register-only."
 )
 @click.option(
-    "--without-stamp", is_flag=True, help="Embed without the time stamp that was registered for: the bar stays 126."
+    "--without-stamp", is_flag=True, help="Embed without the time stamp that was registered for: the bar stays high."
 )
 @json_option
 def command(
@@ -128,80 +146,101 @@ def command(
 
     Example:  ticketguard sign run/ticket.safetensors --key owner.key --owner "Example Lab" --out signed/
     """
-    from ticketguard import api
+    _require_order(register_only, registered_path, without_stamp, options["beacon"])
+    ticket = read_unsigned(ticket_path, arch)
+    if data is not None:
+        ticket = with_task(ticket, load_data(data, data_dir, None))
+    rewind = rewind_weights(ticket_path, rewind_path)
+    bundle, word = Bundle(out), passphrase()
+    key = keys.load_secret(key_path, word)
+    keyid = key.public.keyid
+    notes: tuple[str, ...] = ()
+    embedded: Embedded | None
+    plan: Plan | None = None
+    if "qr" in codes:
+        ticket = labelled(ticket, qr_text or keyid[:QR_DIGITS], keyid, rewind, version=qr_version, error=qr_error)
+        options["qr"] = ticket.provenance["qr"]
+        notes = (QR_NOTE,)
+    elif qr_text is not None or qr_version is not None or qr_error is not None:
+        raise UsageError("--qr-text, --qr-version and --qr-error are those of a QR code: give --code qr as well")
+    if registered_path is not None:
+        registration = _settled(registered_path, out, owner, keyid)
+        if arch is not None:
+            _require_symmetry(ticket, registration, arch, where=bundle.registration)
+        embedded = bundle.embed(ticket, word, rewind=rewind, without_stamp=without_stamp)
+    else:
+        if not owner:
+            raise UsageError("--owner is missing: say who signs, as it should read in the registration")
+        options["successors"] = successors_of(keyid, successor_paths)
+        if trigger_images is not None:
+            options["own_images"] = own_images(ticket, trigger_images, no_triggers)
+        if service_input is not None:
+            options["service_input"] = declared_input(ticket, service_input, no_triggers)
+        chosen = {"owner": owner, "triggers": not no_triggers, **options}
+        registered, embedded, told = _register(bundle, ticket, key, word, rewind, register_only, chosen)
+        registration, plan, notes = registered.registration, registered.plan, (*told, *notes)
+        keep_images(bundle, registration, options.get("own_images"))
+    _report(bundle, registration, embedded, plan, notes, as_json)
 
+
+def _require_order(register_only: bool, registered_path: Path | None, without_stamp: bool, beacon: str) -> None:
+    """Raise `UsageError` unless the options name one of the ways to sign: in one step, or either half of it.
+
+    A registration with a beacon is stamped between the halves.
+    """
     if register_only and registered_path is not None:
         raise UsageError("--register-only and --registration are the two halves of signing: give one of them")
-    stampless = options["beacon"] == "none" or register_only
+    stampless = beacon == "none" or register_only
     if registered_path is None and stampless:
         refuse_idle(
             {"without_stamp"}, "goes with --registration, or --beacon rfc3161 in one step: here it has no effect"
         )
     if registered_path is None and not stampless and not without_stamp:
         raise UsageError(
-            f"--beacon {options['beacon']}: the time stamp comes before the edges move: sign --register-only, timestamp, then "
-            "sign --registration (--without-stamp embeds now, and the bar stays at 126)"
+            f"--beacon {beacon}: the time stamp comes before the edges move: sign --register-only, timestamp, then "
+            "sign --registration (--without-stamp embeds now, and the bar stays high)"
         )
-    ticket = read_unsigned(ticket_path, arch)
-    if data is not None:
-        ticket = with_task(ticket, load_data(data, data_dir, None))
-    rewind = rewind_weights(ticket_path, rewind_path)
-    bundle = Bundle(out)
-    word = passphrase()
-    key = keys.load_secret(key_path, word)
-    extra: tuple[str, ...] = ()
-    if "qr" in codes:
-        text = qr_text or key.public.keyid[:QR_DIGITS]
-        ticket = labelled(ticket, text, key.public.keyid, rewind, version=qr_version, error=qr_error)
-        options["qr"] = ticket.provenance["qr"]
-        extra = (QR_NOTE,)
-    elif qr_text is not None or qr_version is not None or qr_error is not None:
-        raise UsageError("--qr-text, --qr-version and --qr-error are those of a QR code: give --code qr as well")
-    if registered_path is not None:
-        owner = _settled(registered_path, out, owner, key.public.keyid)
-        if arch is not None:
-            _require_symmetry(ticket, bundle, arch)
-        embedded, plan = bundle.embed(ticket, word, rewind=rewind, without_stamp=without_stamp), None
-    else:
-        if not owner:
-            raise UsageError("--owner is missing: say who signs, as it should read in the registration")
-        options["successors"] = successors_of(key.public.keyid, successor_paths)
-        if trigger_images is not None:
-            options["own_images"] = own_images(ticket, trigger_images, no_triggers)
-        if service_input is not None:
-            options["service_input"] = declared_input(ticket, service_input, no_triggers)
-        chosen = {"owner": owner, "triggers": not no_triggers, **options}
-        if register_only:
-            registered, notes = api.register(ticket, key, **chosen)
-            embedded = None
-            write_registered(bundle, registered, word)
-        else:
-            signed = api.sign(ticket, key, rewind=rewind, **chosen)
-            registered, embedded, notes = signed.registered, signed.embedded, signed.notes
-            signed.write(out, word)
-        plan, extra = registered.plan, (*notes, *extra)
-        keep_images(bundle, registered.registration, options.get("own_images"))
-    _report(bundle, owner, key.public.keyid, embedded, plan, extra, as_json)
 
 
-def _settled(registered_path: Path, out: Path, owner: str | None, keyid: str) -> str:
-    """The owner in the registration to embed for, which key `keyid` signed, once nothing that it settled is said again."""
+def _register(
+    bundle: Bundle,
+    ticket: Ticket,
+    key: keys.SecretKey,
+    word: str,
+    rewind: Weights | None,
+    register_only: bool,
+    chosen: Mapping[str, Any],
+) -> tuple[Registered, Embedded | None, tuple[str, ...]]:
+    """Register `ticket`, embed unless `register_only`, and write what was made; with notes for the owner."""
+    from ticketguard import api
+
+    if register_only:
+        registered, notes = api.register(ticket, key, **chosen)
+        write_registered(bundle, registered, word)
+        return registered, None, notes
+    signed = api.sign(ticket, key, rewind=rewind, **chosen)
+    signed.write(bundle.folder, word)
+    return signed.registered, signed.embedded, signed.notes
+
+
+def _settled(registered_path: Path, out: Path, owner: str | None, keyid: str) -> Registration:
+    """The registration to embed for, which key `keyid` signed, once nothing that it settled is said again."""
     refuse_idle(SETTLED, "is settled by the registration: leave it out with --registration")
     registration, _ = _registered_bundle(registered_path, out).read_registration()
     if owner not in (None, registration.owner):
         raise UsageError(f"--owner: the registration names {registration.owner!r}: leave it out")
     if keyid != registration.public_key.keyid:
         raise AuthenticityError(f"{registered_path}: this key did not sign the registration, so it cannot embed for it")
-    return registration.owner
+    return registration
 
 
-def _require_symmetry(ticket: Ticket, bundle: Bundle, arch: str) -> None:
+def _require_symmetry(ticket: Ticket, registration: Registration, arch: str, *, where: Path) -> None:
     """Raise `UsageError` unless the ticket's network has the symmetry that was registered: alignment goes by that one."""
     from ticketguard import api
 
-    if api.symmetry_for(ticket)[0] != bundle.read_registration()[0].channel_groups:
+    if api.symmetry_for(ticket)[0] != registration.channel_groups:
         raise UsageError(
-            f"--arch {arch}: {bundle.registration} has the channel groups of another network, or of none: "
+            f"--arch {arch}: {where} has the channel groups of another network, or of none: "
             "give the --arch that it was registered with, or leave it out"
         )
 
@@ -221,85 +260,11 @@ def successors_of(own: str, paths: tuple[Path, ...]) -> list[str]:
     return found
 
 
-def declared_input(ticket: Ticket, path: Path, no_triggers: bool) -> dict[str, Any]:
-    """The service input of a JSON file; what its fields may say is checked with the plan."""
-    task = task_of(ticket)
-    if no_triggers or task is None or not task.classes:
-        raise UsageError("--service-input needs a ticket with a task of known classes, and triggers: see --data")
-    return read_object(path)
-
-
-def with_task(ticket: Ticket, dataset: Dataset) -> Ticket:
-    """The ticket with a data set's classes and input; refused when it says others of its own: its triggers would not fit."""
-    said, told = task_of(ticket), replace(ticket, provenance={**ticket.provenance, **dataset.task()})
-    task = task_of(told)
-    if said is not None and task is not None and (said.shape != task.shape or said.classes not in ((), task.classes)):
-        raise UsageError(
-            f"data set {dataset.name}: the ticket names another task, images of shape {said.shape} in classes "
-            f"{', '.join(said.classes)[:80]}"
-        )
-    return told
-
-
-def own_images(ticket: Ticket, folder: Path, no_triggers: bool) -> NDArray[np.uint8]:
-    """The owner's own trigger images, of the shape that the ticket's task has."""
-    task = task_of(ticket)
-    if no_triggers or task is None or not task.classes:
-        raise UsageError("--trigger-images needs a ticket with a task of known classes, and triggers: see --data")
-    return read_folder(folder, task.shape)
-
-
 def keep_images(bundle: Bundle, registered: Registration, images: NDArray[np.uint8] | None) -> None:
     """Keep the registered ones of the owner's images in the signed folder: training and probing need them."""
     plan = plan_of(registered)
     if images is not None and plan is not None:
         write_folder(bundle.trigger_images, images[: plan.total])
-
-
-def read_unsigned(path: Path, arch: str | None) -> Ticket:
-    """A ticket, model or bare state dict with masks (or with zeros where it was pruned), with `arch` filled in."""
-    beside = Bundle(path if is_folder(path) else path.parent).ticket
-    if is_folder(path) and is_there(beside):
-        raise UsageError(f"{path}: a folder; name the ticket that is to be signed: {beside}")
-    tensors = read_any(path)
-    metadata = tensors.metadata.get("ticketguard") if isinstance(tensors, TensorFile) else None
-    ticket = ticket_from_tensors(tensors, metadata, where=str(path))
-    if isinstance(ticket, Model) and path != beside and is_there(beside):
-        raise UsageError(f"{path}: a trained model with its ticket beside it; sign the ticket, then train: {beside}")
-    if not ticket.mask:
-        raise FormatError(f"{path}: no masks (<parameter>_mask tensors): this is not a ticket; find makes one")
-    own = ticket.architecture.name
-    if arch is not None and own not in (None, arch):
-        raise UsageError(f"--arch {arch}: {path} names its own network, {own}: leave --arch out")
-    if arch is not None and own is None:
-        ticket = replace(ticket, architecture=Architecture(name=arch))
-    return ticket
-
-
-def labelled(
-    ticket: Ticket, text: str, keyid: str, rewind: dict[str, NDArray[Any]] | None, **kind: int | str | None
-) -> Ticket:
-    """The ticket with a QR code in its topology, of the `kind` (version, error) that was asked for.
-
-    Its random choices hang on the key id, which is public: so both halves of a split signing make the same ticket.
-    """
-    from ticketguard.signatures.labels import label
-
-    generator = np.random.default_rng(int(keyid[:16], 16))
-    chosen = {name: value for name, value in kind.items() if value is not None}
-    return label(ticket, text, generator=generator, rewind=rewind, **chosen)[0]
-
-
-def rewind_weights(ticket_path: Path, given: Path | None) -> dict[str, NDArray[Any]] | None:
-    """Dense rewind weights by parameter name, from a state dict or from the file that `find` leaves beside its
-    ticket.
-    """
-    from ticketguard import api
-
-    path = given or ticket_path.with_name(REWIND)
-    if given is None and not is_there(path):
-        return None
-    return api.read_rewind(path)
 
 
 def _registered_bundle(registered_path: Path, out: Path) -> Bundle:
@@ -312,8 +277,15 @@ def _registered_bundle(registered_path: Path, out: Path) -> Bundle:
 
 
 def _report(
-    bundle: Bundle, owner: str, keyid: str, embedded: Any, plan: Any, notes: tuple[str, ...], as_json: bool
+    bundle: Bundle,
+    registered: Registration,
+    embedded: Embedded | None,
+    plan: Plan | None,
+    notes: tuple[str, ...],
+    as_json: bool,
 ) -> None:
+    """Print what was written: the registration, and what `embedded` moved; and what was planned, for a new registration."""
+    owner, keyid = registered.owner, registered.public_key.keyid
     document: dict[str, Any] = {"signed": str(bundle.folder), "owner": owner, "keyid": keyid, "notes": list(notes)}
     if embedded is not None:
         document |= {"edges": embedded.edges, "moved": embedded.moved, "bits": embedded.informative}
@@ -322,6 +294,7 @@ def _report(
     if as_json:
         print_json(document)
         return
+    bar = rule_of(registered.leaves).bar_bits
     click.echo(f"owner         {owner}, key id {keyid}")
     click.echo(f"registration  {bundle.registration}  (public)")
     click.echo(f"secret        {bundle.secret}  (yours alone; back it up: a lost secret is lost)")
@@ -329,16 +302,14 @@ def _report(
         share = embedded.moved / embedded.edges
         click.echo(f"ticket        {bundle.ticket}  ({embedded.moved} of {embedded.edges} edges moved, {share:.1%})")
         click.echo(f"edge code     {embedded.informative} bits as signed")
+    elif registered.beacon == "none":
+        click.echo("next          time-stamp the registration if you like, then sign with --registration to embed")
     else:
-        stamped = bundle.read_registration()[0].beacon != "none"
-        click.echo(
-            f"next          ticketguard timestamp {bundle.folder}, then sign --registration; without the stamp the bar is 126"
-            if stamped
-            else "next          time-stamp the registration if you like, then sign with --registration to embed"
-        )
+        steps = f"ticketguard timestamp {bundle.folder}, then sign --registration"
+        click.echo(f"next          {steps}; without the stamp the bar is {bar:g}")
     if plan is not None:
         after = ", ".join(f"{share:.0%}: {float(bits):,.0f}" for share, bits in plan.bits_after.items() if share)
-        click.echo(f"expected      bits after random pruning of {after}  (the bar is 126 without a beacon)")
+        click.echo(f"expected      bits after random pruning of {after}  (the bar is {bar:g} without a beacon)")
     for note in notes:
         click.echo(f"note          {note}")
     click.echo("note          keep the dense rewind weights private: an eraser guided by them needs fewer tries")

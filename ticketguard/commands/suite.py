@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle, require_output_folder
+from ticketguard.commands.common import (
+    PATH,
+    bar,
+    json_option,
+    passphrase,
+    print_json,
+    refuse_idle,
+    require_output_folder,
+)
 from ticketguard.commands.training_options import data_options, load_data
 from ticketguard.errors import UsageError
 
@@ -152,23 +160,20 @@ def _fewer_tests(dataset: Dataset, count: int) -> Dataset:
 @contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], Any] | None]:
     """A progress bar on standard error with the last cell and time left; None when `quiet`."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-    from rich.progress import Progress as Bar
+    from rich.progress import BarColumn, MofNCompleteColumn
 
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[left]}"), TextColumn("{task.description}"))
-    console = Console(stderr=True)
-    # As in `training_options.progress`: where nobody watches, not even an empty line.
-    with Bar(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("", total=None, left="")
+    columns = (BarColumn(), MofNCompleteColumn(), "{task.fields[left]}", "{task.description}")
+    with bar(*columns, quiet=quiet) as shown:
+        if shown is None:
+            yield None
+            return
+        task = shown.add_task("", total=None, left="")
+        shown.start()
 
         def show(progress: Progress) -> None:
             words = "" if progress.result is None else f"{progress.result.label}: {progress.result.decision}"
             minutes, seconds = divmod(round(progress.seconds_left), 60)
             left = f"{minutes}:{seconds:02d} left" if progress.result else ""
-            bar.update(task, total=progress.total, completed=progress.done, description=words, left=left)
+            shown.update(task, total=progress.total, completed=progress.done, description=words, left=left)
 
         yield show

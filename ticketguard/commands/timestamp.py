@@ -36,7 +36,7 @@ def command(
     """Date a registration, or a claim, with an RFC 3161 time stamp of an authority.
 
     With `sign --beacon rfc3161 --register-only` before and `sign --registration` after it, the stamp also enters the signature
-    as a beacon that nobody could foresee, and the bar sinks from 126 to 66 bits. Added later it proves a date, no more.
+    as a beacon that nobody could foresee, and the bar sinks by 60 bits. Added later it proves a date, no more.
 
     \b
     Examples:  ticketguard timestamp signed/ --url https://tsa.example.org --root tsa-root.pem

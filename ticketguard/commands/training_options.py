@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ticketguard.commands.common import PATH, Function
+from ticketguard.commands.common import PATH, Function, bar
 from ticketguard.errors import UsageError
 
 if TYPE_CHECKING:
@@ -99,26 +99,18 @@ def _value(field: str, text: str, kind: type) -> Any:
 @contextmanager
 def progress(title: str, *, quiet: bool) -> Iterator[Callable[..., Any] | None]:
     """A progress bar on standard error with accuracy and time left, fed by `show(report, title)`; None when `quiet`."""
-    if quiet:
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[accuracy]}"),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    # Where nobody watches, a bar that vanishes would still leave an empty line in the log.
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task(title, total=None, accuracy="")
+    columns = (BarColumn(), MofNCompleteColumn(), "{task.fields[accuracy]}", TimeRemainingColumn())
+    with bar("{task.description}", *columns, quiet=quiet) as shown:
+        if shown is None:
+            yield None
+            return
+        task = shown.add_task(title, total=None, accuracy="")
+        shown.start()
 
         def show(report: EpochReport, stage: str = title) -> None:
             accuracy = "" if report.accuracy is None else f"{report.accuracy:.2f} %"
-            bar.update(task, description=stage, total=report.epochs, completed=report.epoch, accuracy=accuracy)
+            shown.update(task, description=stage, total=report.epochs, completed=report.epoch, accuracy=accuracy)
 
         yield show

@@ -9,7 +9,7 @@ import click
 
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import open_regular, read_bytes
+from ticketguard.storage.atomic import read_bytes, read_start
 
 if TYPE_CHECKING:
     from ticketguard.signatures.keymask import KeyMask
@@ -30,11 +30,12 @@ def command(locked_path: Path, key_path: Path, secret: Path | None, out: Path, a
     Examples:  ticketguard unlock locked/locked.safetensors --key locked/key.safetensors --out ticket.safetensors
                ticketguard unlock copy/ticket.safetensors --key copy/keymask.hpke --secret me.key --out ticket.safetensors
     """  # noqa: D301 - click reads the backspace
+    from ticketguard.claims import hpke
     from ticketguard.signatures.keymask import read_key, unlock
     from ticketguard.tickets import read_ticket, write_ticket
 
     require_output(out, inputs=(locked_path, key_path, secret))
-    if secret is None and _is_sealed(key_path):
+    if secret is None and hpke.is_sealed(read_start(key_path, len(hpke.MAGIC))):
         raise UsageError(f"{key_path}: encrypted to a licensee; give that licensee's secret key with --secret")
     key = read_key(key_path) if secret is None else _decrypted(key_path, secret)
     ticket = unlock(key, read_ticket(locked_path))
@@ -43,13 +44,6 @@ def command(locked_path: Path, key_path: Path, secret: Path | None, out: Path, a
         print_json({"ticket": str(out), "edges": ticket.mask.kept})
     else:
         click.echo(f"ticket  {out}  ({ticket.mask.kept:,} edges, every digest agrees)")
-
-
-def _is_sealed(path: Path) -> bool:
-    from ticketguard.claims import hpke
-
-    with open_regular(path) as handle:
-        return hpke.is_sealed(handle.read(len(hpke.MAGIC)))
 
 
 def _decrypted(path: Path, secret: Path) -> KeyMask:

@@ -10,12 +10,11 @@ from rich.table import Table
 from rich.text import Text
 
 from ticketguard.report.suites import examined_controls, not_run, price_words, strongest, work_words
+from ticketguard.report.text import decision, plain_table
 
 if TYPE_CHECKING:
     from ticketguard.suite.price import Price
-    from ticketguard.suite.results import Result, SuiteResult
-
-COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yellow", "NOT RUN": "dim"}
+    from ticketguard.suite.results import SuiteResult
 
 
 def suite_text(suite: SuiteResult) -> RenderableType:
@@ -35,7 +34,7 @@ def suite_text(suite: SuiteResult) -> RenderableType:
 
 def cells_table(suite: SuiteResult) -> Table:
     """One row per cell: accuracy before and after, evidence, verdict, seconds."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = plain_table()
     table.add_column("attack", overflow="fold")
     for heading in ("before", "after", "edge bits", "triggers"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -49,7 +48,7 @@ def cells_table(suite: SuiteResult) -> Table:
             "" if row.accuracy is None else f"{row.accuracy:.2f}",
             _bits(row.edge_bits),
             _bits(row.trigger_bits),
-            _decision(row),
+            decision(row.decision),
             f"{timing.attack + timing.verify:.1f}",
         )
     return table
@@ -57,7 +56,7 @@ def cells_table(suite: SuiteResult) -> Table:
 
 def prices_table(prices: Sequence[Price]) -> Table:
     """One row per attack: accuracy points given up before the verdict stops being a match, and the work it took."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = plain_table()
     table.add_column("attack", overflow="fold", min_width=18)
     table.add_column("price of removal")
     table.add_column("work", no_wrap=True)
@@ -65,10 +64,6 @@ def prices_table(prices: Sequence[Price]) -> Table:
         style = "" if row.removed else "green"
         table.add_row(row.attack, Text(price_words(row), style), work_words(row))
     return table
-
-
-def _decision(row: Result) -> Text:
-    return Text(row.decision, style=COLOURS[row.decision])
 
 
 def _bits(value: float | None) -> str:

@@ -12,18 +12,23 @@ from ticketguard.evidence import Evidence, Verdict
 from ticketguard.report import words
 from ticketguard.storage.hostile import visible
 
-COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yellow"}
+COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yellow", "NOT RUN": "dim"}
 
 
-def decision(verdict: Verdict) -> Text:
-    """The decision in its colour."""
-    return Text(verdict.decision, style=COLOURS[verdict.decision])
+def plain_table(*headings: str) -> Table:
+    """A table without lines; columns that need more than a heading are added to it."""
+    return Table(*headings, box=None, padding=(0, 2, 0, 0), header_style="dim")
+
+
+def decision(word: str) -> Text:
+    """A decision in its colour."""
+    return Text(word, style=COLOURS[word])
 
 
 def verdict_text(verdict: Verdict, suspect: str) -> RenderableType:
     """One verdict in full: decision, reason, both numbers, every test, notes, caveat. Readable at 80 columns."""
     parts: list[RenderableType] = [
-        Text.assemble(decision(verdict), "  ", visible(suspect), overflow="fold"),
+        Text.assemble(decision(verdict.decision), "  ", visible(suspect), overflow="fold"),
         _sentence(verdict.reason),
         *([Text(verdict.caveat, style="bold")] if verdict.caveat else []),
         "",
@@ -64,7 +69,7 @@ def _sentence(text: str) -> Text:
 
 def evidence_table(evidence: Sequence[Evidence], bar_bits: float) -> Table:
     """Every test, passed or not."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = plain_table()
     erasures = any(item.erasures for item in evidence)
     for heading in ("test", "scope", "read"):
         table.add_column(heading, no_wrap=True)
@@ -90,7 +95,7 @@ def evidence_table(evidence: Sequence[Evidence], bar_bits: float) -> Table:
 
 def scan_table(verdicts: Mapping[str, Verdict]) -> Table:
     """Many suspects, strongest evidence first."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table = plain_table()
     table.add_column("suspect", overflow="fold")
     table.add_column("verdict", no_wrap=True)
     table.add_column("best test")
@@ -100,7 +105,7 @@ def scan_table(verdicts: Mapping[str, Verdict]) -> Table:
         best = verdict.best
         table.add_row(
             Text(visible(name)),
-            decision(verdict),
+            decision(verdict.decision),
             Text(
                 f"{best.test}, {best.scope}" + ("" if best.view == "stored" else f", {words.VIEWS[best.view]}")
                 if best
