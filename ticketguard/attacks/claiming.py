@@ -13,7 +13,7 @@ from ticketguard.claims.registration import frame_counts
 from ticketguard.errors import CapacityError
 from ticketguard.evidence import Verdict
 from ticketguard.masks import support
-from ticketguard.signing import opening_of, register
+from ticketguard.signing import register
 from ticketguard.tickets import Ticket
 from ticketguard.verify.verifier import Examiner
 
@@ -43,7 +43,7 @@ def claims(
         except CapacityError:
             continue
         counts = frame_counts(ticket.mask, made.registration.layers)
-        examiner = Examiner(opening_of(made.registration, made.payload, made.secret), reference=lambda: counts)  # noqa: B023
+        examiner = Examiner(made.opening, reference=lambda: counts)  # noqa: B023
         yield examiner.verify((suspect or victim).model.weights, align="always")
 
 
