@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import base64
 import io
-import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.examples import make_suite
 from ticketguard.errors import UsageError
-from ticketguard.report import machine, plots
+from ticketguard.report import machine
 from ticketguard.report.pictures import LARGEST, grey_png, mask_picture, qr_picture
 
 
@@ -73,25 +70,3 @@ def test_machine_facts_name_what_results_depend_on() -> None:
     assert {"Python", "torch", "numpy", "system", "cores"} <= facts.keys()
     assert all(facts.values())
     assert machine.installed("no-such-package-of-ours") == ""
-
-
-def test_plots_are_png_files_and_the_same_each_time() -> None:
-    pytest.importorskip("matplotlib")
-    suite = make_suite()
-    first = plots.curves_png(suite, attacks=("prune",))
-    assert first == plots.curves_png(suite, attacks=("prune",))
-    assert first != plots.curves_png(suite)
-    null = plots.null_png({"support": np.random.default_rng(0).exponential(1.4, 500)}, title="null")
-    for data in (first, null):
-        with Image.open(io.BytesIO(data)) as image:
-            assert image.size == (960, 600)
-
-
-def test_plots_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="no attack 'nonsense'"):
-        plots.curves_png(make_suite(), attacks=("nonsense",))
-    with pytest.raises(UsageError, match="at least one number"):
-        plots.null_png({"support": np.empty(0)}, title="")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UsageError, match=r"pip install 'ticketguard\[report\]'"):
-        plots.curves_png(replace(make_suite(), results=()))
