@@ -435,7 +435,7 @@ def test_trusted_beacon_lowers_the_bar_and_dates_the_claim(world, authority, unr
     party = stamped_party(world, authority)
     suspect = world.tensors_of(world.trained(party.model, 3))
     found = judge(party.case(suspect), nonce=world.NONCE, now=world.NOW)
-    assert (found.outcome, found.grinding_bits, found.verdict.bar_bits) == ("MATCH", 20.0, 66.0)
+    assert (found.outcome, found.verdict.rule.grinding_bits, found.verdict.bar_bits) == ("MATCH", 20.0, 66.0)
     assert found.priority["status"] == "stamped"
     assert judge(party.case(unrelated), nonce=world.NONCE, now=world.NOW).outcome == "NO MATCH"
 
@@ -444,7 +444,7 @@ def test_beacon_that_nobody_trusts_keeps_the_high_bar(world, authority):
     party = stamped_party(world, authority)
     suspect = world.tensors_of(world.trained(party.model, 3))
     found = judge(party.case(suspect, stamp=None), nonce=world.NONCE, now=world.NOW)
-    assert (found.grinding_bits, found.priority) == (80.0, {"status": "unproven"})
+    assert (found.verdict.rule.grinding_bits, found.priority) == (80.0, {"status": "unproven"})
 
 
 def test_another_stamp_than_the_one_embedded_is_refused(world, authority):
@@ -459,7 +459,7 @@ def test_stamp_added_later_dates_but_never_lowers_the_bar(world, authority, owne
     token = authority.stamp(timestamps.request(owner.registered.payload))
     stamp = timestamps.verify(token, owner.registered.payload, authority.roots)
     found = judge(owner.case(world.tensors_of(owner.model), stamp=stamp), nonce=world.NONCE, now=world.NOW)
-    assert found.grinding_bits == 80.0
+    assert found.verdict.rule.grinding_bits == 80.0
     assert found.priority == {"status": "stamped", **stamp.to_json(), "beacon": False}
 
 

@@ -51,7 +51,6 @@ def make_judgement(verdict: Verdict) -> Judgement:
         verdict=verdict,
         original=verdict,
         controls={"ab" * 32: make_verdict(notes=(HOSTILE,)), "cd" * 32: decide([], Rule(), readable=False)},
-        grinding_bits=64.0,
         priority={"status": "stamped", "time": "2026-11-28T00:00:00Z"},
     )
 

@@ -50,10 +50,3 @@ def claims(
 def best(verdicts: Iterator[Verdict]) -> Verdict:
     """The verdict with the most raw bits. Raises `ValueError` when no try could be registered."""
     return max(verdicts, key=lambda verdict: verdict.best.bits if verdict.best else 0.0)
-
-
-def net_bits(verdict: Verdict) -> float:
-    """What is left of the best test after paying for the test plan and the search; negative when the payment is larger."""
-    rule = verdict.rule
-    raw = max((item.bits for item in verdict.evidence), default=0.0)
-    return raw - rule.multiplicity_bits - rule.grinding_bits

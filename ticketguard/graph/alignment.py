@@ -249,7 +249,7 @@ def _undone(
         stored = problem.identity()
         channels = sum(int((inner[g] != stored[g]).sum()) for g, changed in moved.items() if changed)
         words.append(f"permuted in {groups} groups ({channels} channels moved)")
-    merged = 0 if reduced is None else reduced.merged
+    merged = 0 if reduced is None else len(reduced.merges)
     dropped = sum(max(0, size - group.size) for size, group in zip(sizes, symmetry.groups, strict=True)) - merged
     if merged:
         words.append(f"{merged} copies of channels merged")

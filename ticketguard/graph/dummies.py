@@ -37,7 +37,7 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Reduced:
-    """A suspect without its dummies: channels left in each group (suspect numbering), merges, and counts for the report.
+    """A suspect without its dummies: channels left in each group (suspect numbering), and merges.
 
     `weights` are those of the suspect with merges done; channels are still in their places.
     """
@@ -45,8 +45,6 @@ class Reduced:
     weights: dict[str, NDArray[np.generic]]
     kept: Mapping[int, Indices]
     merges: tuple[Merge, ...]
-    merged: int
-    unread: int
 
 
 def reduce_dummies(weights: Weights, axes: Axes, symmetry: Symmetry, sizes: Sequence[int]) -> Reduced:
@@ -63,13 +61,11 @@ def reduce_dummies(weights: Weights, axes: Axes, symmetry: Symmetry, sizes: Sequ
         merges += found
         if not found:
             break
-    unread = 0
     for g in wide:
         alive = _read_channels(work, axes, symmetry, g, left[g])
         if len(alive) >= symmetry.groups[g].size:
-            unread += len(left[g]) - len(alive)
             left[g] = alive
-    return Reduced(weights=work, kept=left, merges=tuple(merges), merged=len(merges), unread=unread)
+    return Reduced(weights=work, kept=left, merges=tuple(merges))
 
 
 def apply_merges(weights: Weights, axes: Axes, merges: Sequence[Merge]) -> dict[str, NDArray[np.generic]]:

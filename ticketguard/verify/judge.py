@@ -95,7 +95,6 @@ class Judgement:
     verdict: Verdict
     original: Verdict
     controls: Mapping[str, Verdict]
-    grinding_bits: float
     priority: Mapping[str, Any]
 
 
@@ -130,7 +129,6 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
         verdict=verdict,
         original=original,
         controls=dict(sorted(controls.items())),
-        grinding_bits=rule.grinding_bits,
         priority=priority_of(case),
     )
 
