@@ -155,7 +155,6 @@ def judge(
     return decide(
         [item],
         rule,
-        readable=item.n > 0,
         notes=_notes(found, transcript),
         supplied_by=supplied_by or str(transcript.begin.get("recordedBy") or ""),
         context={

@@ -196,8 +196,7 @@ def examine_transcript(opening: Opening, case: Case, rule: Rule, *, supplied_by:
 
 def _decided(evidence: Sequence[Evidence], rule: Rule, notes: Sequence[str], supplied_by: str) -> Verdict:
     rounded = [grained(item) for item in evidence]
-    readable = any(item.n > 0 for item in rounded)
-    return decide(rounded, rule, readable=readable, notes=tuple(notes), supplied_by=supplied_by)
+    return decide(rounded, rule, notes=tuple(notes), supplied_by=supplied_by)
 
 
 def grained(evidence: Evidence) -> Evidence:
