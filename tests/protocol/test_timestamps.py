@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -157,7 +159,7 @@ def test_swapping_s_of_an_ecdsa_token_keeps_the_beacon(curve):
     from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
     token = curve.stamp(timestamps.request(b"payload"))
-    order = timestamps._ORDERS["secp256r1"]
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, SEC 2
     response = tsp.TimeStampResp.load(token)
     info = response["time_stamp_token"]["content"]["signer_infos"][0]
     r, s = decode_dss_signature(info["signature"].native)
@@ -166,6 +168,12 @@ def test_swapping_s_of_an_ecdsa_token_keeps_the_beacon(curve):
     assert swapped != token
     one, two = (timestamps.verify(item, b"payload", curve.roots) for item in (token, swapped))
     assert one.beacon == two.beacon
+
+
+def test_an_authority_on_another_curve_is_refused():
+    key = ec.generate_private_key(ec.SECP256K1())
+    with pytest.raises(AuthenticityError, match="curve secp256k1, which is not supported"):
+        timestamps._canonical_signature(b"", SimpleNamespace(public_key=key.public_key), "stamp")
 
 
 def look_alike(authority, *, subject, issuer=lambda text: text, serial=None):
