@@ -249,7 +249,7 @@ def verifying(runs: int) -> list[Row]:
     registered, embedded = signing.sign(
         Ticket(architecture=Architecture(), weights=weights, mask=mask), SecretKey.generate(), owner="Benchmark"
     )
-    examiner = Examiner(signing.opening_of(registered.registration, registered.payload, registered.secret))
+    examiner = Examiner(registered.opening)
     with tempfile.TemporaryDirectory() as name:
         ours, usual = Path(name) / "suspect.safetensors", Path(name) / "suspect.pt"
         write_tensors(ours, dict(embedded.ticket.weights), {})

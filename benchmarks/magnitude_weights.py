@@ -21,11 +21,14 @@ from ticketguard.attacks.registry import make
 from ticketguard.bundle import Bundle
 from ticketguard.data import load
 from ticketguard.errors import TicketguardError
-from ticketguard.signatures import edge
-from ticketguard.suite.bench import Bench, prepare
+from ticketguard.signatures.board import Board
+from ticketguard.signatures.carriers import all_carriers
+from ticketguard.signatures.edge import Reading
+from ticketguard.suite.bench import prepare
 from ticketguard.suite.plan import Cell
 from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.tickets import Weights
+from ticketguard.verify.aligned import InPlace
 
 Floats = NDArray[np.float64]
 
@@ -45,19 +48,17 @@ ATTACKS = (
 )
 
 
-def reading(bench: Bench, weights: Weights) -> edge.Reading:
+def reading(board: Board, weights: Weights) -> Reading:
     """All leaves pooled."""
-    parts = []
-    for leaf in bench.victim(Cell(attack="", strength=0.0, seed=0, epochs=1, images=None)).leaked.values():
-        for name, carriers in leaf.items():
-            values = np.asarray(weights[name]).reshape(-1)
-            parts.append(edge.read(carriers, values[carriers.first], values[carriers.second]))
-    return edge.join(parts)
+    leaves = board.read({name: InPlace(np.asarray(array)) for name, array in weights.items()}).values()
+    return Reading(
+        **{name: np.concatenate([getattr(leaf, name) for leaf in leaves]) for name in Reading.__annotations__}
+    )
 
 
-def row(label: str, bench: Bench, weights: Weights) -> str:
+def row(label: str, board: Board, weights: Weights) -> str:
     """One line of the table."""
-    found = reading(bench, weights)
+    found = reading(board, weights)
     unequal = (found.sign != 0) & ~found.erased
     agrees = (found.sign > 0) == found.bits
     signs = np.where(agrees, 1, -1)[unequal]
@@ -81,13 +82,14 @@ def main() -> None:
     bundle = Bundle(options.signed)
     data = load(options.data, options.data_dir)
     bench = prepare(bundle, os.environ["TICKETGUARD_PASSPHRASE"], data, threads=options.threads, device="cpu")
+    board = Board(all_carriers(bench.opening))
     print("| after | support | " + " | ".join(CANDIDATES) + " |\n|" + " --- |" * (2 + len(CANDIDATES)))
-    print(row("nothing", bench, bench.model.weights), flush=True)
+    print(row("nothing", board, bench.model.weights), flush=True)
     for label in options.attacks:
         name, strength = label.rsplit("@", 1)
         cell = Cell(attack=name, strength=float(strength), seed=0, epochs=options.epochs, images=None)
         try:
-            print(row(label, bench, make(name, float(strength)).run(bench.victim(cell)).weights), flush=True)
+            print(row(label, board, make(name, float(strength)).run(bench.victim(cell)).weights), flush=True)
         except TicketguardError as problem:
             print(f"| {label} | {problem} |")
 

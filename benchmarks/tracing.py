@@ -121,8 +121,8 @@ def owned(shapes: dict[str, tuple[int, ...]], code: Code) -> Owned:
     ticket = Ticket(architecture=Architecture(), weights=weights, mask=mask)
     key = SecretKey.from_seed(bytes(range(32)))
     registered, embedded = signing.sign(ticket, key, owner="O", rewind=dense, master=bytes(range(32)), nonce=bytes(32))
-    opening = signing.opening_of(registered.registration, registered.payload, registered.secret)
-    return Owned(base=embedded.ticket.mask, dense=dense, printer=fingerprinter(opening, registered.secret.master, code))
+    printer = fingerprinter(registered.opening, registered.secret.master, code)
+    return Owned(base=embedded.ticket.mask, dense=dense, printer=printer)
 
 
 def evidence(side: Owned, suspect: Mask) -> dict[int, float]:

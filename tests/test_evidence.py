@@ -46,7 +46,7 @@ def test_the_bar_is_126_bits_and_66_with_a_beacon() -> None:
     ],
 )
 def test_the_rule_at_its_edges(bits: float, capacity: float, decision: str, word: str) -> None:
-    verdict = decide([outcome(0.0, capacity=capacity), outcome(bits, capacity=capacity)], Rule(), readable=True)
+    verdict = decide([outcome(0.0, capacity=capacity), outcome(bits, capacity=capacity)], Rule())
     assert verdict.decision == decision
     assert word in verdict.reason
     assert "  " not in verdict.reason
@@ -54,49 +54,51 @@ def test_the_rule_at_its_edges(bits: float, capacity: float, decision: str, word
 
 
 def test_evidence_is_the_minimum_and_never_a_sum() -> None:
-    verdict = decide([outcome(125.0)] * 10, Rule(), readable=True)
+    verdict = decide([outcome(125.0)] * 10, Rule())
     assert verdict.decision == "INCONCLUSIVE"
 
 
-@pytest.mark.parametrize(("evidence", "readable"), [([], True), ([outcome(500.0)], False)])
-def test_nothing_comparable_is_inconclusive(evidence: list[Evidence], readable: bool) -> None:
-    verdict = decide(evidence, Rule(), readable=readable)
+@pytest.mark.parametrize("evidence", [[], [outcome(0.0, n=0)], [outcome(500.0, n=0), outcome(0.0, n=0)]])
+def test_nothing_comparable_is_inconclusive(evidence: list[Evidence]) -> None:
+    verdict = decide(evidence, Rule())
+    assert not verdict.readable
     assert verdict.decision == "INCONCLUSIVE"
     assert "nothing comparable" in verdict.reason
+    assert decide([*evidence, outcome(3.0, n=1)], Rule()).readable
 
 
 def test_nobody_is_cleared_by_what_was_not_read() -> None:
     notes = ("seen", UNREAD + "1 tensor")
-    assert decide([outcome(3.0)], Rule(), readable=True, notes=("seen",)).decision == "NO MATCH"
-    verdict = decide([outcome(3.0)], Rule(), readable=True, notes=notes)
+    assert decide([outcome(3.0)], Rule(), notes=("seen",)).decision == "NO MATCH"
+    verdict = decide([outcome(3.0)], Rule(), notes=notes)
     assert verdict.decision == "INCONCLUSIVE"
     assert "3.0 bits" in verdict.reason
     assert Verdict.from_json(verdict.to_json()) == verdict
     with pytest.raises(FormatError, match="the numbers say"):
         Verdict.from_json({**verdict.to_json(), "notes": ["seen"]})
     for bits, decision in ((126.0, "MATCH"), (60.0, "INCONCLUSIVE")):
-        plain = decide([outcome(bits)], Rule(), readable=True)
-        assert replace(plain, notes=notes) == decide([outcome(bits)], Rule(), readable=True, notes=notes)
+        plain = decide([outcome(bits)], Rule())
+        assert replace(plain, notes=notes) == decide([outcome(bits)], Rule(), notes=notes)
         assert plain.decision == decision
 
 
 def test_two_numbers_against_chance_and_against_search() -> None:
-    verdict = decide([outcome(150.0), outcome(3.0)], Rule(), readable=True)
+    verdict = decide([outcome(150.0), outcome(3.0)], Rule())
     assert verdict.best is not None
     assert (verdict.best.bits, verdict.against_chance_bits, verdict.against_search_bits) == (150.0, 144.0, 64.0)
-    nothing = decide([outcome(3.0)], Rule(), readable=True)
+    nothing = decide([outcome(3.0)], Rule())
     assert (nothing.against_chance_bits, nothing.against_search_bits) == (0.0, 0.0)
-    assert decide([], Rule(), readable=False).against_chance_bits == 0.0
+    assert decide([], Rule()).against_chance_bits == 0.0
 
 
 def test_more_suspects_raise_the_bar() -> None:
-    assert decide([outcome(127.0)], Rule(), readable=True).decision == "MATCH"
-    assert decide([outcome(127.0)], Rule(suspects=10), readable=True).decision == "INCONCLUSIVE"
+    assert decide([outcome(127.0)], Rule()).decision == "MATCH"
+    assert decide([outcome(127.0)], Rule(suspects=10)).decision == "INCONCLUSIVE"
 
 
 def test_no_text_accuses() -> None:
     for bits in (0.0, 50.0, 500.0):
-        text = json.dumps(decide([outcome(bits)], Rule(), readable=True).to_json()).lower()
+        text = json.dumps(decide([outcome(bits)], Rule()).to_json()).lower()
         assert "stolen" not in text
         assert "theft" not in text
 
@@ -115,12 +117,11 @@ evidences = st.builds(
 
 
 @settings(max_examples=100, deadline=None)
-@given(st.lists(evidences, max_size=5), st.integers(1, 1000), st.integers(1, 10**6), st.booleans())
-def test_verdicts_survive_json(items: list[Evidence], tests: int, suspects: int, readable: bool) -> None:
+@given(st.lists(evidences, max_size=5), st.integers(1, 1000), st.integers(1, 10**6))
+def test_verdicts_survive_json(items: list[Evidence], tests: int, suspects: int) -> None:
     verdict = decide(
         items,
         Rule(tests=tests, suspects=suspects),
-        readable=readable,
         notes=("a note",),
         supplied_by="the owner",
         context={"registration": "ab"},
@@ -138,10 +139,12 @@ def test_verdicts_survive_json(items: list[Evidence], tests: int, suspects: int,
         {"rule": {"tests": 0}},
         {"rule": {"bar": 1}},
         {"evidence": None},
+        {"readable": False},
+        {"readable": 1},
     ],
 )
 def test_a_verdict_that_does_not_follow_from_its_numbers_is_refused(change: dict[str, object]) -> None:
-    document = decide([outcome(3.0)], Rule(), readable=True).to_json() | change
+    document = decide([outcome(3.0)], Rule()).to_json() | change
     with pytest.raises(FormatError, match="verdict"):
         Verdict.from_json(document)
 

@@ -55,7 +55,7 @@ def test_every_suspect_has_a_recorded_verdict_and_every_kind_occurs():
 def test_bundle_of_version_1_keeps_its_verdicts(maker, examiner, name):
     if name.endswith(".csv"):
         plan = plan_of(examiner.opening.registration)
-        found = examiner.verify(predictions=read_predictions(SUSPECTS / name, plan))
+        found = examiner.verify(predictions=read_predictions(SUSPECTS / name, plan).labels)
     elif (SUSPECTS / name).exists():
         found = examiner.verify(read_any(SUSPECTS / name), align="always")
     else:

@@ -46,11 +46,7 @@ def owned() -> tuple[Ticket, signing.Registered, dict[str, np.ndarray]]:
 @pytest.fixture(scope="module")
 def printer(owned: tuple[Ticket, signing.Registered, dict[str, np.ndarray]]) -> Fingerprinter:
     _, registered, _ = owned
-    return fingerprinter(opening(registered), registered.secret.master, Code(bits=256))
-
-
-def opening(registered: signing.Registered) -> signing.Opening:
-    return signing.opening_of(registered.registration, registered.payload, registered.secret)
+    return fingerprinter(registered.opening, registered.secret.master, Code(bits=256))
 
 
 def serial(number: int) -> str:
@@ -75,11 +71,11 @@ def pruned(mask: Mask, share: float, generator: np.random.Generator) -> Mask:
 def test_a_copy_keeps_frame_and_mark_and_differs_in_its_fingerprint(owned) -> None:
     ticket, registered, dense = owned
     code = Code(bits=256)
-    copies = [make_copy(ticket, opening(registered), registered.secret.master, code, rewind=dense) for _ in range(2)]
+    copies = [make_copy(ticket, registered.opening, registered.secret.master, code, rewind=dense) for _ in range(2)]
     layers = registered.registration.layers
     for copy in copies:
         assert frame_digest(frame_counts(copy.ticket.mask, layers)) == registered.registration.frame
-        verdict = Examiner(opening(registered)).verify(copy.ticket.weights)
+        verdict = Examiner(registered.opening).verify(copy.ticket.weights)
         assert verdict.decision == "MATCH"
         assert verdict.best.matches == verdict.best.n
         changed = sum(int((copy.ticket.mask[name] != ticket.mask[name]).sum()) for name in layers)
@@ -89,7 +85,7 @@ def test_a_copy_keeps_frame_and_mark_and_differs_in_its_fingerprint(owned) -> No
 
 def test_moved_edges_start_from_their_own_rewind_value(owned) -> None:
     ticket, registered, dense = owned
-    copy = make_copy(ticket, opening(registered), registered.secret.master, Code(bits=256), rewind=dense)
+    copy = make_copy(ticket, registered.opening, registered.secret.master, Code(bits=256), rewind=dense)
     for name, bits in copy.ticket.mask.items():
         assert (np.asarray(copy.ticket.weights[name])[bits] == dense[name][bits]).all()
         assert not np.asarray(copy.ticket.weights[name])[~bits].any()
@@ -212,7 +208,7 @@ def test_unrelated_and_original_models_name_nobody(owned, printer: Fingerprinter
 def test_trace_reads_files_and_licences_and_dense_copies(owned) -> None:
     ticket, registered, dense = owned
     code = Code(bits=256)
-    opened, master = opening(registered), registered.secret.master
+    opened, master = registered.opening, registered.secret.master
     copies = [make_copy(ticket, opened, master, code, serial=serial(i), rewind=dense) for i in range(3)]
     issued = [issue(copy, opened, KEY, licensee=f"Licensee {i}", code=code)[0] for i, copy in enumerate(copies)]
     reference = frame_counts(ticket.mask, registered.registration.layers)
@@ -232,7 +228,7 @@ def test_trace_reads_files_and_licences_and_dense_copies(owned) -> None:
 
 def test_licences_are_signed_statements(owned) -> None:
     ticket, registered, dense = owned
-    opened = opening(registered)
+    opened = registered.opening
     copy = make_copy(ticket, opened, registered.secret.master, Code(bits=256), rewind=dense)
     issued, data = issue(copy, opened, KEY, licensee="Example Ltd", code=Code(bits=256), key_mask=b"sealed")
     assert licences.parse(issued.payload()) == issued
@@ -252,7 +248,7 @@ def test_licences_are_signed_statements(owned) -> None:
 def test_erasing_the_public_fingerprint_cells_costs_a_fifth_and_leaves_the_mark(owned) -> None:
     """Which cells hold fingerprints is public: whoever places their edges anew is not named, but the mark is elsewhere."""
     ticket, registered, dense = owned
-    opened, master, code = opening(registered), registered.secret.master, Code(bits=256)
+    opened, master, code = registered.opening, registered.secret.master, Code(bits=256)
     copy = make_copy(ticket, opened, master, code, serial=serial(0), rewind=dense)
     issued, _ = issue(copy, opened, KEY, licensee="L", code=code)
     groups, generator = registered.registration.groups, np.random.default_rng(8)
@@ -274,7 +270,7 @@ def test_the_owner_could_have_made_every_copy(owned) -> None:
     """Symmetric fingerprints convince the owner, and nobody who doubts the owner: the page says so."""
     ticket, registered, dense = owned
     made = [
-        make_copy(ticket, opening(registered), registered.secret.master, Code(bits=256), serial=serial(5), rewind=dense)
+        make_copy(ticket, registered.opening, registered.secret.master, Code(bits=256), serial=serial(5), rewind=dense)
         for _ in range(2)
     ]
     for name, bits in made[0].ticket.mask.items():

@@ -9,6 +9,7 @@ from math import sqrt
 import numpy as np
 import pytest
 
+from tests.readings import join, read
 from tests.thinned import thinned
 from ticketguard.claims.streams import Stream
 from ticketguard.evidence import log2_binomial_tail, log2_signed_sum_bound
@@ -111,8 +112,8 @@ def edge_p(key: str, weights: dict[str, np.ndarray]) -> tuple[float, ...]:
     readings = []
     for layer in LAYERS:
         drawn = carriers(key, layer)
-        readings.append(edge.read(drawn, weights[layer.name][drawn.first], weights[layer.name][drawn.second]))
-    reading = edge.join(readings)
+        readings.append(read(drawn, weights[layer.name][drawn.first], weights[layer.name][drawn.second]))
+    reading = join(readings)
     n, matches = reading.support()
     return (
         log2_binomial_tail(matches, n),

@@ -43,10 +43,6 @@ def signed(ticket):
     return signing.sign(ticket, KEY, owner="Lab", rewind=dense(), **FIXED)
 
 
-def opened(registered):
-    return signing.opening_of(registered.registration, registered.payload, registered.secret)
-
-
 def test_frame_and_every_count_stay(ticket, signed):
     registered, embedded = signed
     layers = registered.registration.layers
@@ -113,7 +109,7 @@ def test_signed_ticket_names_its_registration(signed):
 
 def test_sign_then_verify_gives_every_pair(signed):
     registered, embedded = signed
-    verdict = Examiner(opened(registered)).verify(embedded.ticket.weights)
+    verdict = Examiner(registered.opening).verify(embedded.ticket.weights)
     support = verdict.evidence[0]
     assert support.n == support.matches == embedded.informative
     assert verdict.decision == "MATCH"
@@ -128,26 +124,26 @@ def test_plan_expects_what_embedding_gives(signed):
 def test_registering_and_embedding_later_is_the_same(ticket, signed):
     registered = signing.register(ticket, KEY, owner="Lab", **FIXED)
     assert registered.envelope == signed[0].envelope
-    embedded = signing.embed(ticket, opened(registered), rewind=dense())
+    embedded = signing.embed(ticket, registered.opening, rewind=dense())
     assert all(np.array_equal(embedded.ticket.mask[name], signed[1].ticket.mask[name]) for name in SHAPES)
 
 
 def test_embedding_twice_changes_nothing(signed):
     registered, embedded = signed
-    again = signing.embed(embedded.ticket, opened(registered))
+    again = signing.embed(embedded.ticket, registered.opening)
     assert again.moved == 0
     assert all(np.array_equal(again.ticket.weights[name], embedded.ticket.weights[name]) for name in SHAPES)
 
 
 def test_another_ticket_is_refused(signed):
     with pytest.raises(AuthenticityError, match="frame of this ticket is not the registered one"):
-        signing.embed(ticket_of(seed=1), opened(signed[0]))
+        signing.embed(ticket_of(seed=1), signed[0].opening)
 
 
 def test_ticket_with_another_layer_is_refused(ticket, signed):
     fewer = replace(ticket, mask=Mask({"conv.weight": ticket.mask["conv.weight"]}))
     with pytest.raises(FormatError, match=r"no mask of the registered shape for down\.weight"):
-        signing.embed(fewer, opened(signed[0]))
+        signing.embed(fewer, signed[0].opening)
 
 
 def test_registration_is_signed_by_the_key_and_commits_to_what_was_asked(ticket):
@@ -183,16 +179,16 @@ def test_plan_of_tests_counts_every_scope(ticket, leaves):
 def test_every_parameter_moves_every_carrier(ticket, signed, changed):
     """Nothing can be searched for piece by piece: all streams hang on the whole registration."""
     options = {"owner": "Lab", **FIXED, **changed}
-    other = opened(signing.register(ticket, KEY, **options))
-    mine = all_carriers(opened(signed[0]))[0]["conv.weight"]
+    other = signing.register(ticket, KEY, **options).opening
+    mine = all_carriers(signed[0].opening)[0]["conv.weight"]
     theirs = all_carriers(other)[0]["conv.weight"]
     both = np.intersect1d(mine.first, theirs.first)
     assert len(both) < 0.6 * len(mine.first)
 
 
 def test_another_master_secret_gives_other_carriers(ticket, signed):
-    other = opened(signing.register(ticket, KEY, owner="Lab", master=bytes([9]) * 32, nonce=bytes(32)))
-    mine, theirs = (all_carriers(each)[0]["conv.weight"] for each in (opened(signed[0]), other))
+    other = signing.register(ticket, KEY, owner="Lab", master=bytes([9]) * 32, nonce=bytes(32)).opening
+    mine, theirs = (all_carriers(each)[0]["conv.weight"] for each in (signed[0].opening, other))
     assert not np.array_equal(mine.first[:20], theirs.first[:20])
 
 

@@ -77,12 +77,6 @@ def test_the_mlp_has_one_input_node_per_channel():
     assert graph.to_kernels(graph.weights)["fc1.weight"].shape == (256, 1)
 
 
-def test_weights_by_name_replace_the_modules_own():
-    module = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
-    weights = {"0.weight": np.eye(3, 2), "2.weight": np.zeros((1, 3))}
-    assert channel_graph(module, torch.zeros(1, 2), weights=weights).edges == 2
-
-
 class Transposed(nn.Module):
     def forward(self, x):
         return x.transpose(1, 2)

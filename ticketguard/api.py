@@ -59,8 +59,7 @@ class Signed:
     @property
     def opening(self) -> Opening:
         """The owner's opening: what `verify` needs."""
-        made = self.registered
-        return signing.opening_of(made.registration, made.payload, made.secret)
+        return self.registered.opening
 
     def write(self, folder: Path, passphrase: str) -> Bundle:
         """Write ticket, registration and encrypted secret to `folder`, which must not hold a signature yet."""
@@ -157,8 +156,8 @@ def sign(
     `rewind`: dense rewind weights, from which new edges start; without them they start from values of the layer's own spread.
     """
     registered, notes = register(ticket, key, owner=owner, triggers=triggers, **options)
-    opening = signing.opening_of(registered.registration, registered.payload, registered.secret)
-    return Signed(registered=registered, embedded=signing.embed(ticket, opening, rewind=rewind), notes=notes)
+    embedded = signing.embed(ticket, registered.opening, rewind=rewind)
+    return Signed(registered=registered, embedded=embedded, notes=notes)
 
 
 def read_rewind(path: Path) -> dict[str, NDArray[Any]]:

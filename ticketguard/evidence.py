@@ -102,9 +102,9 @@ class Rule:
 class Verdict:
     """A decision with every number that is needed to recompute it.
 
-    `readable`: something in the suspect could be compared; `reason`: one sentence; `evidence`: every test, passed or
-    not; `notes`: what a reader should know about the reading (alignment undone, layers missing, ...); `supplied_by`:
-    who supplied the suspect or the predictions; `context`: plain JSON about what was judged (digests, file names).
+    `reason`: one sentence; `evidence`: every test, passed or not; `notes`: what a reader should know about the reading
+    (alignment undone, layers missing, ...); `supplied_by`: who supplied the suspect or the predictions; `context`: plain
+    JSON about what was judged (digests, file names).
     Law: `Verdict.from_json(v.to_json()) == v`.
     """
 
@@ -112,10 +112,14 @@ class Verdict:
     reason: str
     rule: Rule
     evidence: tuple[Evidence, ...]
-    readable: bool
     notes: tuple[str, ...] = ()
     supplied_by: str = ""
     context: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def readable(self) -> bool:
+        """Something in the suspect could be compared."""
+        return _readable(self.evidence)
 
     @property
     def best(self) -> Evidence | None:
@@ -169,13 +173,14 @@ class Verdict:
             verdict = decide(
                 [Evidence(**{item.name: row[item.name] for item in fields(Evidence)}) for row in data["evidence"]],
                 Rule(**data["rule"]),
-                readable=data["readable"],
                 notes=tuple(data["notes"]),
                 supplied_by=data["suppliedBy"],
                 context=data["context"],
             )
         except (KeyError, TypeError, ValueError, AttributeError, UsageError) as problem:
             raise FormatError(f"verdict: field missing or malformed ({type(problem).__name__}: {problem})") from problem
+        if verdict.readable is not data.get("readable"):
+            raise FormatError("verdict: `readable` says something else than the tests do")
         if verdict.decision != data.get("decision") or verdict.reason != data.get("reason"):
             raise FormatError(
                 f"verdict: the numbers say {verdict.decision}, the document {ascii(data.get('decision'))[:40]}"
@@ -187,7 +192,6 @@ def decide(
     evidence: Sequence[Evidence],
     rule: Rule,
     *,
-    readable: bool,
     notes: tuple[str, ...] = (),
     supplied_by: str = "",
     context: Mapping[str, Any] | None = None,
@@ -195,24 +199,27 @@ def decide(
     """Apply the rule: the minimum p times the number of tests, never a sum of bits.
 
     MATCH: some test has E >= `rule.bar_bits`. NO MATCH: all tests are at chance, although one of them could have
-    passed had its carriers matched, and no note begins with `UNREAD`. INCONCLUSIVE: anything else. `readable` is False
-    when nothing in the suspect could be compared.
+    passed had its carriers matched, and no note begins with `UNREAD`. INCONCLUSIVE: anything else, nothing
+    comparable included.
     """
-    decision, reason = _judge(evidence, rule, readable, whole=not any(note.startswith(UNREAD) for note in notes))
+    decision, reason = _judge(evidence, rule, whole=not any(note.startswith(UNREAD) for note in notes))
     return Verdict(
         decision=decision,
         reason=reason,
         rule=rule,
         evidence=tuple(evidence),
-        readable=readable,
         notes=notes,
         supplied_by=supplied_by,
         context=dict(context or {}),
     )
 
 
-def _judge(evidence: Sequence[Evidence], rule: Rule, readable: bool, *, whole: bool) -> tuple[Decision, str]:
-    if not readable or not evidence:
+def _readable(evidence: Sequence[Evidence]) -> bool:
+    return any(item.n > 0 for item in evidence)
+
+
+def _judge(evidence: Sequence[Evidence], rule: Rule, *, whole: bool) -> tuple[Decision, str]:
+    if not _readable(evidence):
         return "INCONCLUSIVE", "nothing comparable: no registered carrier or trigger could be read in the suspect"
     best = max(evidence, key=lambda item: item.bits)
     against_chance = best.bits - rule.multiplicity_bits

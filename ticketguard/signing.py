@@ -19,7 +19,6 @@ from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening, derive_leaves, open_all, root_of
 from ticketguard.claims.registration import Registration, TableEntry
 from ticketguard.claims.secret import Secret
-from ticketguard.claims.streams import NO_BEACON
 from ticketguard.errors import AuthenticityError, CapacityError, UsageError
 from ticketguard.evidence import VIEWS, Rule
 from ticketguard.graph.cells import DEFAULT_BLOCK, Layer, layer_of
@@ -43,6 +42,11 @@ class Registered:
     envelope: bytes
     secret: Secret
     plan: capacity.Plan
+
+    @property
+    def opening(self) -> Opening:
+        """The owner's opening, every leaf checked against the root."""
+        return open_all(self.registration, self.payload, self.secret.master, self.secret.beacon)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,11 +146,6 @@ def rule_of(leaves: int, beacon: str = "none") -> Rule:
         raise UsageError(f"unknown beacon policy {beacon!r}: choose one of {', '.join(registration.GRINDING_BITS)}")
     tests = max(registration.DEFAULT_TESTS, len(registration.STATISTICS) * len(VIEWS) * (leaves + 1))
     return Rule(tests=tests, grinding_bits=grinding)
-
-
-def opening_of(registered: Registration, payload: bytes, secret: Secret, beacon: bytes = NO_BEACON) -> Opening:
-    """The owner's opening of a registration: every leaf, checked against the root."""
-    return open_all(registered, payload, secret.master, beacon)
 
 
 def embed(ticket: Ticket, opening: Opening, *, rewind: Weights | None = None) -> Embedded:
@@ -287,5 +286,4 @@ def sign(
 ) -> tuple[Registered, Embedded]:
     """Register and embed in one go: `register(ticket, key, owner=owner, **options)`, then `embed`."""
     registered = register(ticket, key, owner=owner, **options)
-    opening = opening_of(registered.registration, registered.payload, registered.secret)
-    return registered, embed(ticket, opening, rewind=rewind)
+    return registered, embed(ticket, registered.opening, rewind=rewind)

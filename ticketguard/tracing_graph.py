@@ -7,14 +7,13 @@ them anew, everything elementwise or spatial passes them on. An operation whose 
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, fx, nn
 from torch.fx.passes.shape_prop import ShapeProp
 
@@ -54,10 +53,8 @@ class _Channels:
     span: int = 1
 
 
-def channel_graph(
-    module: nn.Module, example: Tensor, *, weights: Mapping[str, NDArray[np.floating[Any]]] | None = None
-) -> ChannelGraph:
-    """The channel graph of `module` for inputs like `example` (N, C, ...), from its own weights or `weights` by name.
+def channel_graph(module: nn.Module, example: Tensor) -> ChannelGraph:
+    """The channel graph of `module` for inputs like `example` (N, C, ...).
 
     Masked weights must be exact zeros, as in a ticket. Parameter names are the module's. Raises `UsageError` when the module
     cannot be traced or holds an operation whose effect on channels is unknown.
@@ -69,15 +66,14 @@ def channel_graph(
     except (fx.proxy.TraceError, RuntimeError, TypeError, ValueError) as problem:
         reason = next(iter(str(problem).strip().splitlines()), type(problem).__name__)[:200]
         raise UsageError(f"{type(module).__name__} cannot be traced into a channel graph: {reason}") from problem
-    return _Walk(traced, weights).run()
+    return _Walk(traced).run()
 
 
 class _Walk:
     """One pass over a traced module in execution order."""
 
-    def __init__(self, traced: fx.GraphModule, weights: Mapping[str, NDArray[np.floating[Any]]] | None) -> None:
+    def __init__(self, traced: fx.GraphModule) -> None:
         self.traced = traced
-        self.weights = weights
         self.builder = Builder()
         self.values: dict[fx.Node, Any] = {}
         self.inputs: list[Indices] = []
@@ -123,9 +119,7 @@ class _Walk:
         raise self._unknown(node, type(module).__name__)
 
     def _layer(self, node: fx.Node, value: _Channels, name: str, parameter: Tensor, groups: int) -> _Channels:
-        weight = (
-            np.asarray(self.weights[name]) if self.weights is not None else parameter.detach().cpu().float().numpy()
-        )
+        weight = parameter.detach().cpu().float().numpy()
         shape = _shape(node)
         input_shape = _shape(node.all_input_nodes[0])
         if weight.ndim == 2 and (shape is None or input_shape is None or len(input_shape) != 2):

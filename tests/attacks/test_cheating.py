@@ -6,7 +6,6 @@ import pytest
 
 from ticketguard.api import examiner_of
 from ticketguard.attacks import cheating
-from ticketguard.attacks.claiming import net_bits
 from ticketguard.claims.registration import frame_counts
 from ticketguard.errors import AuthenticityError
 from ticketguard.verify.verifier import Examiner
@@ -38,7 +37,7 @@ def test_a_permuted_frame_makes_the_verifier_align(victim) -> None:
 
 def test_the_honest_owner_is_far_above(tiny_signed) -> None:
     verdict = examiner_of(tiny_signed.signed).verify(tiny_signed.model.weights)
-    assert net_bits(verdict) > 1000
+    assert verdict.against_search_bits > 1000
 
 
 def test_a_reference_chosen_after_the_bits_is_refused(tiny_signed, victim) -> None:

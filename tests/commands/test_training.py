@@ -163,7 +163,7 @@ def test_demo_prints_its_table_and_the_same_rows_as_json(tg, world, monkeypatch)
     )
     rows = [
         demo.Row(suspect="dense model", accuracy=99.12, verdict=None),
-        demo.Row(suspect="owner's model", accuracy=98.5, verdict=decide([evidence], Rule(), readable=True)),
+        demo.Row(suspect="owner's model", accuracy=98.5, verdict=decide([evidence], Rule())),
     ]
     monkeypatch.setattr(demo, "demo", lambda folder, passphrase, *, seed, say: say(f"find in {folder}") or rows)
     shown = tg("demo", "--out", "story")

@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from tests.readings import join, read
 from ticketguard.claims.streams import Stream
 from ticketguard.graph.alignment import align
 from ticketguard.graph.cells import Layer, cell_counts, layer_of
@@ -21,7 +22,7 @@ from ticketguard.graph.groups import Symmetry
 from ticketguard.graph.layout import rearranged
 from ticketguard.masks import Mask
 from ticketguard.models import build
-from ticketguard.signatures.edge import PAIR_WEIGHTS, Carriers, Reading, draw, embed, join, moves, read
+from ticketguard.signatures.edge import PAIR_WEIGHTS, Carriers, Reading, draw, embed, moves
 from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.tickets import Architecture
 from ticketguard.tracing import symmetry_of

@@ -192,10 +192,13 @@ def test_a_label_map_is_charged_for_the_services_vocabulary(tmp_path: Path, open
         status="answered", answer=answer if isinstance(answer, str) else "a word beyond the map"
     )
     label_map = {word: str(number) for number, word in enumerate(words)}
-    probe(opening, service, tmp_path / "t.jsonl", manners=ALONE, label_map=label_map)
+    states: list[State] = []
+    probe(opening, service, tmp_path / "t.jsonl", manners=ALONE, label_map=label_map, on_state=states.append)
     verdict = replay(opening, tmp_path / "t.jsonl")
     assert verdict.decision == "MATCH"
     assert "25.3 bits charged" in verdict.evidence[0].null  # log2(11! / 1!)
+    # It stopped at the bar that it is judged by.
+    assert states[-1].bits == verdict.evidence[0].bits >= verdict.bar_bits > states[-2].bits
 
 
 def test_a_refused_map_leaves_no_file(tmp_path: Path, opening: Opening) -> None:

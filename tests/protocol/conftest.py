@@ -12,7 +12,7 @@ import pytest
 from ticketguard import signing
 from ticketguard.claims import keys, ownership, registration, reveal, vault
 from ticketguard.claims.keys import SecretKey
-from ticketguard.claims.opening import Opening
+from ticketguard.claims.opening import Opening, open_all
 from ticketguard.claims.secret import write_secret
 from ticketguard.errors import TicketguardError
 from ticketguard.graph.cells import layer_of
@@ -158,7 +158,7 @@ def make_party(number, base, *, beacon_bytes=None, triggers=True, original=None,
         **options,
     )
     beacon = beacon_bytes or bytes(32)
-    opening = signing.opening_of(registered.registration, registered.payload, registered.secret, beacon)
+    opening = open_all(registered.registration, registered.payload, registered.secret.master, beacon)
     signed = signing.embed(base, opening).ticket
     shown = original or signed
     counts = registration.frame_counts(base.mask, registered.registration.layers)

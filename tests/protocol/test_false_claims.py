@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.optimize import linear_sum_assignment
 
+from tests.readings import join, read
 from ticketguard import signing
 from ticketguard.claims import merkle, registration, streams
 from ticketguard.claims.opening import Opening
@@ -13,7 +14,6 @@ from ticketguard.errors import AuthenticityError, DataError
 from ticketguard.evidence import log2_binomial_tail
 from ticketguard.graph.groups import Group, Segment, Symmetry, fixed_axis
 from ticketguard.signatures.carriers import carriers_of
-from ticketguard.signatures.edge import join, read
 from ticketguard.storage.tensors import in_memory
 from ticketguard.triggers.plan import make_plan, plan_of
 from ticketguard.triggers.render import targets

@@ -10,9 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
@@ -158,7 +160,7 @@ def test_swapping_s_of_an_ecdsa_token_keeps_the_beacon(curve):
     from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
     token = curve.stamp(timestamps.request(b"payload"))
-    order = timestamps._ORDERS["secp256r1"]
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # of P-256, SEC 2
     response = tsp.TimeStampResp.load(token)
     info = response["time_stamp_token"]["content"]["signer_infos"][0]
     r, s = decode_dss_signature(info["signature"].native)
@@ -167,6 +169,12 @@ def test_swapping_s_of_an_ecdsa_token_keeps_the_beacon(curve):
     assert swapped != token
     one, two = (timestamps.verify(item, b"payload", curve.roots) for item in (token, swapped))
     assert one.beacon == two.beacon
+
+
+def test_an_authority_on_another_curve_is_refused():
+    key = ec.generate_private_key(ec.SECP256K1())
+    with pytest.raises(AuthenticityError, match="curve secp256k1, which is not supported"):
+        timestamps._canonical_signature(b"", SimpleNamespace(public_key=key.public_key), "stamp")
 
 
 def look_alike(authority, *, subject, issuer=lambda text: text, serial=None):
@@ -436,7 +444,7 @@ def test_trusted_beacon_lowers_the_bar_and_dates_the_claim(world, authority, unr
     party = stamped_party(world, authority)
     suspect = world.tensors_of(world.trained(party.model, 3))
     found = judge(party.case(suspect), nonce=world.NONCE, now=world.NOW)
-    assert (found.outcome, found.grinding_bits, found.verdict.bar_bits) == ("MATCH", 20.0, 66.0)
+    assert (found.outcome, found.verdict.rule.grinding_bits, found.verdict.bar_bits) == ("MATCH", 20.0, 66.0)
     assert found.priority["status"] == "stamped"
     assert judge(party.case(unrelated), nonce=world.NONCE, now=world.NOW).outcome == "NO MATCH"
 
@@ -445,7 +453,7 @@ def test_beacon_that_nobody_trusts_keeps_the_high_bar(world, authority):
     party = stamped_party(world, authority)
     suspect = world.tensors_of(world.trained(party.model, 3))
     found = judge(party.case(suspect, stamp=None), nonce=world.NONCE, now=world.NOW)
-    assert (found.grinding_bits, found.priority) == (80.0, {"status": "unproven"})
+    assert (found.verdict.rule.grinding_bits, found.priority) == (80.0, {"status": "unproven"})
 
 
 def test_another_stamp_than_the_one_embedded_is_refused(world, authority):
@@ -460,7 +468,7 @@ def test_stamp_added_later_dates_but_never_lowers_the_bar(world, authority, owne
     token = authority.stamp(timestamps.request(owner.registered.payload))
     stamp = timestamps.verify(token, owner.registered.payload, authority.roots)
     found = judge(owner.case(world.tensors_of(owner.model), stamp=stamp), nonce=world.NONCE, now=world.NOW)
-    assert found.grinding_bits == 80.0
+    assert found.verdict.rule.grinding_bits == 80.0
     assert found.priority == {"status": "stamped", **stamp.to_json(), "beacon": False}
 
 

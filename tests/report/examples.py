@@ -30,7 +30,6 @@ def make_verdict(best: float = 512.25, *, leaves: int = 4, **changes: object) ->
     tests += [evidence("triggers", f"leaf {leaf}", 11.5 + leaf, n=640 + leaf) for leaf in range(leaves)]
     tests.append(evidence("support", "pooled", 0.0, view="aligned"))
     given: dict[str, object] = {
-        "readable": True,
         "notes": ("permuted in 9 groups, 112 dummy channels dropped",),
         "supplied_by": "the owner",
         "context": {"suspect": "a.safetensors", "sha256": "ab" * 32},
@@ -50,8 +49,7 @@ def make_judgement(verdict: Verdict) -> Judgement:
         ),
         verdict=verdict,
         original=verdict,
-        controls={"ab" * 32: make_verdict(notes=(HOSTILE,)), "cd" * 32: decide([], Rule(), readable=False)},
-        grinding_bits=64.0,
+        controls={"ab" * 32: make_verdict(notes=(HOSTILE,)), "cd" * 32: decide([], Rule())},
         priority={"status": "stamped", "time": "2026-11-28T00:00:00Z"},
     )
 

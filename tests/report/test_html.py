@@ -40,9 +40,9 @@ def elements(page: str, tag: str) -> Iterator[Element]:
 def pages(verdict: Verdict, suite: SuiteResult) -> list[str]:
     pictures = [
         mask_picture("conv1", np.arange(12).reshape(3, 4)),
-        qr_picture(np.eye(21, dtype=np.bool_), text="key", wrong=0.25),
+        qr_picture(np.eye(21, dtype=np.bool_), text="key"),
     ]
-    empty = decide([], Rule(), readable=False)
+    empty = decide([], Rule())
     return [
         verdict_page(verdict, suspect="s.safetensors", pictures=pictures),
         verdict_page(empty, suspect=""),

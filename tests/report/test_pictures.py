@@ -2,16 +2,13 @@ from __future__ import annotations
 
 import base64
 import io
-import sys
-from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.report.examples import make_suite
 from ticketguard.errors import UsageError
-from ticketguard.report import machine, plots
+from ticketguard.report import machine
 from ticketguard.report.pictures import LARGEST, mask_picture, qr_picture
 
 
@@ -51,12 +48,12 @@ def test_a_mask_picture_needs_a_matrix_of_counts(counts: np.ndarray) -> None:
 
 def test_a_qr_picture_draws_each_dark_module_once_inside_its_quiet_zone() -> None:
     modules = np.random.default_rng(0).random((21, 21)) < 0.5
-    picture = qr_picture(modules, text=None, wrong=0.125)
+    picture = qr_picture(modules, text=None)
     assert picture.path.count("M") == int(modules.sum())
     assert picture.width == 29
     row, column = np.argwhere(modules)[0] + 4
     assert f"M{column} {row}h1v1h-1z" in picture.path
-    assert "cannot be decoded; 12.5% of its data modules are wrong" in picture.alt
+    assert "cannot be decoded" in picture.alt
     with pytest.raises(UsageError, match="square"):
         qr_picture(modules[:3], text=None)
 
@@ -66,25 +63,3 @@ def test_machine_facts_name_what_results_depend_on() -> None:
     assert {"Python", "torch", "numpy", "system", "cores"} <= facts.keys()
     assert all(facts.values())
     assert machine.installed("no-such-package-of-ours") == ""
-
-
-def test_plots_are_png_files_and_the_same_each_time() -> None:
-    pytest.importorskip("matplotlib")
-    suite = make_suite()
-    first = plots.curves_png(suite, attacks=("prune",))
-    assert first == plots.curves_png(suite, attacks=("prune",))
-    assert first != plots.curves_png(suite)
-    null = plots.null_png({"support": np.random.default_rng(0).exponential(1.4, 500)}, title="null")
-    for data in (first, null):
-        with Image.open(io.BytesIO(data)) as image:
-            assert image.size == (960, 600)
-
-
-def test_plots_say_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(UsageError, match="no attack 'nonsense'"):
-        plots.curves_png(make_suite(), attacks=("nonsense",))
-    with pytest.raises(UsageError, match="at least one number"):
-        plots.null_png({"support": np.empty(0)}, title="")
-    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(UsageError, match=r"pip install 'ticketguard\[report\]'"):
-        plots.curves_png(replace(make_suite(), results=()))

@@ -67,7 +67,7 @@ def test_the_bar_says_how_many_suspects_it_pays_for() -> None:
 def test_no_probability_is_claimed_for_nothing() -> None:
     assert chance_words(make_verdict()) == "a false match: at most 2^-506 (1 in 10^152)"
     assert chance_words(make_verdict(3.0, leaves=0)) == "nothing beyond chance"
-    assert chance_words(decide([], Rule(), readable=False)) == "nothing beyond chance"
+    assert chance_words(decide([], Rule())) == "nothing beyond chance"
 
 
 def test_a_verdict_on_a_terminal_of_80_columns_loses_nothing(verdict: Verdict) -> None:
@@ -184,7 +184,7 @@ def test_one_epoch_is_one_and_cells_that_failed_alike_share_a_line() -> None:
 def test_csv_has_a_row_for_every_test_of_every_suspect(verdict: Verdict) -> None:
     results = {
         "=cmd()": verdict,
-        "dark": decide([], Rule(), readable=False),
+        "dark": decide([], Rule()),
         "broken": FormatError("broken: no model"),
     }
     rows = list(csv.DictReader(io.StringIO(verdicts_csv(results))))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tests.readings import join, read
 from ticketguard.graph.cells import layer_of
 from ticketguard.signatures.board import Board
-from ticketguard.signatures.edge import Reading, draw, join, read
+from ticketguard.signatures.edge import Reading, draw
 from ticketguard.verify.aligned import InPlace
 
 LAYERS = {name: layer_of(name, shape) for name, shape in {"a": (8, 6, 3, 3), "b": (16, 40), "c": (4, 3, 3, 3)}.items()}

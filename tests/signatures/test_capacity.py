@@ -6,6 +6,7 @@ import re
 import numpy as np
 import pytest
 
+from tests.readings import read
 from ticketguard.claims.streams import Stream
 from ticketguard.errors import CapacityError, UsageError
 from ticketguard.graph.cells import cell_counts, layer_of
@@ -79,7 +80,7 @@ def test_expected_evidence_after_random_pruning_is_what_a_test_finds():
             carriers = edge.draw(layer, plan.pairs[name], leaf=leaf, groups=5, stream=stream)
             moved = edge.embed({name: masks[name]}, {name: [edge.moves(carriers, masks[name])]})[name]
             pruned = (moved & (rng.random(moved.shape) >= 0.5)).ravel().astype(float)
-            found = edge.read(carriers, pruned[carriers.first], pruned[carriers.second]).support()
+            found = read(carriers, pruned[carriers.first], pruned[carriers.second]).support()
             n, matches = n + found[0], matches + found[1]
     bits = -capacity.log2_binomial_tail(matches, n)
     assert bits == pytest.approx(plan.bits_after[0.5], rel=0.15)

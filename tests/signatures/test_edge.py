@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.readings import read
 from ticketguard.claims.streams import Stream
 from ticketguard.graph.cells import Layer, cell_counts, layer_of
 from ticketguard.masks import Mask
@@ -39,7 +40,7 @@ def signed(layer, kept, carriers):
 
 def values_of(carriers, weights):
     flat = weights.ravel()
-    return edge.read(carriers, flat[carriers.first], flat[carriers.second])
+    return read(carriers, flat[carriers.first], flat[carriers.second])
 
 
 @st.composite
@@ -267,7 +268,7 @@ def test_magnitude_ignores_pairs_of_equal_size_and_counts_the_rest():
         second=np.array([1, 3, 5]),
         bits=np.array([True, False, True]),
     )
-    values, signs = edge.read(carriers, np.array([3.0, -2.0, 1.0]), np.array([-3.0, 1.0, -9.0])).magnitude("magnitude")
+    values, signs = read(carriers, np.array([3.0, -2.0, 1.0]), np.array([-3.0, 1.0, -9.0])).magnitude("magnitude")
     assert signs.tolist() == [-1, -1]
     assert values[0] < values[1] == 1
 
@@ -281,18 +282,9 @@ def test_a_pair_weighs_its_difference_or_the_square_of_it_up_to_the_clip():
     )
     weights = np.zeros(8)
     weights[:2] = 1.0, 0.25
-    reading = edge.read(carriers, weights, np.zeros(8))
+    reading = read(carriers, weights, np.zeros(8))
     unit = float(np.sqrt((1 + 0.25**2) / 16))
     assert 1.0 / unit > 3
     # The single row and the single input channel are divided by their RMS over and over: after the first time it is 1.
     assert reading.magnitude("squared-magnitude")[0] == pytest.approx([9, (0.25 / unit) ** 2])
     assert reading.magnitude("magnitude")[0] == pytest.approx([1, 0.25 / unit])
-
-
-def test_joining_readings_concatenates_and_joining_none_is_empty(marked):
-    _, carriers, weights = marked
-    reading = values_of(carriers, weights)
-    both = edge.join([reading, reading])
-    assert both.support() == tuple(2 * count for count in reading.support())
-    assert edge.join([]).support() == (0, 0)
-    assert len(edge.join([]).magnitude("magnitude")[0]) == 0

@@ -24,7 +24,7 @@ from ticketguard.storage.documents import read_csv, read_json, read_jsonl, read_
 from ticketguard.storage.onnxfile import read_onnx
 from ticketguard.storage.suspects import read_any
 from ticketguard.triggers.plan import TriggerPlan
-from ticketguard.triggers.predictions import read_mapped
+from ticketguard.triggers.predictions import read_predictions
 
 PLAN = TriggerPlan(per_leaf=3, leaves=2, shape=(1, 4, 4), classes=("ant", "bee", "cat"))
 LABEL_MAP = {"Formica": "ant", "Apis": "bee", "Felis": "cat"}
@@ -84,11 +84,11 @@ def onnx_values(path: Path) -> object:
 
 
 def mapped(path: Path) -> object:
-    return read_mapped(path, PLAN, label_map=LABEL_MAP)
+    return read_predictions(path, PLAN, label_map=LABEL_MAP)
 
 
 def plain(path: Path) -> object:
-    return read_mapped(path, PLAN)
+    return read_predictions(path, PLAN)
 
 
 CSV = b'index,label\n0,ant\n1,"bee"\n2,2\n3,\n5,Formica\n'

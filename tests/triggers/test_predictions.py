@@ -9,7 +9,7 @@ import pytest
 
 from ticketguard.errors import DataError, FormatError, TicketguardError
 from ticketguard.triggers.plan import TriggerPlan
-from ticketguard.triggers.predictions import read_mapped, read_predictions
+from ticketguard.triggers.predictions import read_predictions
 
 ANIMALS = TriggerPlan(per_leaf=3, leaves=2, shape=(1, 4, 4), classes=("ant", "bee", "cat"))
 DIGITS = TriggerPlan(per_leaf=3, leaves=2, shape=(1, 4, 4), classes=("2", "1", "0"))
@@ -43,7 +43,7 @@ def write(folder: Path, name: str, content: object) -> Path:
     ],
 )
 def test_answers_are_read(tmp_path: Path, plan: TriggerPlan, name: str, content: object, expected: list[int]) -> None:
-    labels = read_predictions(write(tmp_path, name, content), plan)
+    labels = read_predictions(write(tmp_path, name, content), plan).labels
     assert labels.dtype == np.int64
     assert labels.tolist() == expected
 
@@ -107,10 +107,10 @@ def test_pickles_and_garbage_in_npy_are_refused(tmp_path: Path) -> None:
 def test_a_label_map_is_applied_and_priced_by_the_services_vocabulary(tmp_path: Path) -> None:
     path = write(tmp_path, "a.csv", "index,label\n0,Formica\n1,Apis\n2,Canis\n3,Felis\n")
     names = {"Formica": "ant", "Apis": "bee", "Felis": "cat"}
-    mapped = read_mapped(path, ANIMALS, label_map=names)
+    mapped = read_predictions(path, ANIMALS, label_map=names)
     assert mapped.labels.tolist() == [0, 1, -1, 2, -1, -1]
     assert mapped.charge_bits == pytest.approx(log2(factorial(4)), abs=1e-5)
-    assert read_mapped(write(tmp_path, "b.csv", "index,label\n0,ant\n"), ANIMALS).charge_bits == 0.0
+    assert read_predictions(write(tmp_path, "b.csv", "index,label\n0,ant\n"), ANIMALS).charge_bits == 0.0
 
 
 @pytest.mark.parametrize(
@@ -120,4 +120,4 @@ def test_a_label_map_is_applied_and_priced_by_the_services_vocabulary(tmp_path: 
 def test_a_map_must_be_one_to_one(tmp_path: Path, names: dict[str, str]) -> None:
     path = write(tmp_path, "a.csv", "index,label\n0,a\n")
     with pytest.raises(DataError, match="exactly once"):
-        read_mapped(path, ANIMALS, label_map=names)
+        read_predictions(path, ANIMALS, label_map=names)

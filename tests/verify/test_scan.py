@@ -36,7 +36,7 @@ def test_processes_give_what_one_gives_in_the_same_order(signed, paths):
     assert plain(scan(signed.examiner, paths, jobs=2)) == plain(alone)
 
 
-def test_a_bug_on_one_suspect_hides_no_other(signed, paths, monkeypatch):
+def test_a_bug_on_one_suspect_hides_no_other(signed, paths, monkeypatch, capsys):
     verify = type(signed.examiner).verify
 
     def fails_on_pruned(self, weights, **options):
@@ -48,6 +48,9 @@ def test_a_bug_on_one_suspect_hides_no_other(signed, paths, monkeypatch):
     found = scan(signed.examiner, [paths[0], paths[-1]])
     assert isinstance(found[paths[0]], Verdict)
     assert "bug in ticketguard: ValueError: operands" in str(found[paths[-1]])
+    said = capsys.readouterr().err
+    assert said.startswith("Traceback")
+    assert "in fails_on_pruned" in said
     # Alone it hides nobody, and shows its traceback like every bug.
     with pytest.raises(ValueError, match="operands"):
         scan(signed.examiner, [paths[-1]])

@@ -255,7 +255,7 @@ def perceptron(shapes):
     registered = signing.register(
         ticket, SecretKey.from_seed(bytes(32)), owner="Lab", master=bytes(32), nonce=bytes(32)
     )
-    opening = signing.opening_of(registered.registration, registered.payload, registered.secret)
+    opening = registered.opening
     return Examiner(opening), signing.embed(ticket, opening).ticket.weights
 
 

@@ -145,7 +145,7 @@ def test_a_wrong_key_is_no_match(signed, seed):
     registered = signing.register(
         ticket, SecretKey.from_seed(bytes([seed]) * 32), owner="Thief", master=bytes([seed]) * 32, nonce=bytes(32)
     )
-    opening = signing.opening_of(registered.registration, registered.payload, registered.secret)
+    opening = registered.opening
     verdict = Examiner(opening).verify(signed.model)
     assert verdict.decision == "NO MATCH"
     assert verdict.best.bits < 20
@@ -245,7 +245,7 @@ def test_a_label_map_is_charged(signed):
 def test_predictions_without_registered_triggers_are_refused(signed):
     ticket = signed.bundle.read_ticket()
     registered = signing.register(ticket, SecretKey.generate(), owner="Lab")
-    opening = signing.opening_of(registered.registration, registered.payload, registered.secret)
+    opening = registered.opening
     with pytest.raises(UsageError, match="no triggers"):
         Examiner(opening).verify(predictions=np.zeros(256, np.int64))
 

@@ -13,7 +13,7 @@ from ticketguard.claims.registration import frame_counts
 from ticketguard.errors import CapacityError
 from ticketguard.evidence import Verdict
 from ticketguard.masks import support
-from ticketguard.signing import opening_of, register
+from ticketguard.signing import register
 from ticketguard.tickets import Ticket
 from ticketguard.verify.verifier import Examiner
 
@@ -43,17 +43,10 @@ def claims(
         except CapacityError:
             continue
         counts = frame_counts(ticket.mask, made.registration.layers)
-        examiner = Examiner(opening_of(made.registration, made.payload, made.secret), reference=lambda: counts)  # noqa: B023
+        examiner = Examiner(made.opening, reference=lambda: counts)  # noqa: B023
         yield examiner.verify((suspect or victim).model.weights, align="always")
 
 
 def best(verdicts: Iterator[Verdict]) -> Verdict:
     """The verdict with the most raw bits. Raises `ValueError` when no try could be registered."""
     return max(verdicts, key=lambda verdict: verdict.best.bits if verdict.best else 0.0)
-
-
-def net_bits(verdict: Verdict) -> float:
-    """What is left of the best test after paying for the test plan and the search; negative when the payment is larger."""
-    rule = verdict.rule
-    raw = max((item.bits for item in verdict.evidence), default=0.0)
-    return raw - rule.multiplicity_bits - rule.grinding_bits

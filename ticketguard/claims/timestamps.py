@@ -28,12 +28,7 @@ TOKEN_LIMIT = 1 << 18
 SHA256_OID = "2.16.840.1.101.3.4.2.1"
 QUERY_TYPE = "application/timestamp-query"
 TIMEOUT_S = 30.0
-# Orders of the NIST curves, for the smaller of s and n - s (SEC 2).
-_ORDERS = {
-    "secp256r1": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551,
-    "secp384r1": 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFC7634D81F4372DDF581A0DB248B0A77AECEC196ACCC52973,
-    "secp521r1": (1 << 521) - 0x5AE79787C40D069948033FEB708F65A2FC44A36477663B851449048E16EC79BF7,
-}
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 # Digests by which a token may name its signer's certificate: SHA-1 is all that the form of RFC 2634 knows.
 _NAMING_HASHES = ("sha1", "sha256", "sha384", "sha512")
 # What a certificate that nobody checked can raise when it is looked into.
@@ -175,13 +170,12 @@ def _canonical_signature(signature: bytes, certificate: x509.Certificate, where:
     public = certificate.public_key()
     if not isinstance(public, ec.EllipticCurvePublicKey):
         return signature
-    order = _ORDERS.get(public.curve.name)
-    if order is None:
+    if not isinstance(public.curve, _CURVES):
         raise AuthenticityError(
             f"{where}: the authority signs on the curve {public.curve.name}, which is not supported"
         )
     r, s = decode_dss_signature(signature)
-    return encode_dss_signature(r, min(s, order - s))
+    return encode_dss_signature(r, min(s, public.curve.group_order - s))
 
 
 def _client() -> Any:

@@ -246,13 +246,13 @@ def _answers(
     """Labels in pooled order and the bits that a label map costs; (None, 0) without predictions."""
     from ticketguard.storage.documents import read_object
     from ticketguard.triggers.plan import required_plan
-    from ticketguard.triggers.predictions import read_mapped
+    from ticketguard.triggers.predictions import read_predictions
 
     if predictions is None:
         return None, 0.0
     plan = required_plan(registered)
     mapping = None if label_map is None else read_object(label_map)
-    found = read_mapped(predictions, plan, label_map=mapping)
+    found = read_predictions(predictions, plan, label_map=mapping)
     return found.labels, found.charge_bits
 
 

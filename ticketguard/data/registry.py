@@ -24,10 +24,10 @@ DATASETS: dict[str, Callable[[Path], Dataset]] = {
 BUNDLED = frozenset({"digits"})
 
 
-def load(name: str, directory: Path | None = None, *, limit: int | None = None, seed: int = 0) -> Dataset:
+def load(name: str, directory: Path | None = None, *, limit: int | None = None) -> Dataset:
     """The data set `name` read from `directory` (not needed for `digits`), wholly into memory.
 
-    `limit` keeps the first that many training images after a shuffle seeded by `seed`; test images are never cut. Raises
+    `limit` keeps the first that many training images after a shuffle with a fixed seed; test images are never cut. Raises
     `UsageError` for an unknown name or a limit out of range, `DataError` for missing or damaged files.
     """
     if name not in DATASETS:
@@ -38,4 +38,4 @@ def load(name: str, directory: Path | None = None, *, limit: int | None = None, 
     if directory is not None and not is_folder(where):
         raise DataError(f"data set {name}: no directory {where}")
     dataset = DATASETS[name](where)
-    return dataset if limit is None else dataset.subset(limit, seed=seed)
+    return dataset if limit is None else dataset.subset(limit)

@@ -89,7 +89,6 @@ def fidelity(
     recipe: Recipe,
     *,
     seed: int = 0,
-    device: str = "auto",
     threads: int | None = None,
     on_epoch: Callable[[EpochReport, str], Any] | None = None,
 ) -> Fidelity:
@@ -102,7 +101,7 @@ def fidelity(
             if on_epoch is not None:
                 on_epoch(epoch, title)
 
-        model = train(ticket, dataset, recipe, seed=seed, device=device, threads=threads, on_epoch=report)
+        model = train(ticket, dataset, recipe, seed=seed, threads=threads, on_epoch=report)
         return float(model.provenance["training"]["accuracy"])
 
     return Fidelity(

@@ -23,7 +23,6 @@ def find_many(
     directory: Path,
     *,
     jobs: int = 1,
-    device: str = "auto",
     threads: int | None = None,
 ) -> Iterator[tuple[int, FindResult]]:
     """`find` for each of `seeds`, `jobs` at a time, each in its own folder `directory`/seed-N and resumable there.
@@ -34,7 +33,7 @@ def find_many(
     """
     if jobs < 1 or not seeds or len(set(seeds)) != len(seeds):
         raise UsageError("several searches need at least one job, and different seeds")
-    search = partial(_search, config=config, dataset=dataset, directory=directory, device=device, threads=threads)
+    search = partial(_search, config=config, dataset=dataset, directory=directory, threads=threads)
     jobs = min(jobs, len(seeds))
     if jobs == 1:
         for seed in seeds:
@@ -46,7 +45,5 @@ def find_many(
         yield from staff.each(search, seeds)
 
 
-def _search(
-    seed: int, *, config: FindConfig, dataset: Dataset, directory: Path, device: str, threads: int | None
-) -> FindResult:
-    return find(replace(config, seed=seed), dataset, directory / f"seed-{seed}", device=device, threads=threads)
+def _search(seed: int, *, config: FindConfig, dataset: Dataset, directory: Path, threads: int | None) -> FindResult:
+    return find(replace(config, seed=seed), dataset, directory / f"seed-{seed}", threads=threads)

@@ -135,13 +135,13 @@ def _accumulate(totals: Floats, where: Indices, terms: Floats) -> None:
         totals[low:high] = np.log(sums + np.exp(totals[low:high] - shift)) + shift
 
 
-def edge_products(graph: ChannelGraph, found: Potentials | None = None) -> Floats:
+def edge_products(graph: ChannelGraph) -> Floats:
     """Log of the total weight product over all input-output paths through each edge, in edge order (float64).
 
     -inf for an edge on no such path. For a bias-free network of positive weights this is the log of w times the gradient of
     the summed outputs, which is SynFlow's score.
     """
-    found = found or potentials(graph)
+    found = potentials(graph)
     products = np.log(graph.weights)
     part = found.into.take(graph.tails, mode="clip")
     products += part

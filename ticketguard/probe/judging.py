@@ -59,11 +59,18 @@ class Tally:
         return None
 
 
-def tally(schedule: Schedule, answers: Mapping[int, Recorded], interrupted: list[int], *, charge_bits: float) -> Tally:
+def tally(
+    schedule: Schedule,
+    answers: Mapping[int, Recorded],
+    interrupted: list[int],
+    *,
+    label_map: Mapping[str, str] | None,
+) -> Tally:
     """Follow the test over the longest beginning of the schedule whose triggers are all resolved.
 
     A trigger is resolved when its last copy is answered or known to be lost, and counted in the order of its last
-    copy: a rule that knows no target, like the one for erasures (no answer, or copies that disagree).
+    copy: a rule that knows no target, like the one for erasures (no answer, or copies that disagree). `label_map` is
+    charged here, for the probe that stops and for the judge alike: by the service's vocabulary as far as it showed.
     """
     copies: dict[int, list[int]] = defaultdict(list)
     for number, image in enumerate(schedule.order.tolist()):
@@ -73,6 +80,7 @@ def tally(schedule: Schedule, answers: Mapping[int, Recorded], interrupted: list
         image: {answers[number].label for number in numbers if number in answers} - {None}
         for image, numbers in copies.items()
     }
+    unknown = {recorded.unknown for recorded in answers.values()} - {None}
     triggers = sorted((image for image in copies if image < len(schedule.targets)), key=lambda image: copies[image][-1])
     progress, resolved = Progress(classes=len(schedule.classes)), 0
     for image in triggers:
@@ -86,17 +94,8 @@ def tally(schedule: Schedule, answers: Mapping[int, Recorded], interrupted: list
         resolved=resolved,
         total=len(triggers),
         inconsistent=sum(len(found) > 1 for found in labels.values()),
-        charge_bits=charge_bits,
+        charge_bits=0.0 if label_map is None else label_map_bits(len(schedule.classes), len(label_map) + len(unknown)),
     )
-
-
-def charge_of(transcript: Transcript) -> float:
-    """What the transcript's label map costs: it counts the service's vocabulary as far as it showed."""
-    label_map = transcript.begin.get("labelMap")
-    if label_map is None:
-        return 0.0
-    unknown = {recorded.unknown for recorded in transcript.answers.values()} - {None}
-    return label_map_bits(len(transcript.begin["classes"]), len(label_map) + len(unknown))
 
 
 def begin_fields(opening: Opening, schedule: Schedule, **declared: Any) -> dict[str, Any]:
@@ -149,15 +148,13 @@ def judge(
     opening: Opening, schedule: Schedule, transcript: Transcript, *, supplied_by: str = "", suspects: int = 1
 ) -> Verdict:
     """The verdict on a recorded probe: one test, judged by the registered rule, one of `suspects` probed."""
-    charge = charge_of(transcript)
     # Once a probe has ended, or its writer is gone, what has no answer is lost.
-    found = tally(schedule, transcript.answers, transcript.interrupted, charge_bits=charge)
+    found = tally(schedule, transcript.answers, transcript.interrupted, label_map=transcript.begin.get("labelMap"))
     rule = opening.rule(suspects)
     item = _evidence(found, schedule, rule.bar_bits)
     return decide(
         [item],
         rule,
-        readable=item.n > 0,
         notes=_notes(found, transcript),
         supplied_by=supplied_by or str(transcript.begin.get("recordedBy") or ""),
         context={

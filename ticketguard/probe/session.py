@@ -20,7 +20,6 @@ from ticketguard.probe.predictor import Budget, Predictor, Reply
 from ticketguard.probe.schedule import Schedule
 from ticketguard.probe.transcript import Log, Recorded, Transcript
 from ticketguard.triggers.labels import Classes, best_classes
-from ticketguard.triggers.score import label_map_bits
 
 MOST_WORKERS = 32
 
@@ -175,11 +174,7 @@ class Session:
         return None if index < 0 else index
 
     def _tally(self) -> Tally:
-        charge = 0.0
-        if self.label_map is not None:
-            unknown = {item.unknown for item in self._answers.values()} - {None}
-            charge = label_map_bits(len(self.schedule.classes), len(self.label_map) + len(unknown))
-        return tally(self.schedule, self._answers, self._lost, charge_bits=charge)
+        return tally(self.schedule, self._answers, self._lost, label_map=self.label_map)
 
     def _settled(self) -> str | None:
         if self._silent >= self.manners.give_up:

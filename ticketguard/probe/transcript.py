@@ -28,12 +28,6 @@ FILE_LIMIT = 256 << 20
 START = "0" * 64
 FIRST_BYTES = b'{"kind":"begin",'
 STATUSES = ("answered", "refused", "failed", "malformed", "unknown label", "over budget")
-Clock = Callable[[], datetime]
-
-
-def now() -> datetime:
-    """The time of day, UTC."""
-    return datetime.now(UTC)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,27 +69,26 @@ class Transcript:
 class Log:
     """The transcript while it is written, from one thread. Make it with `begin` or `resume`."""
 
-    def __init__(self, path: Path, head: str, clock: Clock = now) -> None:
+    def __init__(self, path: Path, head: str) -> None:
         self.path = path
         self._head = head
-        self._clock = clock
 
     @classmethod
-    def begin(cls, path: Path, fields: Mapping[str, Any], clock: Clock = now) -> Log:
+    def begin(cls, path: Path, fields: Mapping[str, Any]) -> Log:
         """Start a new file with what is fixed before the first query. Raises `UsageError` when it exists."""
         if begun(path):
             raise UsageError(f"{path}: exists already: a transcript is never overwritten")
-        log = cls(path, START, clock)
+        log = cls(path, START)
         log._append("begin", {"format": FORMAT, **fields})
         return log
 
     @classmethod
-    def resume(cls, path: Path, clock: Clock = now) -> tuple[Log, Transcript]:
+    def resume(cls, path: Path) -> tuple[Log, Transcript]:
         """Go on with an interrupted file. Raises `UsageError` when it has ended."""
         transcript = read(path)
         if transcript.ended is not None:
             raise UsageError(f"{path}: this probe has ended ({transcript.ended}); judge it with verify --transcript")
-        return cls(path, transcript.head, clock), transcript
+        return cls(path, transcript.head), transcript
 
     def ask(self, number: int, image: str) -> None:
         """Before query `number` is sent: the hex digest of its image."""
@@ -128,7 +121,7 @@ class Log:
         line = {
             "kind": kind,
             **fields,
-            "time": self._clock().isoformat(timespec="milliseconds"),
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "previous": self._head,
         }
         append_jsonl(self.path, line)

@@ -58,19 +58,17 @@ def qr_picture(
     *,
     title: str = "QR code read from the topology",
     text: str | None,
-    wrong: float | None = None,
 ) -> Picture:
-    """A square of QR modules (dark = True) with its decoded `text` (None: unreadable) and share of `wrong` modules."""
+    """A square of QR modules (dark = True) with its decoded `text` (None: unreadable)."""
     if modules.ndim != 2 or modules.shape[0] != modules.shape[1] or not len(modules):
         raise UsageError(f"a QR code is a square of modules, not {modules.shape}")
     size = len(modules) + 2 * QUIET_ZONE
     rows, columns = np.nonzero(modules)
     squares = zip((rows + QUIET_ZONE).tolist(), (columns + QUIET_ZONE).tolist(), strict=True)
     said = "it cannot be decoded" if text is None else f"it decodes to “{text}”"
-    share = "" if wrong is None else f"; {wrong:.1%} of its data modules are wrong"
     return Picture(
         title=title,
-        alt=f"{len(modules)} x {len(modules)} modules; {said}{share}",
+        alt=f"{len(modules)} x {len(modules)} modules; {said}",
         width=size,
         height=size,
         path="".join(f"M{column} {row}h1v1h-1z" for row, column in squares),

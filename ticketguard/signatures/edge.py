@@ -172,11 +172,6 @@ def bins_of(several: Sequence[Carriers]) -> Bins:
     )
 
 
-def read(carriers: Carriers, first: NDArray[Any], second: NDArray[Any]) -> Reading:
-    """Read a suspect's weights at the pairs of one `Carriers`: `first` and `second` are its values there, any float dtype."""
-    return read_values(carriers.bits, np.stack([first, second]), bins_of([carriers]))
-
-
 def read_values(bits: NDArray[np.bool_], values: NDArray[Any], bins: Bins) -> Reading:
     """Read a suspect's `values` (2, n) at pairs with target `bits` (n,).
 
@@ -240,18 +235,6 @@ def _levelled(values: Floats, scaled: Floats, bins: Bins, lengths: Positions) ->
     part[part < NEGLIGIBLE] = 0.0
     scaled[:, there] = part
     return scaled
-
-
-def join(readings: list[Reading]) -> Reading:
-    """The reading over several layers or leaves: entries one after the other."""
-    if not readings:
-        none = np.empty(0, dtype=np.bool_)
-        return Reading(
-            bits=none, kept_first=none, kept_second=none, erased=none, sign=np.empty(0, np.int8), value=np.empty(0)
-        )
-    return Reading(
-        **{name: np.concatenate([getattr(reading, name) for reading in readings]) for name in Reading.__annotations__}
-    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from ticketguard.data import Dataset
 from ticketguard.models import build
 from ticketguard.tickets import Model, Ticket, trained
 from ticketguard.training.evaluate import evaluate, predict
-from ticketguard.training.loop import OnEpoch, OnState, fit
+from ticketguard.training.loop import OnEpoch, fit
 from ticketguard.training.mixing import TriggerBatch
 from ticketguard.training.recipe import Recipe
 from ticketguard.training.weights import TrainState, load_weights
@@ -25,7 +25,6 @@ def train(
     device: str = "auto",
     threads: int | None = None,
     on_epoch: OnEpoch | None = None,
-    on_state: OnState | None = None,
 ) -> Model:
     """The model that a ticket becomes. Training starts at the recipe's rewind epoch, as in the rounds that found the ticket.
 
@@ -36,7 +35,7 @@ def train(
     start = state or TrainState(weights=dict(ticket.weights), epoch=recipe.rewind_epoch)
     final = fit(
         module, dataset, recipe, seed=seed, mask=ticket.mask, triggers=triggers, state=start, device=device,
-        threads=threads, on_epoch=on_epoch, on_state=on_state,
+        threads=threads, on_epoch=on_epoch,
     )  # fmt: skip
     record: dict[str, Any] = {
         "recipe": recipe.to_json(),

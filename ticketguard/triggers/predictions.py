@@ -29,20 +29,16 @@ class Predictions:
     charge_bits: float = 0.0
 
 
-def read_predictions(path: Path, plan: TriggerPlan) -> NDArray[np.int64]:
-    """Labels of a predictions file in pooled trigger order, int64 of `plan.total`, -1 for an erasure.
+def read_predictions(path: Path, plan: TriggerPlan, *, label_map: Mapping[str, str] | None = None) -> Predictions:
+    """Labels of a predictions file in pooled trigger order, `plan.total` of them.
 
     `.csv`: a header `index,label`, then one line an answer; a label is a registered class name or a class index;
     indices that are missing and labels that are empty are erasures. `.npy`: integers (N,) or scores (N, C).
     `.json`: a list of N names, indices or nulls, or of N lists of C scores. A row of scores with NaN is an erasure.
-    Raises `DataError` for unknown names, labels or indices out of range, repeated indices, an empty file or a wrong
-    number of answers.
+    `label_map`: a one-to-one map from a service's labels to the registered classes, which has its price. Raises
+    `DataError` for unknown names, labels or indices out of range, repeated indices, an empty file or a wrong number of
+    answers.
     """
-    return read_mapped(path, plan).labels
-
-
-def read_mapped(path: Path, plan: TriggerPlan, *, label_map: Mapping[str, str] | None = None) -> Predictions:
-    """`read_predictions` with an optional, costly one-to-one map from a service's labels to the registered classes."""
     classes = Classes(names=plan.classes, label_map=label_map)
     readers = {".csv": _read_csv, ".npy": _read_npy, ".json": _read_json}
     reader = readers.get(path.suffix.lower())

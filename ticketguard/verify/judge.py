@@ -96,7 +96,6 @@ class Judgement:
     verdict: Verdict
     original: Verdict
     controls: Mapping[str, Verdict]
-    grinding_bits: float
     priority: Mapping[str, Any]
 
 
@@ -131,7 +130,6 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
         verdict=verdict,
         original=original,
         controls=dict(sorted(controls.items())),
-        grinding_bits=rule.grinding_bits,
         priority=priority_of(case),
     )
 
@@ -204,8 +202,7 @@ def examine_transcript(opening: Opening, case: Case, rule: Rule, *, supplied_by:
 
 def _decided(evidence: Sequence[Evidence], rule: Rule, notes: Sequence[str], supplied_by: str) -> Verdict:
     rounded = [grained(item) for item in evidence]
-    readable = any(item.n > 0 for item in rounded)
-    return decide(rounded, rule, readable=readable, notes=tuple(notes), supplied_by=supplied_by)
+    return decide(rounded, rule, notes=tuple(notes), supplied_by=supplied_by)
 
 
 def grained(evidence: Evidence) -> Evidence:

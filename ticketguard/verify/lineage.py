@@ -31,16 +31,16 @@ def frame_overlap(weights: Weights, registered: Registration, reference: Counts)
     return max(_correlation(found, registered.layers, reference) for found in (stored, aligned))
 
 
-def chance_overlap(
-    weights: Weights, registered: Registration, reference: Counts, *, tries: int = CHANCE_TRIES
-) -> float:
-    """The largest overlap with `tries` frames of the same counts in random places: what alignment finds in anything.
+def chance_overlap(weights: Weights, registered: Registration, reference: Counts) -> float:
+    """The largest overlap with `CHANCE_TRIES` frames of the same counts in random places: what alignment finds in anything.
 
     The smaller the network, the more: 0.03 for one that cannot be aligned, 0.33 for a network of 100,000 weights, 0.42 for
     one of 9,000. The places come from a fixed seed, so that everybody computes the same number.
     """
     generator = np.random.default_rng(0)
-    shuffled = ({name: generator.permuted(counts, axis=1) for name, counts in reference.items()} for _ in range(tries))
+    shuffled = (
+        {name: generator.permuted(counts, axis=1) for name, counts in reference.items()} for _ in range(CHANCE_TRIES)
+    )
     return max(frame_overlap(weights, registered, counts) for counts in shuffled)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -31,7 +32,8 @@ _mine: list[Examiner] = []
 def scan(examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto", jobs: int = 1) -> dict[Path, Result]:
     """Verify many suspects; the number of tests paid for counts all of them.
 
-    A file that cannot be read gives its error in place of a verdict, so that one bad file does not stop a scan. With `jobs`
+    A file that cannot be read gives its error in place of a verdict, so that one bad file does not stop a scan; so does one
+    on which a bug of ours shows, after a traceback on standard error, unless it is the only suspect. With `jobs`
     over 1 that many fresh processes share the work, and `examiner` (so its `reference`) must be picklable; a script that asks
     for them needs the usual `if __name__ == "__main__"`. Raises `StorageError` when a process dies.
     """
@@ -94,7 +96,8 @@ def _examine(examiner: Examiner, path: Path, align: Align, count: int) -> Result
     except Exception as problem:
         if count == 1:
             raise
-        # Our bug, but one hostile file must not hide what the others are.
+        # Our bug, and its traceback is what a report of it needs; but one hostile file must not hide what the others are.
+        traceback.print_exc()
         return TicketguardError(
             f"{path}: cannot be examined, for a bug in ticketguard: {type(problem).__name__}: {problem}"
         )

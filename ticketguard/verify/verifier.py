@@ -164,10 +164,7 @@ class Examiner:
         if predictions is not None:
             plan = required_plan(self.opening.registration)
             evidence += trigger_tests(self.opening, plan, predictions, charge_bits=charge_bits)
-        readable = any(item.n > 0 for item in evidence)
-        return decide(
-            evidence, rule, readable=readable, notes=tuple(said), supplied_by=supplied_by, context=dict(context or {})
-        )
+        return decide(evidence, rule, notes=tuple(said), supplied_by=supplied_by, context=dict(context or {}))
 
 
 def _clear_bits(counts: Collection[tuple[int, int]]) -> float:
