@@ -118,7 +118,7 @@ def test_images_for_a_registration_without_any_are_refused(tmp_path, world, owne
     monkeypatch.chdir(tmp_path)
     (tmp_path / "t.json").write_bytes(transcripts.Transcript(service="", recorded_by="", answers={}).encode())
     shown = ["--nonce", world.NONCE, "--key", "owner.key", "--out", "reveal.json"]
-    assert run(["reveal", "signed", "--transcript", "t.json", *shown]) == 0
+    assert run(["reveal", "signed", "--transcript", "t.json", "--override", *shown]) == 0
     capsys.readouterr()
     case = ["public", "--reveal", "reveal.json", "--transcript", "t.json", "--trigger-images", "signed"]
     assert run(["audit", *case]) == 2

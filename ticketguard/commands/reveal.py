@@ -16,7 +16,7 @@ from ticketguard.commands.common import PATH, json_option, passphrase, print_jso
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import exclusive, is_there, replacing
 from ticketguard.storage.suspects import read_any
-from ticketguard.triggers.plan import required_plan
+from ticketguard.triggers.plan import image_digest, required_plan
 from ticketguard.triggers.render import render
 from ticketguard.verify.judge import digest_of
 from ticketguard.verify.transcript import Transcript, answered_leaves
@@ -78,7 +78,7 @@ def command(
         opening, secret = bundle.unlock(word)
         registered = opening.registration
         if transcript is not None and not override:
-            leaf = _asked(read_transcript(transcript), bundle, opening, secret, leaf)
+            leaf = _asked(read_transcript(transcript), opening, secret, leaf)
         index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
         shown, data = reveal.make(
             opening,
@@ -108,14 +108,14 @@ def command(
     click.echo(f"left     {left} unused leaves of {registered.leaves}")
 
 
-def _asked(transcript: Transcript, bundle: Bundle, opening: Opening, secret: Secret, leaf: int | None) -> int:
+def _asked(transcript: Transcript, opening: Opening, secret: Secret, leaf: int | None) -> int:
     """The leaf to disclose for a transcript, `leaf` where it is given.
 
     Raises `UsageError` when none of its triggers has an answer: a leaf that is disclosed in vain is spent all the same.
     """
     plan = required_plan(opening.registration)
-    triggers = render(opening, plan, own_images=bundle.own_images(opening.registration))
-    answered = answered_leaves(transcript, triggers, plan)
+    digests = plan.digests or [image_digest(image) for image in render(opening, plan).images]
+    answered = answered_leaves(transcript, digests, plan)
     best = max(answered, key=lambda index: (index not in secret.used, answered[index], -index))
     wanted = best if leaf is None else leaf
     if wanted in answered and not answered[wanted]:

@@ -120,12 +120,11 @@ def trigger_answers(transcript: Transcript, triggers: Triggers, plan: TriggerPla
     return predictions, missing
 
 
-def answered_leaves(transcript: Transcript, triggers: Triggers, plan: TriggerPlan) -> dict[int, int]:
-    """How many triggers of each leaf among `triggers` have an answer."""
-    leaves = (triggers.indices // plan.per_leaf).tolist()
-    found = dict.fromkeys(leaves, 0)
-    for image, leaf in zip(triggers.images, leaves, strict=True):
-        found[leaf] += transcript.answers.get(image_digest(image)) is not None
+def answered_leaves(transcript: Transcript, digests: Sequence[str], plan: TriggerPlan) -> dict[int, int]:
+    """How many triggers of each leaf have an answer; `digests`: of all of them, in pooled order."""
+    found = dict.fromkeys(range(plan.leaves), 0)
+    for index, digest in enumerate(digests):
+        found[index // plan.per_leaf] += transcript.answers.get(digest) is not None
     return found
 
 
