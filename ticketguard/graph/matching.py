@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.cells import Layer
+from ticketguard.graph.cells import Counts, Layer
 from ticketguard.graph.groups import Symmetry
 
 # What wrappers put in front of every parameter name: DataParallel, torch.compile, Lightning and Hugging Face modules; and our
@@ -20,7 +20,6 @@ PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|_forward_module|
 MOST_UNNAMED = 4096
 
 Shape = tuple[int, ...]
-Counts = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)

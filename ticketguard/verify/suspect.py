@@ -20,7 +20,7 @@ from ticketguard.graph.windows import kernel_within, window
 from ticketguard.storage.header import shown
 from ticketguard.storage.suspects import others_in
 from ticketguard.storage.tensors import TensorFile
-from ticketguard.tickets import MASK_SUFFIX, Weights
+from ticketguard.tickets import MASK_SUFFIX, Weights, shape_of
 
 ORIGINAL_SUFFIX = "_orig"
 # Unread tensors that a note names.
@@ -73,7 +73,7 @@ class Effective:
         """Flat positions in what is stored."""
         if self.axes is None and self.corner is None:
             return positions
-        stored = _shape(self.source, self.keys[0])
+        stored = shape_of(self.source, self.keys[0])
         whole = stored if self.axes is None else turned(stored, self.axes)
         if self.corner is not None:
             places = np.unravel_index(positions, self.shape)
@@ -124,7 +124,7 @@ def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None
             if base in present:
                 continue
             mask = base + MASK_SUFFIX
-            keys = (key, mask) if mask in present and _shape(source, mask) == _shape(source, key) else (key,)
+            keys = (key, mask) if mask in present and shape_of(source, mask) == shape_of(source, key) else (key,)
         elif key.endswith(MASK_SUFFIX):
             base = key.removesuffix(MASK_SUFFIX)
             if base in present or base + ORIGINAL_SUFFIX in present:
@@ -132,7 +132,7 @@ def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None
         clean = PREFIX.sub("", base)
         found.setdefault(
             clean if clean not in found else base,
-            Effective(source=source, keys=keys, shape=_shape(source, key)),
+            Effective(source=source, keys=keys, shape=shape_of(source, key)),
         )
     for rank, axes in _orders_of(found, layers or {}).items():
         found |= {
@@ -177,12 +177,6 @@ def _orders_of(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> d
         for rank, axes in orders.items()
         if all(same(ours, turned(stored, axes)) for ours, stored in named if len(stored) == rank)
     }
-
-
-def _shape(source: Weights, key: str) -> tuple[int, ...]:
-    if isinstance(source, TensorFile):
-        return tuple(source.info(key).shape)
-    return tuple(np.shape(source[key]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -239,7 +233,7 @@ def unread(
         key
         for key in source
         if key not in layers
-        and _unordered(_shape(source, key)) in shapes
+        and _unordered(shape_of(source, key)) in shapes
         and not _is_plain_mask(source, key, registered, layers, sample)
     ]
     if found:
@@ -294,10 +288,10 @@ def _is_plain_mask(
 ) -> bool:
     """A mask beside a stored weight, 1 exactly where that is not zero: it holds nothing that the weight does not show."""
     base = key.removesuffix(MASK_SUFFIX)
-    if base == key or base not in source or _shape(source, base) != _shape(source, key):
+    if base == key or base not in source or shape_of(source, base) != shape_of(source, key):
         return False
     layer = registered.layers.get(layers.get(base, ""))
-    if layer is not None and prod(_shape(source, key)) == layer.positions:
+    if layer is not None and prod(shape_of(source, key)) == layer.positions:
         positions = sample(layer.name)
         return np.array_equal(_gather(source, key, positions), _gather(source, base, positions) != 0)
     return np.array_equal(np.asarray(source[key]), np.asarray(source[base]) != 0)
