@@ -13,6 +13,7 @@ from ticketguard.claims import vault
 from ticketguard.claims.keys import SecretKey
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.tickets import Architecture, Ticket, read_ticket
+from ticketguard.triggers.pictures import write_folder
 from ticketguard.triggers.render import render
 from ticketguard.verify.verifier import Examiner
 
@@ -151,6 +152,21 @@ def test_own_images_become_the_triggers(ticket):
     assert np.array_equal(found.images, images)
     with pytest.raises(UsageError, match="own images"):
         api.triggers_of(made.opening)
+
+
+def test_a_callable_is_asked_about_own_images(ticket, tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (256, 1, 8, 8), dtype=np.uint8)
+    made = ticketguard.sign(ticket, SecretKey.generate(), owner="Lab", own_images=images)
+    labels = api.triggers_of(made.opening, own_images=images).labels
+
+    def predict(asked):
+        assert np.array_equal(asked, images)
+        return labels
+
+    assert ticketguard.verify(signed=made, predictions=predict, own_images=images).decision == "MATCH"
+    bundle = made.write(tmp_path / "signed", "cheap")
+    write_folder(bundle.trigger_images, images)
+    assert ticketguard.verify(signed=bundle.folder, passphrase="cheap", predictions=predict).decision == "MATCH"
 
 
 def test_rewind_weights_are_read_by_parameter_name(tmp_path, ticket):

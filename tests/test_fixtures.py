@@ -13,11 +13,11 @@ from ticketguard.bundle import Bundle, read_registration
 from ticketguard.claims import canonical, envelope, keys, manifest, ownership
 from ticketguard.claims.secret import read_secret
 from ticketguard.errors import TicketguardError
-from ticketguard.evidence import log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.signatures.carriers import carriers_of
 from ticketguard.storage.documents import read_json
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import read_tensors
+from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.predictions import read_predictions
 

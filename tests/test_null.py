@@ -12,11 +12,11 @@ import pytest
 from tests.readings import join, read
 from tests.thinned import thinned
 from ticketguard.claims.streams import Stream
-from ticketguard.evidence import log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.graph.cells import Layer, layer_of
 from ticketguard.signatures import edge
 from ticketguard.signatures.board import Board
 from ticketguard.signatures.turns import TURNS, turned
+from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
 from ticketguard.triggers.plan import TriggerPlan
 from ticketguard.triggers.render import TARGETS_LABEL, draw_labels
 from ticketguard.triggers.score import score

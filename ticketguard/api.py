@@ -1,4 +1,4 @@
-"""The public Python API: the commands as functions of values (`find`, `sign`, `train`, `verify`, `run_suite`).
+"""Commands as functions of values: `sign`, `train`, `verify`, `scan`. `find` is in `finding`, `run_suite` in `suite`.
 
 Everything that needs torch is imported when it is used: verifying never loads it.
 """
@@ -199,19 +199,23 @@ def verify(
     signed: Path | str | Bundle | Signed,
     passphrase: str | None = None,
     predictions: NDArray[np.int64] | Predict | None = None,
+    own_images: NDArray[np.uint8] | None = None,
     align: Align = "auto",
     supplied_by: str = "",
 ) -> Verdict:
     """Test one suspect: a path or named weights, `predictions` on the triggers (labels, or a callable from images), or both.
 
-    `signed` is a signed folder (then `passphrase` opens its secret) or the value of `sign`.
+    `signed` is a signed folder (then `passphrase` opens its secret) or the value of `sign`. A callable is asked about
+    `own_images` when those are registered; by default they come from the signed folder.
     """
     examiner = examiner_of(signed, passphrase)
     weights = read_any(Path(suspect)) if isinstance(suspect, Path | str) else suspect
     if weights is None and predictions is None:
         raise UsageError("nothing to verify: give a suspect or its predictions")
     if callable(predictions):
-        found = triggers_of(examiner.opening)
+        if own_images is None and not isinstance(signed, Signed):
+            own_images = _bundle(signed).own_images(examiner.opening.registration)
+        found = triggers_of(examiner.opening, own_images=own_images)
         if found is None:
             raise UsageError("this registration has no triggers: a model cannot be tested by its predictions")
         predictions = np.asarray(predictions(found.images), dtype=np.int64)
@@ -225,11 +229,15 @@ def examiner_of(signed: Path | str | Bundle | Signed, passphrase: str | None = N
 
         layers = dict(signed.registered.registration.layers)
         return Examiner(signed.opening, reference=partial(frame_counts, signed.ticket.mask, layers))
-    bundle = signed if isinstance(signed, Bundle) else Bundle(Path(signed))
+    bundle = _bundle(signed)
     if passphrase is None:
         raise UsageError(f"{bundle.folder}: a passphrase is needed to open the secret")
     opening = bundle.open(passphrase)
     return Examiner(opening, reference=partial(bundle.reference, opening.registration))
+
+
+def _bundle(signed: Path | str | Bundle) -> Bundle:
+    return signed if isinstance(signed, Bundle) else Bundle(Path(signed))
 
 
 def scan(

@@ -14,11 +14,12 @@ from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.license import License, open_license
 from ticketguard.claims.opening import Opening, open_all
 from ticketguard.claims.ownership import OwnershipClaim
-from ticketguard.claims.registration import Counts, Registration, frame_counts
+from ticketguard.claims.registration import Registration, frame_counts
 from ticketguard.claims.secret import Secret, read_secret, require_same_registration, write_secret
 from ticketguard.claims.streams import NO_BEACON
 from ticketguard.claims.withdrawal import open_withdrawal
 from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
+from ticketguard.graph.cells import Counts
 from ticketguard.signing import Embedded, Registered, embed
 from ticketguard.storage.atomic import exclusive, is_folder, is_there, listed, make_folder, read_bytes, write_bytes
 from ticketguard.storage.tensors import read_tensors

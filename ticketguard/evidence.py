@@ -13,7 +13,6 @@ from math import inf, isfinite, log2, nextafter
 from typing import Any, Literal
 
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.tails import log2_binomial_tail, log2_signed_sum_bound
 
 Decision = Literal["MATCH", "NO MATCH", "INCONCLUSIVE"]
 FORMAT = 1
@@ -247,15 +246,3 @@ def _judge(evidence: Sequence[Evidence], rule: Rule, *, whole: bool) -> tuple[De
     return "NO MATCH", (
         f"every test is at chance: the best gives {best.bits:.1f} bits, and up to {capacity:.1f} bits were possible"
     )
-
-
-__all__ = [
-    "CAVEAT",
-    "Decision",
-    "Evidence",
-    "Rule",
-    "Verdict",
-    "decide",
-    "log2_binomial_tail",
-    "log2_signed_sum_bound",
-]

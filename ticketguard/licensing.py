@@ -15,8 +15,8 @@ from ticketguard.claims import hpke
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.license import License, sign
 from ticketguard.claims.opening import Opening
-from ticketguard.claims.registration import Counts
 from ticketguard.errors import UsageError
+from ticketguard.graph.cells import Counts
 from ticketguard.masks import Mask
 from ticketguard.signatures.board import Weight
 from ticketguard.signatures.edge import Reading

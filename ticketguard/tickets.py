@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError
-from ticketguard.masks import Mask, StoredMask, support
+from ticketguard.masks import Mask, StoredMask
 from ticketguard.storage.tensors import Computed, TensorFile, TensorInfo, raw_of, read_tensors, write_tensors
 
 FORMAT = 1
@@ -122,9 +122,9 @@ def ticket_from_tensors(tensors: Weights, metadata: Any, *, where: str) -> Ticke
         if name not in sources:
             # `<p>_orig` with both `<p>_mask` and `<p>_orig_mask`: the parameter can have only one of its two names.
             raise FormatError(f"{where}: {key} is the mask of no parameter, because {name} has another mask as well")
-        if _shape(tensors, key) != _shape(tensors, sources[name]):
+        if shape_of(tensors, key) != shape_of(tensors, sources[name]):
             raise FormatError(
-                f"{where}: mask of {name} has shape {_shape(tensors, key)}, the parameter {_shape(tensors, sources[name])}"
+                f"{where}: mask of {name} has shape {shape_of(tensors, key)}, the parameter {shape_of(tensors, sources[name])}"
             )
 
     def kept(name: str) -> NDArray[np.bool_]:
@@ -182,7 +182,8 @@ def _contents(
     return {"weights": Computed(infos, value), "mask": StoredMask(Computed(masks, kept))}
 
 
-def _shape(tensors: Weights, name: str) -> tuple[int, ...]:
+def shape_of(tensors: Weights, name: str) -> tuple[int, ...]:
+    """The shape of a tensor; one in a file is not read for it."""
     return tuple(tensors.info(name).shape) if isinstance(tensors, TensorFile) else np.shape(tensors[name])
 
 
@@ -255,7 +256,7 @@ __all__ = [
     "Ticket",
     "open_ticket",
     "read_ticket",
-    "support",
+    "shape_of",
     "task_of",
     "trained",
     "write_ticket",

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from ticketguard.errors import UsageError
-from ticketguard.evidence import log2_binomial_tail
 from ticketguard.probe.sequential import ALTERNATIVES, TWO_LOOKS_BITS, Progress, log2_e_value
+from ticketguard.tails import log2_binomial_tail
 
 # Looser than any registered bar, so that a bound that does not hold would show in a few thousand runs.
 ALPHA = 0.01

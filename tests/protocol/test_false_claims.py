@@ -11,10 +11,10 @@ from ticketguard import signing
 from ticketguard.claims import merkle, registration, streams
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import AuthenticityError, DataError
-from ticketguard.evidence import log2_binomial_tail
 from ticketguard.graph.groups import Group, Segment, Symmetry, fixed_axis
 from ticketguard.signatures.carriers import carriers_of
 from ticketguard.storage.tensors import in_memory
+from ticketguard.tails import log2_binomial_tail
 from ticketguard.triggers.plan import make_plan, plan_of
 from ticketguard.triggers.render import targets
 from ticketguard.triggers.score import evidence_of, label_map_bits, score, trigger_tests

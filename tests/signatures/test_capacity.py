@@ -11,6 +11,7 @@ from ticketguard.claims.streams import Stream
 from ticketguard.errors import CapacityError, UsageError
 from ticketguard.graph.cells import cell_counts, layer_of
 from ticketguard.signatures import capacity, edge
+from ticketguard.tails import log2_binomial_tail
 
 SHAPES = {
     "residual": {"a": (64, 32, 3, 3), "b": (64, 64, 3, 3)},
@@ -82,7 +83,7 @@ def test_expected_evidence_after_random_pruning_is_what_a_test_finds():
             pruned = (moved & (rng.random(moved.shape) >= 0.5)).ravel().astype(float)
             found = read(carriers, pruned[carriers.first], pruned[carriers.second]).support()
             n, matches = n + found[0], matches + found[1]
-    bits = -capacity.log2_binomial_tail(matches, n)
+    bits = -log2_binomial_tail(matches, n)
     assert bits == pytest.approx(plan.bits_after[0.5], rel=0.15)
 
 

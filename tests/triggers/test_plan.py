@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.evidence import log2_binomial_tail
+from ticketguard.tails import log2_binomial_tail
 from ticketguard.triggers.plan import TriggerPlan, make_plan, needed_per_leaf, plan_of
 
 CLASSES = tuple("0123456789")

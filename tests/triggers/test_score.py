@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ticketguard.errors import DataError
-from ticketguard.evidence import log2_binomial_tail
+from ticketguard.tails import log2_binomial_tail
 from ticketguard.triggers.plan import make_plan
 from ticketguard.triggers.render import targets
 from ticketguard.triggers.score import label_map_bits, score, trigger_tests

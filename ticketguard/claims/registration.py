@@ -14,7 +14,7 @@ from ticketguard.claims import canonical, manifest, statements
 from ticketguard.claims.keys import PublicKey
 from ticketguard.errors import FormatError
 from ticketguard.evidence import VIEWS, Rule
-from ticketguard.graph.cells import Layer, cell_counts
+from ticketguard.graph.cells import Counts, Layer, cell_counts
 from ticketguard.graph.groups import Symmetry
 from ticketguard.masks import Mask
 
@@ -35,8 +35,6 @@ MOST_SUCCESSORS = 16
 MOST_POSITIONS = 1 << 36
 # Counts are committed as 16-bit numbers.
 MOST_CELL = 65535
-
-Counts = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)

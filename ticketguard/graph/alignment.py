@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError
 from ticketguard.graph.assignment import Problem, descend, start
-from ticketguard.graph.cells import Layer, cell_counts
+from ticketguard.graph.cells import Counts, Layer, cell_counts
 from ticketguard.graph.dummies import Merge, Reduced, apply_merges, reduce_dummies
 from ticketguard.graph.groups import Axes, Indices, Symmetry, length
 from ticketguard.graph.layout import Weights, gather, take
-from ticketguard.graph.matching import Counts, Matched, match, rematch
+from ticketguard.graph.matching import Matched, match, rematch
 from ticketguard.graph.soft import start_soft
 from ticketguard.graph.support import cleared, edges
 from ticketguard.graph.views import as_layer, axes_of, suspect_axes, suspect_sizes, view_of

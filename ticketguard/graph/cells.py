@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 
@@ -13,6 +14,9 @@ from ticketguard.errors import UsageError
 DEFAULT_BLOCK = 8
 # Positions that are counted at a time.
 PART = 1 << 20
+
+# Kept weights of every cell, by layer: int64 (rows, cells of a row).
+Counts = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.graph.cells import Layer
+from ticketguard.graph.cells import Counts, Layer
 from ticketguard.graph.groups import Symmetry
 
 # What wrappers put in front of every parameter name: DataParallel, torch.compile, Lightning and Hugging Face modules; and our
@@ -22,7 +22,6 @@ MOST_UNNAMED = 4096
 WIDEST = 4
 
 Shape = tuple[int, ...]
-Counts = Mapping[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)

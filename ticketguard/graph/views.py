@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.graph.assignment import LayerView
-from ticketguard.graph.cells import Layer
+from ticketguard.graph.cells import Counts, Layer
 from ticketguard.graph.groups import Axes, Axis, Indices, Segment, Symmetry, fixed_axis, length
 from ticketguard.graph.layout import gather, take, widen
-from ticketguard.graph.matching import WIDEST, Counts, fits, trimmed
+from ticketguard.graph.matching import WIDEST, fits, trimmed
 from ticketguard.graph.support import edges
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
 from ticketguard.evidence import Evidence, Verdict, decide
-from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedule, one_leaf
+from ticketguard.probe.schedule import Parameters, Schedule, make_schedule, one_leaf
 from ticketguard.probe.sequential import TWO_LOOKS_BITS, Progress
 from ticketguard.probe.transcript import Recorded, Transcript
 from ticketguard.triggers.plan import required_plan
+from ticketguard.triggers.render import Images
 from ticketguard.triggers.score import label_map_bits
 
 REACHED, HOPELESS = "the bar is reached", "the bar cannot be reached any more"

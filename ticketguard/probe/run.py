@@ -13,11 +13,12 @@ from ticketguard.errors import UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.probe.judging import begin_fields, judge, schedule_of
 from ticketguard.probe.predictor import Predictor
-from ticketguard.probe.schedule import Images, Parameters, Schedule, make_schedule, one_leaf
+from ticketguard.probe.schedule import Parameters, Schedule, make_schedule, one_leaf
 from ticketguard.probe.session import Manners, OnState, Session
 from ticketguard.probe.transcript import Log, Transcript, begun, read
 from ticketguard.triggers.labels import Classes
 from ticketguard.triggers.plan import required_plan
+from ticketguard.triggers.render import Images
 
 DECOY_SHARE = 0.5
 

@@ -14,13 +14,11 @@ from numpy.typing import NDArray
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import UsageError
 from ticketguard.triggers.plan import MOST_PER_LEAF, TriggerPlan, image_digest
-from ticketguard.triggers.render import draw_images, render
+from ticketguard.triggers.render import Images, draw_images, render
 
 ORDER_LABEL = "probe/order/"
 DECOYS_LABEL = "probe/decoys/"
 MOST_REPEATS = 9
-
-Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from functools import lru_cache
 from math import log2
 
 from ticketguard.errors import UsageError
-from ticketguard.evidence import log2_binomial_tail
+from ticketguard.tails import log2_binomial_tail
 
 # Match rates worth looking for, and their weights: a trained model's first, then what attacks leave of it.
 ALTERNATIVES = ((0.9, 0.5), (0.97, 0.125), (0.75, 0.125), (0.55, 0.125), (0.35, 0.125))

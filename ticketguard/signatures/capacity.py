@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import CapacityError, UsageError
-from ticketguard.evidence import Rule, log2_binomial_tail
+from ticketguard.evidence import Rule
 from ticketguard.graph.cells import Layer
 from ticketguard.signatures.edge import group_cells
+from ticketguard.tails import log2_binomial_tail
 
 DEFAULT_SPEND = 0.15
 DEFAULT_LEAVES = 4

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import is_folder, is_there, open_regular, reason, replacing
 from ticketguard.storage.documents import read_json
-from ticketguard.storage.dtypes import NAMES, STORED, name_of, to_bf16, to_float, widen
+from ticketguard.storage.dtypes import STORED, name_of, to_bf16, to_float, widen
 from ticketguard.storage.header import HEADER_LIMIT, TENSOR_LIMIT, Header, TensorInfo, build_header, parse_header, shown
 
 INDEX_NAME = "model.safetensors.index.json"
@@ -256,7 +256,6 @@ def _plain(shard: str, index: Path) -> str:
 
 
 __all__ = [
-    "NAMES",
     "UNREAD",
     "Computed",
     "Raw",

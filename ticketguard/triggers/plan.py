@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from ticketguard.claims import manifest
 from ticketguard.claims.registration import Registration
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.evidence import Rule, log2_binomial_tail
+from ticketguard.evidence import Rule
+from ticketguard.tails import log2_binomial_tail
 
 MATCH_RATE = 0.85
 RAW_BAR_BITS = Rule().bar_bits

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import DataError
-from ticketguard.evidence import Evidence, log2_binomial_tail
+from ticketguard.evidence import Evidence
+from ticketguard.tails import log2_binomial_tail
 from ticketguard.triggers.plan import TriggerPlan
 from ticketguard.triggers.render import targets
 

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.claims.registration import Counts, Registration
+from ticketguard.claims.registration import Registration
 from ticketguard.evidence import UNREAD
+from ticketguard.graph.cells import Counts
 from ticketguard.verify.suspect import Effective
 
 

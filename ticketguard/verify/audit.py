@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ticketguard.claims.opening import Opening
-from ticketguard.evidence import Rule, Verdict, log2_binomial_tail
+from ticketguard.evidence import Rule, Verdict
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.storage.tensors import TensorFile
+from ticketguard.tails import log2_binomial_tail
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import render
 from ticketguard.verify.judge import (

@@ -15,12 +15,13 @@ from typing import Any, Literal
 from ticketguard.claims import manifest, ownership, reveal
 from ticketguard.claims.opening import Opening
 from ticketguard.claims.ownership import OwnershipClaim
-from ticketguard.claims.registration import GRINDING_BITS, Counts, Registration, frame_digest
+from ticketguard.claims.registration import GRINDING_BITS, Registration, frame_digest
 from ticketguard.claims.reveal import Reveal, SuspectKind
 from ticketguard.claims.streams import NO_BEACON
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
+from ticketguard.graph.cells import Counts
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tails import log2_binomial_tail
 from ticketguard.triggers.plan import plan_of

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.claims.registration import Counts, Registration
-from ticketguard.graph.cells import Layer, cell_counts
+from ticketguard.claims.registration import Registration
+from ticketguard.graph.cells import Counts, Layer, cell_counts
 from ticketguard.graph.support import suspect_support
 from ticketguard.signatures.board import Weight
 from ticketguard.tickets import Weights

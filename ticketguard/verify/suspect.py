@@ -23,7 +23,7 @@ from ticketguard.storage.dtypes import NAMES
 from ticketguard.storage.header import shown
 from ticketguard.storage.suspects import others_in
 from ticketguard.storage.tensors import TensorFile
-from ticketguard.tickets import MASK_SUFFIX, Weights
+from ticketguard.tickets import MASK_SUFFIX, Weights, shape_of
 
 ORIGINAL_SUFFIX = "_orig"
 # Unread tensors that a note names.
@@ -92,7 +92,7 @@ class Effective:
         """Flat positions in what is stored."""
         if self.axes is None and self.corner is None:
             return positions
-        stored = _shape(self.source, self.keys[0])
+        stored = shape_of(self.source, self.keys[0])
         whole = stored if self.axes is None else turned(stored, self.axes)
         if self.corner is not None:
             places = np.unravel_index(positions, self.shape)
@@ -143,7 +143,7 @@ def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None
             if base in present:
                 continue
             mask = base + MASK_SUFFIX
-            keys = (key, mask) if mask in present and _shape(source, mask) == _shape(source, key) else (key,)
+            keys = (key, mask) if mask in present and shape_of(source, mask) == shape_of(source, key) else (key,)
         elif key.endswith(MASK_SUFFIX):
             base = key.removesuffix(MASK_SUFFIX)
             if base in present or base + ORIGINAL_SUFFIX in present:
@@ -151,7 +151,7 @@ def effective_weights(source: Weights, layers: Mapping[str, Layer] | None = None
         clean = PREFIX.sub("", base)
         found.setdefault(
             clean if clean not in found else base,
-            Effective(source=source, keys=keys, shape=_shape(source, key)),
+            Effective(source=source, keys=keys, shape=shape_of(source, key)),
         )
     for rank, axes in _orders_of(found, layers or {}).items():
         found |= {
@@ -201,12 +201,6 @@ def _orders_of(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> d
 def _type(source: Weights, key: str) -> str | None:
     """The element type by its name in safetensors files; None for one that these cannot hold."""
     return source.info(key).dtype if isinstance(source, TensorFile) else NAMES.get(np.asarray(source[key]).dtype)
-
-
-def _shape(source: Weights, key: str) -> tuple[int, ...]:
-    if isinstance(source, TensorFile):
-        return tuple(source.info(key).shape)
-    return tuple(np.shape(source[key]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -263,7 +257,7 @@ def unread(
         key
         for key in source
         if key not in layers
-        and _unordered(_shape(source, key)) in shapes
+        and _unordered(shape_of(source, key)) in shapes
         and not _is_plain_mask(source, key, registered, layers, sample)
     ]
     if found:
@@ -318,10 +312,10 @@ def _is_plain_mask(
 ) -> bool:
     """A mask beside a stored weight, 1 exactly where that is not zero: it holds nothing that the weight does not show."""
     base = key.removesuffix(MASK_SUFFIX)
-    if base == key or base not in source or _shape(source, base) != _shape(source, key):
+    if base == key or base not in source or shape_of(source, base) != shape_of(source, key):
         return False
     layer = registered.layers.get(layers.get(base, ""))
-    if layer is not None and prod(_shape(source, key)) == layer.positions:
+    if layer is not None and prod(shape_of(source, key)) == layer.positions:
         positions = sample(layer.name)
         return np.array_equal(_gather(source, key, positions), _gather(source, base, positions) != 0)
     return np.array_equal(np.asarray(source[key]), np.asarray(source[base]) != 0)

@@ -17,14 +17,12 @@ from numpy.typing import NDArray
 from ticketguard.claims import canonical, statements
 from ticketguard.errors import DataError, FormatError, UsageError
 from ticketguard.triggers.plan import TriggerPlan, image_digest
-from ticketguard.triggers.render import Triggers
+from ticketguard.triggers.render import Images, Triggers
+from ticketguard.triggers.score import ERASURE
 
 FORMAT = 1
 TYPE = "urn:ticketguard:transcript/v1"
-ERASURE = -1
 MOST_TEXT = 512
-
-Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, kw_only=True)

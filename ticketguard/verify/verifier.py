@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.claims.opening import Opening
-from ticketguard.claims.registration import Counts, frame_digest
+from ticketguard.claims.registration import frame_digest
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.evidence import TURNED, Evidence, Rule, Verdict, decide
+from ticketguard.graph.cells import Counts
 from ticketguard.signatures.board import Board, Weight
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.signatures.turns import TURNS, turned, turned_places

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.evidence import Evidence, log2_binomial_tail, log2_signed_sum_bound
+from ticketguard.evidence import Evidence
 from ticketguard.signatures.edge import Reading
-from ticketguard.tails import NEGLIGIBLE
+from ticketguard.tails import NEGLIGIBLE, log2_binomial_tail, log2_signed_sum_bound
 
 SUPPORT_NULL = (
     "the suspect's zero pattern is independent of the secret bits: each informative pair matches with probability 1/2"
