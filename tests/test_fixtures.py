@@ -99,7 +99,7 @@ def test_carriers_are_the_known_ones(examiner):
 
 
 def test_positions_and_bits_follow_the_words_of_the_stream(examiner):
-    """The drawing of DESIGN 4 once more, pair by pair in plain integers."""
+    """The drawing of docs/protocol.md, Carriers, once more, pair by pair in plain integers."""
     opening = examiner.opening
     entry = opening.registration.table[0]
     cells = [cell for cell in range(entry.layer.full_cells) if cell % opening.registration.groups == 2]

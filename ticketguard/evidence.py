@@ -1,4 +1,4 @@
-"""Evidence, the decision rule and the verdict (DESIGN 7).
+"""Evidence, the decision rule and the verdict (docs/protocol.md, Decision).
 
 `E = -log2 p` of every test in the registered plan is compared with a bar that pays for the number of tests, for the
 number of suspects scanned, and for what a claimant could have gained by searching for a lucky secret. A match means

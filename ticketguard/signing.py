@@ -1,4 +1,4 @@
-"""Signing: a ticket becomes a registration and a signed ticket, in that order (DESIGN 3 and 4).
+"""Signing: a ticket becomes a registration and a signed ticket, in that order (docs/protocol.md, registration/v1).
 
 The registration commits to every parameter and to the frame before a single target bit exists; embedding then moves edges
 inside cells, which leaves the frame as it was.

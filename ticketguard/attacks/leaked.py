@@ -19,7 +19,7 @@ from ticketguard.signatures.edge import Carriers
 class LeakedOne(TrainingAttack):
     """Swap the two weights of every pair of one leaked leaf with probability one half, for the stated share of its pairs; tune.
 
-    The insider of DESIGN 3: a judge's reveal of one leaf became public. Costs epochs. The leaked leaf is burned; the others own
+    An insider: a judge's reveal of one leaf became public. Costs epochs. The leaked leaf is burned; the others own
     other cells, so nothing about them is known.
     """
 

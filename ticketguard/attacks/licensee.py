@@ -18,7 +18,7 @@ from ticketguard.signatures.edge import Moves, embed
 class LicenseeCopy(TrainingAttack):
     """Give the public fingerprint group another random content, as a copy for another licensee has, and train on.
 
-    Source: DESIGN 4 (group K). The strength is the share of the group's cells in which an edge moves. Costs epochs. Breaks
+    Group K of docs/protocol.md. The strength is the share of the group's cells in which an edge moves. Costs epochs. Breaks
     nothing: the copy still shows the owner's mark, so a match is right, and only `trace` can tell copies apart. A licensee
     who wants to lose his name does the same: it touches a fifth of the cells.
     """

@@ -1,4 +1,4 @@
-"""Canonical JSON: RFC 8785 out, a strict reader in (DESIGN 8).
+"""Canonical JSON: RFC 8785 out, a strict reader in (docs/protocol.md, Statements and envelopes).
 
 The reader refuses what makes two parsers disagree or one of them suffer: duplicate keys, NaN and infinity, integers of
 2^53 and more, lone surrogates, documents over 1 MiB, nesting over 32 levels.

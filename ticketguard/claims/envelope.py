@@ -1,4 +1,4 @@
-"""DSSE envelopes: a signature over exact bytes, checked before those bytes are parsed (DESIGN 8).
+"""DSSE envelopes: a signature over exact bytes, checked before those bytes are parsed (docs/protocol.md).
 
 The envelope itself is canonical JSON with exactly one signature, so no byte of the file can change unnoticed.
 """

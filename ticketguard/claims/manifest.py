@@ -1,4 +1,4 @@
-"""Manifests: what a set of named tensors is, whatever file holds it (DESIGN 8).
+"""Manifests: what a set of named tensors is, whatever file holds it (docs/protocol.md, Digests of tensors).
 
 A manifest is a list of {name, dtype, shape, sha256}, sorted by the UTF-8 bytes of the name; its digest is the subject
 of a claim.

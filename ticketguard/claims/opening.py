@@ -1,4 +1,4 @@
-"""What opens a registration: leaves of the secret, checked against its root, and the streams that hang on them (DESIGN 3)."""
+"""What opens a registration: leaves of the secret, checked against its root, and the streams that hang on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The ownership claim: a signed statement, made after training, that names the model a registration led to (DESIGN 8)."""
+"""The ownership claim: a signed statement, made after training, that names the model a registration led to."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The registration: the signed statement that fixes every parameter of a signature before any bit of it exists (DESIGN 3)."""
+"""The registration: the signed statement that fixes every parameter of a signature before any bit of it exists."""
 
 from __future__ import annotations
 

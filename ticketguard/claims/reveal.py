@@ -1,4 +1,4 @@
-"""Reveals: one unused leaf, disclosed for one frozen suspect, one judge's nonce and a limited time (DESIGN 8)."""
+"""Reveals: one unused leaf, disclosed for one frozen suspect, one judge's nonce and a limited time (docs/protocol.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Streams: everything secret comes from one 32-byte master secret, and everything hangs on the binder (DESIGN 3).
+"""Streams: everything secret comes from one 32-byte master secret, and everything hangs on the binder (docs/protocol.md).
 
 HKDF (RFC 5869) separates the owner's secrets; SHAKE256 (FIPS 202) makes the judged streams, because a malicious
 claimant knows the seed and the stream must still be a random oracle. Every stream's prefix holds the binder, so it

@@ -1,4 +1,4 @@
-"""RFC 3161 time stamps: proof of a date from an authority that the reader pins, and a beacon nobody could foresee (DESIGN 3).
+"""RFC 3161 time stamps: proof of a date from an authority that the reader pins, and a beacon nobody could foresee.
 
 The beacon is the hash of the SignerInfo signature octets, not of the token file: those octets are the only part of a token that
 its owner cannot vary. Needs the extra `timestamp` (rfc3161-client, asn1crypto), imported only when a token is read.

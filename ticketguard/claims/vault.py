@@ -1,4 +1,4 @@
-"""Secrets at rest: a passphrase, a memory-hard key derivation, ChaCha20-Poly1305 (DESIGN 8).
+"""Secrets at rest: a passphrase, a memory-hard key derivation, ChaCha20-Poly1305.
 
 File: 8 bytes magic and version, 1 byte key derivation, 16 bytes salt, 12 bytes nonce, ciphertext with its 16-byte tag.
 The header is authenticated. Costs belong to the key derivation's number, so a hostile file cannot ask for more memory.

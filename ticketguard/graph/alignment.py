@@ -1,4 +1,4 @@
-"""Alignment: undo channel permutation, dummy channels and renaming against a committed frame (DESIGN 6).
+"""Alignment: undo channel permutation, dummy channels and renaming against a committed frame.
 
 The reference is the committed frame only: it was fixed before any target bit existed and no move changes it, so choosing the
 order of a suspect's channels by overlap with it tells nothing about the bits, and the tests' null hypotheses stay exact.

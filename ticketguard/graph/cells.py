@@ -1,4 +1,4 @@
-"""Cells and the frame: the public geometry of a ticket, which no signature ever changes (DESIGN 2 and 4)."""
+"""Cells and the frame: the public geometry of a ticket, which no signature ever changes (docs/protocol.md, Carriers)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dummy channels of a widened suspect: split channels are merged, channels that nothing reads are dropped (DESIGN 6).
+"""Dummy channels of a widened suspect: split channels are merged, channels that nothing reads are dropped.
 
 Only groups that are wider than the reference are touched. A *split* channel is several copies of one (equal incoming weights
 up to a positive scale, batch norm and bias included) whose outgoing weights share the original's; a *clique* is copies whose

@@ -1,4 +1,4 @@
-"""Symmetry groups: which channel axes of a network must move together for its function to stay the same (DESIGN 6).
+"""Symmetry groups: which channel axes of a network must move together for its function to stay the same.
 
 A *group* is a set of interchangeable channels: reordering them, in the same way on every axis that carries them, leaves the
 network's function unchanged. An *axis* is one dimension of one parameter, cut into *segments*: runs of channels of one group

@@ -1,4 +1,4 @@
-"""ONNX models on disk, run by onnxruntime in a child process with limits: the graph is the suspect's (DESIGN 9)."""
+"""ONNX models on disk, run by onnxruntime in a child process with limits: the graph is the suspect's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The capacity planner: how many pairs to draw so that signing moves a given share of the edges (DESIGN 4)."""
+"""The capacity planner: how many pairs to draw so that signing moves a given share of the edges."""
 
 from __future__ import annotations
 

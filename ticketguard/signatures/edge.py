@@ -1,4 +1,4 @@
-"""The edge code: a signature in the topology of a ticket, moved edge by edge inside its cells (DESIGN 4).
+"""The edge code: a signature in the topology of a ticket, moved edge by edge inside its cells (docs/protocol.md, Carriers).
 
 A *pair* is two positions of one cell and a target bit. In a mask a pair is informative when exactly one of its positions is
 kept; its value is "the first position is the kept one". Embedding moves the edge of every informative pair with the wrong

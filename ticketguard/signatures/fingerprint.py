@@ -1,4 +1,4 @@
-"""Fingerprints: one codeword for each licensee, in the group of cells that no leaf of the secret uses (DESIGN 4).
+"""Fingerprints: one codeword for each licensee, in the group of cells that no leaf of the secret uses (docs/protocol.md).
 
 Positions are the same in every copy; what differs is the codeword. The codeword of a licensee who had no part in a suspect is
 independent of it, so the number of its bits that a suspect shows is a sum of independent coins: the bound on naming an innocent

@@ -1,6 +1,6 @@
 """Tensor files: safetensors with a header check that comes before any trust in the data, mapped instead of loaded.
 
-The check follows DESIGN 9 and is stricter than the format: see `ticketguard.storage.header`. A file is mapped, so a
+The check is stricter than the format: see `ticketguard.storage.header`. A file is mapped, so a
 100 MB suspect costs only the pages that a test looks at.
 """
 

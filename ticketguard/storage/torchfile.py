@@ -1,4 +1,4 @@
-"""PyTorch weight files (.pt, .pth): read by a child process that may use little memory, time and disk (DESIGN 9).
+"""PyTorch weight files (.pt, .pth): read by a child process that may use little memory, time and disk.
 
 Such a file is a program for an unpickler. `torch.load(weights_only=True)` refuses the dangerous programs, but a 262 kB
 file was seen to inflate to 268 MB and a 1.5 kB file to declare 40 GB; so a child process limits itself before it looks at

@@ -1,4 +1,4 @@
-"""Find the symmetry groups of a PyTorch network from its traced graph (DESIGN 6): the part of alignment that needs torch."""
+"""Find the symmetry groups of a PyTorch network from its traced graph: the part of alignment that needs torch."""
 
 from __future__ import annotations
 

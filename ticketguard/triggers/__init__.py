@@ -1,1 +1,1 @@
-"""Triggers: secret pictures with secret labels, and the exact test of somebody's answers to them (DESIGN 5)."""
+"""Triggers: secret pictures with secret labels, and the exact test of somebody's answers to them."""

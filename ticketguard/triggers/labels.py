@@ -1,5 +1,5 @@
 """Answers as class indices: names matched with the committed ones, indices, scores, and maps that are paid for
-(DESIGN 5).
+(docs/protocol.md, Tests).
 """
 
 from __future__ import annotations

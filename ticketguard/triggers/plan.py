@@ -1,4 +1,4 @@
-"""The trigger plan: what a registration fixes about its triggers before a single one of them exists (DESIGN 5)."""
+"""The trigger plan: what a registration fixes about its triggers before a single one of them exists."""
 
 from __future__ import annotations
 

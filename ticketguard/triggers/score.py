@@ -1,4 +1,4 @@
-"""Scoring: predictions against targets become trigger evidence (DESIGN 5)."""
+"""Scoring: predictions against targets become trigger evidence (docs/protocol.md, Tests)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Undoing what moves channels: from a suspect's effective weights to the registered layout (DESIGN 6)."""
+"""Undoing what moves channels: from a suspect's effective weights to the registered layout."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The audit: what an accused can check about a claim alone, and which grounds for rejecting it remain (DESIGN 8).
+"""The audit: what an accused can check about a claim alone, and which grounds for rejecting it remain (docs/judge.md).
 
 It needs no judge: reveal, public files and models of the accused's own choice. A nonce and an expiry bind the judge, not the
 accused, so an audit does not look at them; it does look at which suspect the leaf was disclosed for.

@@ -1,4 +1,4 @@
-"""Disputes: two claims match one suspect; who was first? (DESIGN 8)
+"""Disputes: two claims match one suspect; who was first? (docs/protocol.md, Disputes)
 
 (1) A mark that is in the other's original, while the other's is not in one's own, was there first. (2) Both or neither: the
 earlier trusted time stamp, on a registration whose committed frame the suspect overlaps; when it overlaps both, they must

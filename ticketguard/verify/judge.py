@@ -1,4 +1,4 @@
-"""The judge: recomputes everything from public files, tests the claim's own subject and controls, then the suspect (DESIGN 8).
+"""The judge: recomputes everything from public files, tests the claim's own subject and controls, then the suspect.
 
 What fails a check of form or of cryptography raises; what fails statistically makes the claim void, which is a result.
 """

@@ -1,4 +1,4 @@
-"""Lineage: how much of a committed frame a suspect shows. Unkeyed, without a p-value: it decides nothing alone (DESIGN 6)."""
+"""Lineage: how much of a committed frame a suspect shows. Unkeyed, without a p-value: it decides nothing alone."""
 
 from __future__ import annotations
 

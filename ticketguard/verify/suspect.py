@@ -1,4 +1,4 @@
-"""Reading a suspect: its effective weights by normalized parameter name, never its mask buffers or its word (DESIGN 6)."""
+"""Reading a suspect: its effective weights by normalized parameter name, never its mask buffers or its word."""
 
 from __future__ import annotations
 

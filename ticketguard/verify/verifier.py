@@ -1,4 +1,4 @@
-"""Verification: an opened registration and a suspect become a verdict (DESIGN 6 and 7)."""
+"""Verification: an opened registration and a suspect become a verdict."""
 
 from __future__ import annotations
 
