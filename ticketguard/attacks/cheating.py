@@ -1,7 +1,7 @@
 """Cheating owners: claimants who have seen somebody else's model and want it to match a registration of their own.
 
-Each function does what the rules allow such a claimant and returns the best verdict he gets. The stream of target bits hangs on every
-registered parameter (docs/protocol.md, Streams), so all he can do is search, which buys log2(tries) bits and is paid for by g.
+Each function does what the rules allow such a claimant and returns the best verdict he gets. Target bits hang on every
+registered parameter (docs/protocol.md, Streams), so he can only search: that buys log2(tries) bits and is paid for by g.
 """
 
 from __future__ import annotations
