@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -11,23 +12,22 @@ from numpy.typing import NDArray
 QUANTIZED = frozenset({"U8", "I8", "U16", "I16"})
 
 
-def centred(codes: NDArray[Any]) -> NDArray[np.int32]:
-    """Codes (O, ...) of a quantized weight less those that stand for zero: int32 of the same shape.
+def zero_points(codes: NDArray[Any]) -> NDArray[np.int32]:
+    """The code that stands for zero in each row of a quantized weight (O, ...): int32 (O,).
 
     In a sparse weight most of a row has the code of zero, so what fills more than half of a row is its zero point (asymmetric
     quantization, by tensor or by row). Other rows have that of the whole weight: what fills more than half of it, else 0, for
-    unsigned codes the most frequent one. A weight of two values is a mask, and stays as it is.
+    unsigned codes the most frequent one. A weight of two values is a mask, whose zero is 0.
     """
+    rows = codes.reshape(codes.shape[0] if codes.ndim else 1, prod(codes.shape[1:]))
     if codes.size == 0 or _is_mask(codes):
-        return codes.astype(np.int32)
-    rows = codes.reshape(codes.shape[0] if codes.ndim else 1, -1)
+        return np.zeros(len(rows), dtype=np.int32)
     middle, common = _majority(rows)
     (whole,), (found,) = _majority(rows.reshape(1, -1))
     if not found:
         values, counts = np.unique(rows, return_counts=True)
         whole = values[counts.argmax()] if codes.dtype.kind == "u" else 0
-    zero = np.where(common, middle.astype(np.int32), np.int32(whole))
-    return np.asarray((rows.astype(np.int32) - zero[:, None]).reshape(codes.shape))
+    return np.where(common, middle.astype(np.int32), np.int32(whole))
 
 
 def _is_mask(codes: NDArray[Any]) -> bool:

@@ -15,7 +15,7 @@ from ticketguard.claims.registration import Registration
 from ticketguard.evidence import UNREAD
 from ticketguard.graph.axes import Order, stored_orders, turned
 from ticketguard.graph.cells import Layer
-from ticketguard.graph.codes import QUANTIZED, centred
+from ticketguard.graph.codes import QUANTIZED, zero_points
 from ticketguard.graph.groups import Axis, Symmetry, length
 from ticketguard.graph.matching import PREFIX, Shape, match, same, trimmed
 from ticketguard.graph.windows import kernel_within, window
@@ -46,15 +46,13 @@ class Effective:
     corner: Shape | None = None
 
     @cached_property
-    def _codes(self) -> NDArray[np.int32] | None:
-        """The whole tensor less its codes of zero, in stored order, where quantized weights are stored; else None."""
+    def _zeros(self) -> NDArray[np.int32] | None:
+        """The code of zero in each row (our order of axes) where quantized weights are stored; else None."""
         if _type(self.source, self.keys[0]) not in QUANTIZED:
             return None
         codes = np.asarray(self.source[self.keys[0]])
-        if self.axes is None:
-            return centred(codes)
-        back = np.argsort(self.axes)
-        return np.ascontiguousarray(centred(np.ascontiguousarray(codes.transpose(self.axes))).transpose(back))
+        found = zero_points(codes if self.axes is None else codes.transpose(self.axes))
+        return found if found.any() else None
 
     @property
     def size(self) -> int:
@@ -62,19 +60,21 @@ class Effective:
         return prod(self.shape)
 
     def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
-        """Weights at flat positions; only those pages of a file are read, or all of a quantized tensor."""
+        """Weights at flat positions; only those pages of a file are read, but once all of a quantized tensor."""
         stored = self._stored(positions)
-        if self._codes is not None:
-            values = self._codes.reshape(-1)[stored].astype(np.float64)
-            return _masked(values, *(_gather(self.source, key, stored) for key in self.keys[1:]))
-        return _masked(*(_gather(self.source, key, stored) for key in self.keys))
+        values, *masks = (_gather(self.source, key, stored) for key in self.keys)
+        if self._zeros is not None:
+            values = values - self._zeros[positions // prod(self.shape[1:])]
+        return _masked(values, *masks)
 
     def array(self) -> NDArray[Any]:
         """The whole tensor."""
-        first, *masks = (np.asarray(self.source[key]) for key in self.keys)
-        values = _masked(first if self._codes is None else self._codes, *masks)
+        values, *masks = (np.asarray(self.source[key]) for key in self.keys)
         if self.axes is not None:
-            values = np.ascontiguousarray(values.transpose(self.axes))
+            values, *masks = (np.ascontiguousarray(each.transpose(self.axes)) for each in (values, *masks))
+        if self._zeros is not None:
+            values = values - self._zeros.reshape(-1, *(1,) * (values.ndim - 1))
+        values = _masked(values, *masks)
         if self.corner is not None:
             part = tuple(slice(low, low + size) for low, size in zip(self.corner, self.shape, strict=True))
             values = np.ascontiguousarray(values[part])
