@@ -173,7 +173,7 @@ def settings() -> Iterator[tuple[dict[str, tuple[int, ...]], Code, int, list[str
     yield SMALL, uniform, 1, ["mix"]
     yield SMALL, uniform, 2, pairs
     yield SMALL, Code(kind="tardos", bits=512, collusion=2), 2, pairs
-    yield LARGE, Code(kind="tardos", bits=2048, collusion=3), 3, ["mix", "majority", "minority", "remove", "revert"]
+    yield LARGE, Code(kind="tardos", bits=2000, collusion=3), 3, ["mix", "majority", "minority", "remove", "revert"]
 
 
 def strangers(runs: int) -> None:
