@@ -119,8 +119,21 @@ def test_a_void_claim_counts_no_test(place, world, owner, capsys):
     assert "lawful or unwitting access" not in text
     capsys.readouterr()
     shutil.copy(place / "suspect.safetensors", place / "same.safetensors")
-    itself = judge_arguments(place, world, "--control", "same.safetensors")
+    itself = judge_arguments(place, world, "--control", "same.safetensors", "--out", "another.json")
     assert "same.safetensors: this control is the suspect itself" in refused(capsys, *itself)
+
+
+def test_a_verdict_writes_over_no_file(place, world, capsys):
+    good("keygen", "--out", place / "judge.key")
+    make_reveal(place, world)
+    good(*judge_arguments(place, world))
+    (place / "metrics.jsonl").write_text("{}\n")
+    capsys.readouterr()
+    before = snapshot(place)
+    for options in ((), ("--out", "metrics.jsonl")):
+        said = refused(capsys, *judge_arguments(place, world, *options))
+        assert "exists already: a signed verdict is never written over; choose another --out" in said
+    assert snapshot(place) == before
 
 
 @pytest.mark.parametrize("name", ["claim.dsse.json", "model.safetensors", "ticket.safetensors"])

@@ -21,7 +21,7 @@ from ticketguard.commands.common import (
     require_output,
 )
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.storage.atomic import read_bytes, write_bytes
+from ticketguard.storage.atomic import is_there, read_bytes, write_bytes
 from ticketguard.verify import verdicts
 from ticketguard.verify.judge import Case, Judgement, digest_of
 
@@ -45,7 +45,7 @@ MOST_SUSPECTS = 10**12
     help="Suspects that the claimant examined to find this one, itself included: each counts as a test.  [default: 1]",
 )
 @click.option("--key", "key_path", type=PATH, help="Your secret key: signs the verdict, decrypts the reveal.")
-@click.option("--out", type=PATH, help="The signed verdict to write.")
+@click.option("--out", type=PATH, help="The signed verdict to write, a new file.")
 @click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of the judgement as well.")
 @click.option("--check", "check_path", type=PATH, help="Recompute this signed verdict from the files instead.")
 @case_options
@@ -82,6 +82,8 @@ def command(
     inputs = (reveal_path, key_path, check_path, *named, *files["controls"])
     if out is not None:
         require_output(out, inputs=inputs)
+        if is_there(out):
+            raise UsageError(f"{out} exists already: a signed verdict is never written over; choose another --out")
     if html_path is not None:
         require_output(html_path, inputs=(*inputs, out), option="--html")
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
