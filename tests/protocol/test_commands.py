@@ -71,7 +71,12 @@ def test_reveal_judge_check_and_audit(place, world):
     assert code == 0
     assert text.startswith("MATCH")
     written = (place / "page.html").read_text(encoding="utf-8")
-    assert all(words in written for words in ("own mark", "control 1", "suspect.safetensors", "judge&#39;s own word"))
+    control = digest_of(read_tensors(place / "other.safetensors"))[:16]
+    named = (f"control {place / 'other.safetensors'}", f"{place / 'other.safetensors'}, sha256 {control}: every test")
+    assert all(words in written for words in ("own mark", *named, "suspect.safetensors", "judge&#39;s own word"))
+    assert f"\n  ok    control: {named[1]}" in text
+    # A paragraph each: what was checked, both numbers, every test, and what follows.
+    assert [part.split()[0] for part in text.split("\n\n")] == ["MATCH:", "against", "test", "priority:"]
     assert "lawful or unwitting access is not excluded" in text
     for words in ("against chance", "against search", "the bar", "M = ", "support", "magnitude", "judged at 20"):
         assert words in text
@@ -253,12 +258,23 @@ def test_recorded_answers_end_to_end(place, world, owner):
     )
     good(*record)
     make_reveal(place, world, "--transcript", "t.json")
-    code, text = good(
+    judge = (
         "judge", "public", "--reveal", "reveal.json", "--transcript", "t.json", "--nonce", world.NONCE,
-        "--key", "judge.key", "--out", "v.json", "--json",
+        "--key", "judge.key", "--out",
     )  # fmt: skip
+    code, text = good(*judge, "v.json", "--json")
     assert (code, json.loads(text)["outcome"]) == (0, "MATCH")
     assert f"{plan.per_leaf} of {plan.per_leaf}" in json.loads(text)["reason"]
+    _, text = good(*judge, "w.json", "--html", "page.html")
+    assert f"\n\n- {plan.per_leaf + 30} queries recorded" in text
+    assert "  service S, recorded by R\n" in text
+    page = (place / "page.html").read_text(encoding="utf-8")
+    assert "<dt>Service</dt><dd><bdi>S</bdi></dd>\n<dt>Answers recorded by</dt><dd><bdi>R</bdi></dd>" in page
+    _, text = good(
+        "audit", "public", "--reveal", "reveal.json", "--transcript", "t.json", "--answers", "t.json",
+    )  # fmt: skip
+    assert "  FAIL  control: t.json, sha256 " in text
+    assert f"\n\n- {plan.per_leaf + 30} queries recorded" in text
 
 
 def test_a_reveal_for_answers_takes_the_leaf_that_was_asked(place, world, owner, capsys):

@@ -59,5 +59,5 @@ def command(
         print_json({"outcome": found.outcome, "reason": found.reason, "checks": checks})
     else:
         click.echo(f"{found.outcome}: {found.reason}")
-        show_checks(found.checks)
+        show_checks(found.checks, {})
     return 1 if found.outcome == "UNDECIDED" else 0
