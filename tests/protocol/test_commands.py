@@ -319,12 +319,21 @@ def test_dispute_from_files(place, world, owner):
     options = ("suspect.safetensors", "--nonce", world.NONCE)
     code, text = good("dispute", "public", "b/public", *options, "--reveal-a", "reveal.json", "--reveal-b", "b.json")
     assert (code, text.split(":")[0]) == (0, "A PRIOR")
+    # What speaks for a side is found or not; a check that fails is something else.
+    told = [line.split(": ")[:2] for line in text.splitlines()[1:]]
+    assert told == [
+        ["  ok    A verifies", "MATCH"],
+        ["  ok    B verifies", "MATCH"],
+        ["  yes   A's mark in B's original", "MATCH"],
+        ["  no    B's mark in A's original", "NO MATCH"],
+    ]
     code, text = good(
         "dispute", "b/public", "public", *options, "--reveal-a", "b.json", "--reveal-b", "reveal.json", "--json"
     )
     assert (code, json.loads(text)["outcome"]) == (0, "B PRIOR")
-    code, _ = good("dispute", "public", "public", *options, "--reveal-a", "reveal.json", "--reveal-b", "reveal.json")
+    code, text = good("dispute", "public", "public", *options, "--reveal-a", "reveal.json", "--reveal-b", "reveal.json")
     assert code == 1
+    assert "\n  FAIL  two claimants: " in text
 
 
 def snapshot(folder):
