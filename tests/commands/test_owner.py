@@ -34,6 +34,29 @@ def test_keygen_says_what_to_keep(tg):
     assert result.err == ""
 
 
+def test_keygen_adds_the_encryption_key_to_a_key_that_is_there(tg, world):
+    before = {name: (world / name).read_bytes() for name in ("owner.key", "owner.pub")}
+    result = tg("keygen", "--out", "owner.key", "--encryption")
+    assert result.code == 0, result.err
+    assert "secret key  owner.key  (as it was)" in result.out
+    secret = keys.load_secret(world / "owner.key", "fixture")
+    added = hpke.load_public(world / "owner.enc.pub")
+    assert hpke.recipient_id(added) == hpke.recipient_id(hpke.public_key(secret))
+    assert {name: (world / name).read_bytes() for name in before} == before
+    assert "owner.key exists already" in tg("keygen", "--out", "owner.key", "--encryption").err
+    (world / "owner.enc.pub").unlink()
+    document = tg("keygen", "--out", "owner.key", "--encryption", "--json").json
+    assert (document["encryption"], document["keyid"]) == ("owner.enc.pub", secret.public.keyid)
+
+
+def test_keygen_adds_no_encryption_key_to_what_it_cannot_open(tg, world, monkeypatch):
+    assert "signed/secret.tgs" in tg("keygen", "--out", "signed/secret.tgs", "--encryption").err
+    assert tg("keygen", "--out", "suspects/half.safetensors", "--encryption").code == 2
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "wrong")
+    assert "wrong passphrase" in tg("keygen", "--out", "owner.key", "--encryption").err
+    assert not list(world.rglob("*.enc.pub"))
+
+
 def test_sign_writes_a_folder_that_verifies(tg, world):
     result = tg(*SIGN, "--owner", "Lab", "--json")
     assert result.code == 0, result.err
