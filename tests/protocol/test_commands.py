@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from ticketguard.claims import canonical, envelope, keys, reveal
+from ticketguard.claims import canonical, envelope, keys, reveal, statements
 from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands import cli, run
+from ticketguard.probe.transcript import Log
 from ticketguard.storage.documents import read_csv, write_csv
 from ticketguard.storage.tensors import read_tensors, write_tensors
 from ticketguard.triggers.plan import plan_of
@@ -347,6 +348,13 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
     _, plain = owner.reveal_for(digest_of(world.tensors_of(owner.model)))
     (place / "plain.json").write_bytes(plain)
     (place / "junk").write_bytes(b"junk")
+    Log.begin(place / "probed.jsonl", {"service": "s"})
+    wrong = canonical.parse(envelope.open((place / "plain.json").read_bytes()).payload)
+    wrong["predicate"]["expires"] = "soon"
+    (place / "soon.json").write_bytes(envelope.sign(canonical.encode(wrong), owner.key))
+    verdict = {"publicKey": wrong["predicate"]["publicKey"], "judgedAt": "soon", "nonce": world.NONCE, "verdict": {}}
+    stated = canonical.encode(statements.statement([("suspect", "00" * 32)], "verdict", verdict))
+    (place / "v.json").write_bytes(envelope.sign(stated, owner.key))
     (place / "asked").mkdir()
     write_csv(place / "asked" / "index.csv", [["index", "file", "sha256"], ["0", "00000.png", "ab" * 32]])
     write_csv(place / "swapped.csv", [["label", "index"], ["a", "0"]])
@@ -375,7 +383,13 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
         (("reveal", "signed", *suspect, *nonce, *owner_key, "--to", "judge.pub", *out), "not an X25519"),
         (("reveal", "public", *suspect, *nonce, *owner_key, *out), "secret.tgs"),
         (("reveal", "signed", "--suspect", "junk", *nonce, *owner_key, *out), "junk"),
-        (("reveal", "signed", "--transcript", "junk", *nonce, *owner_key, *out), "not JSON"),
+        (("reveal", "signed", "--transcript", "junk", *nonce, *owner_key, *out), "junk: transcript: not JSON"),
+        (
+            ("reveal", "signed", "--transcript", "probed.jsonl", *nonce, *owner_key, *out),
+            "probed.jsonl: made by `ticketguard probe`: judge it with verify --transcript, or ask through `transcript queries`",
+        ),
+        ((*judge, "--reveal", "soon.json"), "soon.json: 'soon' is not a time"),
+        ((*judge[:-2], "--reveal", "plain.json", "--check", "v.json"), "v.json: 'soon' is not a time"),
         ((*judge, "--reveal", "missing"), "missing"),
         ((*judge, "--reveal", "junk"), "junk"),
         ((*judge, "--reveal", "plain.json"), "reveal was made for"),
@@ -386,10 +400,16 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
         ((*judge, "--reveal", "reveal.json", "--root", "missing"), "missing"),
         ((*judge[:-2], "--reveal", "reveal.json", "--check", "junk"), "junk"),
         ((*judge, "--reveal", "reveal.json", "--check", "junk"), "give one of them"),
-        ((*judge[:-2], "--reveal", "reveal.json", "--check", "public/claim.dsse.json"), "of type"),
-        ((*judge, "--reveal", "reveal.json", "--transcript", "junk"), "not JSON"),
+        (
+            (*judge[:-2], "--reveal", "reveal.json", "--check", "public/claim.dsse.json"),
+            "public/claim.dsse.json: statement: of type",
+        ),
+        ((*judge, "--reveal", "reveal.json", "--transcript", "junk"), "junk: transcript: not JSON"),
         (("judge", "nowhere", *judge[2:], "--reveal", "reveal.json"), "nowhere"),
-        (("audit", "public", *suspect, "--reveal", "public/claim.dsse.json"), "of type"),
+        (
+            ("audit", "public", *suspect, "--reveal", "public/claim.dsse.json"),
+            "public/claim.dsse.json: statement: of type",
+        ),
         (("timestamp", "signed"), "give --url or --response"),
         (("timestamp", "signed", "--response", "junk", "--root", "junk"), "PEM"),
         (

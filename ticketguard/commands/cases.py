@@ -14,9 +14,10 @@ from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.commands.common import PATH, Function
-from ticketguard.errors import AuthenticityError, StorageError, UsageError
+from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError, named
 from ticketguard.evidence import UNREAD, Verdict
-from ticketguard.storage.atomic import is_there, read_bytes
+from ticketguard.probe.transcript import FIRST_BYTES
+from ticketguard.storage.atomic import is_there, read_bytes, read_start
 from ticketguard.storage.hostile import visible
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import TensorFile, read_tensors
@@ -91,7 +92,8 @@ def read_reveal(path: Path, signers: Collection[str], key: SecretKey | None) -> 
             raise UsageError(f"{path}: encrypted to a judge; give that judge's secret key with --key")
         data = hpke.unseal(data, key, purpose="reveal", where=str(path))
     opened = envelope.open_by(data, signers, where=str(path))
-    shown = reveal.parse(opened.payload)
+    with named(str(path)):
+        shown = reveal.parse(opened.payload)
     if key is not None and shown.recipient not in (None, hpke.recipient_id(hpke.public_key(key))):
         raise AuthenticityError(f"{path}: made for another judge than the holder of this key")
     return shown, opened.payload
@@ -110,8 +112,14 @@ def own_images(registered: Registration, folder: Path | None) -> Images | None:
 
 
 def read_transcript(path: Path) -> transcripts.Transcript:
-    """A transcript file."""
-    return transcripts.parse(read_bytes(path, limit=ENVELOPE_LIMIT))
+    """A transcript file. Raises `FormatError` for anything else, such as the transcript of a probe."""
+    if read_start(path, len(FIRST_BYTES)) == FIRST_BYTES:
+        raise FormatError(
+            f"{path}: made by `ticketguard probe`: judge it with verify --transcript, or ask through `transcript queries`"
+        )
+    data = read_bytes(path, limit=ENVELOPE_LIMIT)
+    with named(str(path)):
+        return transcripts.parse(data)
 
 
 def read_stamp(path: Path, payload: bytes, roots: Path | None) -> Stamp | None:
