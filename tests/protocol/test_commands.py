@@ -367,7 +367,7 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
     judge = ("judge", "public", *suspect, *nonce, "--key", "judge.key", *out)
     for arguments, words in (
         (("reveal", "signed", *nonce, *owner_key, *out), "what the reveal is for"),
-        (("reveal", "signed", *suspect, "--transcript", "junk", *nonce, *owner_key, *out), "what the reveal is for"),
+        (("reveal", "signed", *suspect, "--transcript", "junk", *nonce, *owner_key, *out), "give one of them"),
         (("reveal", "signed", *suspect, "--nonce", "00", *owner_key, *out), "nonce"),
         (
             ("judge", "public", *suspect, "--nonce", "zz", *out, "--reveal", "reveal.json"),
@@ -378,7 +378,10 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
             "--nonce: not 16 to 64 bytes",
         ),
         (("reveal", "signed", *suspect, *nonce, "--key", "judge.key", *out), "did not sign the registration"),
-        (("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "0", *out), "revealed already"),
+        (
+            ("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "0", *out),
+            "choose another leaf, or say --override",
+        ),
         (("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "9", *out), "no leaf 9"),
         (("reveal", "signed", *suspect, *nonce, *owner_key, "--to", "judge.pub", *out), "not an X25519"),
         (("reveal", "public", *suspect, *nonce, *owner_key, *out), "secret.tgs"),
