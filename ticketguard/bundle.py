@@ -97,17 +97,18 @@ class Bundle:
         stamps = (self.registration_stamp, self.claim_stamp)
         return path in own or path in stamps or path.parent in (self.licenses, self.trigger_images)
 
+    def license_files(self) -> list[Path]:
+        """The envelopes in `licenses`, by name. Empty when there are none."""
+        if not is_there(self.licenses):
+            return []
+        return [file for file in listed(self.licenses) if file.name.endswith(".dsse.json")]
+
     def read_licenses(self) -> list[License]:
         """Every licence issued under this registration, verified, by file name. Empty when there are none."""
         registered, payload = self.read_registration()
-        files = (
-            [file for file in listed(self.licenses) if file.name.endswith(".dsse.json")]
-            if is_there(self.licenses)
-            else []
-        )
         return [
             open_license(read_bytes(file, limit=ENVELOPE_LIMIT), payload, registered.public_key, where=str(file))
-            for file in files
+            for file in self.license_files()
         ]
 
     def read_registration(self) -> tuple[Registration, bytes]:

@@ -6,6 +6,9 @@ it is a value (`ticketguard.evidence.Verdict`).
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class TicketguardError(Exception):
     """Base of every error with a one-line message: what is wrong, where, and what to do."""
@@ -33,3 +36,12 @@ class CapacityError(TicketguardError):
 
 class DataError(TicketguardError):
     """Data that the work needs is missing or damaged: a data set, a prediction file, a class name."""
+
+
+@contextmanager
+def named(where: str) -> Iterator[None]:
+    """Put `where`, a file's name, before the `FormatError` of a reader that is given bytes and cannot know it."""
+    try:
+        yield
+    except FormatError as problem:
+        raise FormatError(f"{where}: {problem}") from problem

@@ -695,10 +695,14 @@ def test_a_scan_names_every_suspect_that_it_could_not_read(tg):
 
 def test_inspect_shows_no_control_characters_of_a_stranger(world, tg):
     predicate = {"layers": [1], "symmetry": {"groups": 5}, "reason": "\x1b[2J\u202e", "\x1b[31m": {"a": ["\x07"]}}
+    predicate["signature"] = "forged"
     signed_statement("verdict", predicate, subjects=[("suspect", "0" * 64)])(world)
     result = tg("inspect", "verdict.json")
     assert result.code == 0
     assert "reason: \\x1b[2J\\u202e" in result.out
+    # What was computed here stands, whatever the statement has under the same name.
+    assert "  signature: good, key id " in result.out
+    assert "forged" not in result.out
     assert all(letter.isprintable() for letter in result.out.replace("\n", ""))
 
 

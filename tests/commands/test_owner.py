@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import stat
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from ticketguard.bundle import Bundle
 from ticketguard.claims import envelope, hpke, keys, ownership, vault
+from ticketguard.claims import license as licences
 from ticketguard.storage.tensors import read_tensors, write_tensors
 from ticketguard.tickets import read_ticket
 
@@ -30,6 +32,29 @@ def test_keygen_says_what_to_keep(tg):
     assert "mine.key" in result.out
     assert "mine.pub" in result.out
     assert result.err == ""
+
+
+def test_keygen_adds_the_encryption_key_to_a_key_that_is_there(tg, world):
+    before = {name: (world / name).read_bytes() for name in ("owner.key", "owner.pub")}
+    result = tg("keygen", "--out", "owner.key", "--encryption")
+    assert result.code == 0, result.err
+    assert "secret key  owner.key  (as it was)" in result.out
+    secret = keys.load_secret(world / "owner.key", "fixture")
+    added = hpke.load_public(world / "owner.enc.pub")
+    assert hpke.recipient_id(added) == hpke.recipient_id(hpke.public_key(secret))
+    assert {name: (world / name).read_bytes() for name in before} == before
+    assert "owner.key exists already" in tg("keygen", "--out", "owner.key", "--encryption").err
+    (world / "owner.enc.pub").unlink()
+    document = tg("keygen", "--out", "owner.key", "--encryption", "--json").json
+    assert (document["encryption"], document["keyid"]) == ("owner.enc.pub", secret.public.keyid)
+
+
+def test_keygen_adds_no_encryption_key_to_what_it_cannot_open(tg, world, monkeypatch):
+    assert "signed/secret.tgs" in tg("keygen", "--out", "signed/secret.tgs", "--encryption").err
+    assert tg("keygen", "--out", "suspects/half.safetensors", "--encryption").code == 2
+    monkeypatch.setenv("TICKETGUARD_PASSPHRASE", "wrong")
+    assert "wrong passphrase" in tg("keygen", "--out", "owner.key", "--encryption").err
+    assert not list(world.rglob("*.enc.pub"))
 
 
 def test_sign_writes_a_folder_that_verifies(tg, world):
@@ -157,6 +182,38 @@ def test_inspect_shows_every_file_of_a_folder_and_no_secret(tg):
     }
     assert result.json["signed/registration.dsse.json"]["owner"] == "Fixture Lab"
     assert result.json["signed/model.safetensors"]["edges"] == result.json["signed/ticket.safetensors"]["edges"]
+
+
+def test_inspect_says_what_a_statement_is_about(tg):
+    found = tg("inspect", "signed", "--json").json
+    claim = found["signed/claim.dsse.json"]
+    about = {name: found[f"signed/{name}.safetensors"]["sha256 of the manifest"] for name in ("ticket", "model")}
+    assert claim["subjects"] == about
+    assert claim["registration"]["sha256"] == found["signed/registration.dsse.json"]["sha256 of the payload"]
+    text = tg("inspect", "signed/claim.dsse.json").out
+    assert f"\n  subjects\n    model: {about['model']}\n    ticket: {about['ticket']}\n" in text
+    assert f"\n  sha256 of the payload: {claim['sha256 of the payload']}\n" in text
+
+
+def test_inspect_lists_time_stamps_and_licences_of_a_folder(tg, world):
+    for name in ("registration.tsr", "claim.tsr"):
+        (world / "signed" / name).write_bytes(b"0")
+    (world / "signed" / "licenses").mkdir()
+    registered = hashlib.sha256(Bundle(Path("signed")).read_registration()[1]).hexdigest()
+    owner = keys.load_secret(world / "owner.key", "fixture")
+    issued = licences.License(
+        owner="Fixture Lab", public_key=owner.public, registration=registered, licensee="Example Ltd", serial="0" * 32,
+        copy="ab" * 32, kind="tardos", bits=128, collusion=3,
+    )  # fmt: skip
+    (world / "signed" / "licenses" / "0.dsse.json").write_bytes(licences.sign(issued, owner))
+    found = tg("inspect", "signed", "--json").json
+    assert "not verified" in found["signed/registration.tsr"]["type"]
+    assert "not verified" in found["signed/claim.tsr"]["type"]
+    shown = found["signed/licenses/0.dsse.json"]
+    assert (shown["licensee"], shown["subjects"]) == ("Example Ltd", {"copy": "ab" * 32})
+    assert "\nsigned/licenses/0.dsse.json\n  type: urn:ticketguard:license/v1\n" in tg("inspect", "signed").out
+    (world / "signed" / "claim.tsr").unlink()
+    assert "claim.tsr: cannot be read: no such file" in tg("inspect", "signed/claim.tsr").err
 
 
 @pytest.mark.parametrize("path", ["signed", "signed/claim.dsse.json", "suspects/half.safetensors"])

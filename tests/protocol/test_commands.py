@@ -11,9 +11,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
-from ticketguard.claims import canonical, envelope, keys, reveal
+from ticketguard.claims import canonical, envelope, keys, reveal, statements
 from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands import cli, run
+from ticketguard.probe.transcript import Log
 from ticketguard.storage.documents import read_csv, write_csv
 from ticketguard.storage.tensors import read_tensors, write_tensors
 from ticketguard.triggers.plan import plan_of
@@ -71,7 +72,12 @@ def test_reveal_judge_check_and_audit(place, world):
     assert code == 0
     assert text.startswith("MATCH")
     written = (place / "page.html").read_text(encoding="utf-8")
-    assert all(words in written for words in ("own mark", "control 1", "suspect.safetensors", "judge&#39;s own word"))
+    control = digest_of(read_tensors(place / "other.safetensors"))[:16]
+    named = (f"control {place / 'other.safetensors'}", f"{place / 'other.safetensors'}, sha256 {control}: every test")
+    assert all(words in written for words in ("own mark", *named, "suspect.safetensors", "judge&#39;s own word"))
+    assert f"\n  ok    control: {named[1]}" in text
+    # A paragraph each: what was checked, both numbers, every test, and what follows.
+    assert [part.split()[0] for part in text.split("\n\n")] == ["MATCH:", "against", "test", "priority:"]
     assert "lawful or unwitting access is not excluded" in text
     for words in ("against chance", "against search", "the bar", "M = ", "support", "magnitude", "judged at 20"):
         assert words in text
@@ -119,8 +125,21 @@ def test_a_void_claim_counts_no_test(place, world, owner, capsys):
     assert "lawful or unwitting access" not in text
     capsys.readouterr()
     shutil.copy(place / "suspect.safetensors", place / "same.safetensors")
-    itself = judge_arguments(place, world, "--control", "same.safetensors")
+    itself = judge_arguments(place, world, "--control", "same.safetensors", "--out", "another.json")
     assert "same.safetensors: this control is the suspect itself" in refused(capsys, *itself)
+
+
+def test_a_verdict_writes_over_no_file(place, world, capsys):
+    good("keygen", "--out", place / "judge.key")
+    make_reveal(place, world)
+    good(*judge_arguments(place, world))
+    (place / "metrics.jsonl").write_text("{}\n")
+    capsys.readouterr()
+    before = snapshot(place)
+    for options in ((), ("--out", "metrics.jsonl")):
+        said = refused(capsys, *judge_arguments(place, world, *options))
+        assert "exists already: a signed verdict is never written over; choose another --out" in said
+    assert snapshot(place) == before
 
 
 @pytest.mark.parametrize("name", ["claim.dsse.json", "model.safetensors", "ticket.safetensors"])
@@ -240,12 +259,23 @@ def test_recorded_answers_end_to_end(place, world, owner):
     )
     good(*record)
     make_reveal(place, world, "--transcript", "t.json")
-    code, text = good(
+    judge = (
         "judge", "public", "--reveal", "reveal.json", "--transcript", "t.json", "--nonce", world.NONCE,
-        "--key", "judge.key", "--out", "v.json", "--json",
+        "--key", "judge.key", "--out",
     )  # fmt: skip
+    code, text = good(*judge, "v.json", "--json")
     assert (code, json.loads(text)["outcome"]) == (0, "MATCH")
     assert f"{plan.per_leaf} of {plan.per_leaf}" in json.loads(text)["reason"]
+    _, text = good(*judge, "w.json", "--html", "page.html")
+    assert f"\n\n- {plan.per_leaf + 30} queries recorded" in text
+    assert "  service S, recorded by R\n" in text
+    page = (place / "page.html").read_text(encoding="utf-8")
+    assert "<dt>Service</dt><dd><bdi>S</bdi></dd>\n<dt>Answers recorded by</dt><dd><bdi>R</bdi></dd>" in page
+    _, text = good(
+        "audit", "public", "--reveal", "reveal.json", "--transcript", "t.json", "--answers", "t.json",
+    )  # fmt: skip
+    assert "  FAIL  control: t.json, sha256 " in text
+    assert f"\n\n- {plan.per_leaf + 30} queries recorded" in text
 
 
 def test_a_reveal_for_answers_takes_the_leaf_that_was_asked(place, world, owner, capsys):
@@ -290,12 +320,21 @@ def test_dispute_from_files(place, world, owner):
     options = ("suspect.safetensors", "--nonce", world.NONCE)
     code, text = good("dispute", "public", "b/public", *options, "--reveal-a", "reveal.json", "--reveal-b", "b.json")
     assert (code, text.split(":")[0]) == (0, "A PRIOR")
+    # What speaks for a side is found or not; a check that fails is something else.
+    told = [line.split(": ")[:2] for line in text.splitlines()[1:]]
+    assert told == [
+        ["  ok    A verifies", "MATCH"],
+        ["  ok    B verifies", "MATCH"],
+        ["  yes   A's mark in B's original", "MATCH"],
+        ["  no    B's mark in A's original", "NO MATCH"],
+    ]
     code, text = good(
         "dispute", "b/public", "public", *options, "--reveal-a", "b.json", "--reveal-b", "reveal.json", "--json"
     )
     assert (code, json.loads(text)["outcome"]) == (0, "B PRIOR")
-    code, _ = good("dispute", "public", "public", *options, "--reveal-a", "reveal.json", "--reveal-b", "reveal.json")
+    code, text = good("dispute", "public", "public", *options, "--reveal-a", "reveal.json", "--reveal-b", "reveal.json")
     assert code == 1
+    assert "\n  FAIL  two claimants: " in text
 
 
 def snapshot(folder):
@@ -309,6 +348,13 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
     _, plain = owner.reveal_for(digest_of(world.tensors_of(owner.model)))
     (place / "plain.json").write_bytes(plain)
     (place / "junk").write_bytes(b"junk")
+    Log.begin(place / "probed.jsonl", {"service": "s"})
+    wrong = canonical.parse(envelope.open((place / "plain.json").read_bytes()).payload)
+    wrong["predicate"]["expires"] = "soon"
+    (place / "soon.json").write_bytes(envelope.sign(canonical.encode(wrong), owner.key))
+    verdict = {"publicKey": wrong["predicate"]["publicKey"], "judgedAt": "soon", "nonce": world.NONCE, "verdict": {}}
+    stated = canonical.encode(statements.statement([("suspect", "00" * 32)], "verdict", verdict))
+    (place / "v.json").write_bytes(envelope.sign(stated, owner.key))
     (place / "asked").mkdir()
     write_csv(place / "asked" / "index.csv", [["index", "file", "sha256"], ["0", "00000.png", "ab" * 32]])
     write_csv(place / "swapped.csv", [["label", "index"], ["a", "0"]])
@@ -321,7 +367,7 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
     judge = ("judge", "public", *suspect, *nonce, "--key", "judge.key", *out)
     for arguments, words in (
         (("reveal", "signed", *nonce, *owner_key, *out), "what the reveal is for"),
-        (("reveal", "signed", *suspect, "--transcript", "junk", *nonce, *owner_key, *out), "what the reveal is for"),
+        (("reveal", "signed", *suspect, "--transcript", "junk", *nonce, *owner_key, *out), "give one of them"),
         (("reveal", "signed", *suspect, "--nonce", "00", *owner_key, *out), "nonce"),
         (
             ("judge", "public", *suspect, "--nonce", "zz", *out, "--reveal", "reveal.json"),
@@ -332,12 +378,21 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
             "--nonce: not 16 to 64 bytes",
         ),
         (("reveal", "signed", *suspect, *nonce, "--key", "judge.key", *out), "did not sign the registration"),
-        (("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "0", *out), "revealed already"),
+        (
+            ("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "0", *out),
+            "choose another leaf, or say --override",
+        ),
         (("reveal", "signed", *suspect, *nonce, *owner_key, "--leaf", "9", *out), "no leaf 9"),
         (("reveal", "signed", *suspect, *nonce, *owner_key, "--to", "judge.pub", *out), "not an X25519"),
         (("reveal", "public", *suspect, *nonce, *owner_key, *out), "secret.tgs"),
         (("reveal", "signed", "--suspect", "junk", *nonce, *owner_key, *out), "junk"),
-        (("reveal", "signed", "--transcript", "junk", *nonce, *owner_key, *out), "not JSON"),
+        (("reveal", "signed", "--transcript", "junk", *nonce, *owner_key, *out), "junk: transcript: not JSON"),
+        (
+            ("reveal", "signed", "--transcript", "probed.jsonl", *nonce, *owner_key, *out),
+            "probed.jsonl: made by `ticketguard probe`: judge it with verify --transcript, or ask through `transcript queries`",
+        ),
+        ((*judge, "--reveal", "soon.json"), "soon.json: 'soon' is not a time"),
+        ((*judge[:-2], "--reveal", "plain.json", "--check", "v.json"), "v.json: 'soon' is not a time"),
         ((*judge, "--reveal", "missing"), "missing"),
         ((*judge, "--reveal", "junk"), "junk"),
         ((*judge, "--reveal", "plain.json"), "reveal was made for"),
@@ -348,10 +403,16 @@ def test_bad_input_is_one_line_and_changes_nothing(place, world, capsys, owner):
         ((*judge, "--reveal", "reveal.json", "--root", "missing"), "missing"),
         ((*judge[:-2], "--reveal", "reveal.json", "--check", "junk"), "junk"),
         ((*judge, "--reveal", "reveal.json", "--check", "junk"), "give one of them"),
-        ((*judge[:-2], "--reveal", "reveal.json", "--check", "public/claim.dsse.json"), "of type"),
-        ((*judge, "--reveal", "reveal.json", "--transcript", "junk"), "not JSON"),
+        (
+            (*judge[:-2], "--reveal", "reveal.json", "--check", "public/claim.dsse.json"),
+            "public/claim.dsse.json: statement: of type",
+        ),
+        ((*judge, "--reveal", "reveal.json", "--transcript", "junk"), "junk: transcript: not JSON"),
         (("judge", "nowhere", *judge[2:], "--reveal", "reveal.json"), "nowhere"),
-        (("audit", "public", *suspect, "--reveal", "public/claim.dsse.json"), "of type"),
+        (
+            ("audit", "public", *suspect, "--reveal", "public/claim.dsse.json"),
+            "public/claim.dsse.json: statement: of type",
+        ),
         (("timestamp", "signed"), "give --url or --response"),
         (("timestamp", "signed", "--response", "junk", "--root", "junk"), "PEM"),
         (

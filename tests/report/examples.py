@@ -45,7 +45,7 @@ def make_judgement(verdict: Verdict) -> Judgement:
         reason="the claim is void: its mark is in a control model too",
         checks=(
             Check(name="own mark", passed=True, detail=HOSTILE),
-            Check(name="control", passed=False, detail="control abab: 400 bits"),
+            Check(name="control", passed=False, detail=f"control {'ab' * 8}: 400 bits"),
         ),
         verdict=verdict,
         original=verdict,
@@ -54,9 +54,15 @@ def make_judgement(verdict: Verdict) -> Judgement:
     )
 
 
+FILES = {"ab" * 32: f"one {HOSTILE}.safetensors", "cd" * 32: "other.safetensors"}
+
+
 def make_case() -> Case:
-    """What a page shows of a case: digests of the suspect and of the claim's own model."""
-    return cast(Case, SimpleNamespace(suspect_digest="12" * 32, claim=SimpleNamespace(model="34" * 32)))
+    """What a page shows of a case: digests of the suspect and of the claim's own model, and the transcript's own words."""
+    said = SimpleNamespace(service=HOSTILE, recorded_by="")
+    return cast(
+        Case, SimpleNamespace(suspect_digest="12" * 32, claim=SimpleNamespace(model="34" * 32), transcript=said)
+    )
 
 
 def make_result(

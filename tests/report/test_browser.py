@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.report.examples import HOSTILE, make_case, make_judgement, make_suite, make_verdict
+from tests.report.examples import FILES, HOSTILE, make_case, make_judgement, make_suite, make_verdict
 from ticketguard.report.html import judgement_page, suite_page, verdict_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -70,7 +70,8 @@ def page_of(kind: str) -> str:
         return suite_page(make_suite(), machine={"processor": "y" * 200})
     if kind == "verdict":
         return verdict_page(hostile, suspect=name)
-    return judgement_page(make_judgement(hostile), make_case(), suspect=name, judge=("ef" * 32, "2026-11-28T01:00:00Z"))
+    judge = ("ef" * 32, "2026-11-28T01:00:00Z")
+    return judgement_page(make_judgement(hostile), make_case(), suspect=name, judge=judge, files=FILES)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -11,12 +11,13 @@ import html5lib
 import numpy as np
 import pytest
 
-from tests.report.examples import HOSTILE, make_case, make_judgement, make_result, make_verdict
+from tests.report.examples import FILES, HOSTILE, make_case, make_judgement, make_result, make_verdict
 from ticketguard.evidence import CAVEAT, Rule, Verdict, decide
 from ticketguard.report.charts import MOST_BARS
 from ticketguard.report.html import judgement_page, suite_page, verdict_page
 from ticketguard.report.pictures import mask_picture, qr_picture
 from ticketguard.report.words import DOES_NOT_PROVE, bits
+from ticketguard.storage.hostile import visible
 from ticketguard.suite.results import SuiteResult
 
 # Elements and attributes that make a browser fetch or run something.
@@ -231,9 +232,14 @@ def test_words_have_the_contrast_that_wcag_asks_for(verdict: Verdict, theme: int
 def test_a_judgement_shows_every_check_and_model_and_the_test_below(verdict: Verdict) -> None:
     judged = make_judgement(verdict)
     for found in (judged, replace(judged, outcome="MATCH", controls={}, priority={"status": "unproven"})):
-        page = judgement_page(found, make_case(), suspect=HOSTILE, judge=("ef" * 32, "2026-11-28T01:00:00Z"))
+        judge = ("ef" * 32, "2026-11-28T01:00:00Z")
+        page = judgement_page(found, make_case(), suspect=HOSTILE, judge=judge, files=FILES)
         text = text_of(page)
-        assert all(words in text for words in ("12" * 32, "34" * 32, "ef" * 32, "control abab: 400 bits", "Every test"))
+        assert all(words in text for words in ("12" * 32, "34" * 32, "ef" * 32, "Every test"))
+        named = visible(FILES["ab" * 32])
+        assert f"{named}, sha256 {'ab' * 8}: 400 bits" in text
+        assert all(f"control {visible(FILES[digest])}" in text for digest in found.controls)
+        assert f"Service{visible(HOSTILE)} Answers recorded bynot stated" in text
         assert all(digest in text for digest in found.controls)
         assert not any(str(item.tag) in ACTIVE for item in parsed(page).iter())
         top = text[: text.index("What was checked")]

@@ -74,13 +74,12 @@ def spend_leaf(
     if index is None:
         index = next((j for j in range(leaves) if j not in secret.used), 0 if override else None)
     if index is None:
-        raise UsageError(f"all {leaves} leaves have been revealed already; sign a new ticket, or override and say so")
+        raise UsageError(f"all {leaves} leaves have been revealed already; sign a new ticket, or say --override")
     if not 0 <= index < leaves:
         raise UsageError(f"there is no leaf {index}: the registration has {leaves}, numbered from 0")
     if index in secret.used and not override:
         raise UsageError(
-            f"leaf {index} was revealed already, for suspect {secret.used[index][:16]}: choose another leaf, or override "
-            "and say so"
+            f"leaf {index} was revealed already, for suspect {secret.used[index][:16]}: choose another leaf, or say --override"
         )
     return index, secret.with_used(index, suspect)
 

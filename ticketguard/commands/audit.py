@@ -9,7 +9,14 @@ from typing import Any
 import click
 
 from ticketguard.claims import keys
-from ticketguard.commands.cases import case_options, read_case, read_transcript, show_checks, show_numbers
+from ticketguard.commands.cases import (
+    case_options,
+    control_files,
+    read_case,
+    read_transcript,
+    show_checks,
+    show_numbers,
+)
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.verify.audit import audit
 
@@ -43,7 +50,8 @@ def command(
     """
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, controls=controls, key=key, **files)
-    found = audit(case, independent=case.controls, answers=[read_transcript(path) for path in answers])
+    recorded = [read_transcript(path) for path in answers]
+    found = audit(case, independent=case.controls, answers=recorded)
     decision = found.verdict.decision if found.verdict else "NOT TESTED"
     if as_json:
         checks = [asdict(check) for check in found.checks]
@@ -51,8 +59,10 @@ def command(
         print_json({"sound": found.sound, "checks": checks, "grounds": list(found.grounds), "verdict": verdict})
     else:
         click.echo(f"{'every check holds' if found.sound else 'A CHECK FAILS'}; the suspect: {decision}")
-        show_checks(found.checks)
-        if found.verdict is not None:
+        show_checks(found.checks, control_files((*controls, *answers), (*case.controls, *recorded)))
+        if found.verdict is None:
+            click.echo()
+        else:
             show_numbers(found.verdict)
         click.echo("what remains to be argued:")
         for ground in found.grounds:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import click
@@ -14,12 +14,13 @@ from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.commands.common import PATH, Function
-from ticketguard.errors import AuthenticityError, StorageError, UsageError
+from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError, named
 from ticketguard.evidence import UNREAD, Verdict
-from ticketguard.storage.atomic import is_there, read_bytes
+from ticketguard.probe.transcript import FIRST_BYTES
+from ticketguard.storage.atomic import is_there, read_bytes, read_start
 from ticketguard.storage.hostile import visible
 from ticketguard.storage.suspects import read_any
-from ticketguard.storage.tensors import read_tensors
+from ticketguard.storage.tensors import TensorFile, read_tensors
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import Images, in_order
 from ticketguard.verify import transcript as transcripts
@@ -91,7 +92,8 @@ def read_reveal(path: Path, signers: Collection[str], key: SecretKey | None) -> 
             raise UsageError(f"{path}: encrypted to a judge; give that judge's secret key with --key")
         data = hpke.unseal(data, key, purpose="reveal", where=str(path))
     opened = envelope.open_by(data, signers, where=str(path))
-    shown = reveal.parse(opened.payload)
+    with named(str(path)):
+        shown = reveal.parse(opened.payload)
     if key is not None and shown.recipient not in (None, hpke.recipient_id(hpke.public_key(key))):
         raise AuthenticityError(f"{path}: made for another judge than the holder of this key")
     return shown, opened.payload
@@ -110,8 +112,14 @@ def own_images(registered: Registration, folder: Path | None) -> Images | None:
 
 
 def read_transcript(path: Path) -> transcripts.Transcript:
-    """A transcript file."""
-    return transcripts.parse(read_bytes(path, limit=ENVELOPE_LIMIT))
+    """A transcript file. Raises `FormatError` for anything else, such as the transcript of a probe."""
+    if read_start(path, len(FIRST_BYTES)) == FIRST_BYTES:
+        raise FormatError(
+            f"{path}: made by `ticketguard probe`: judge it with verify --transcript, or ask through `transcript queries`"
+        )
+    data = read_bytes(path, limit=ENVELOPE_LIMIT)
+    with named(str(path)):
+        return transcripts.parse(data)
 
 
 def read_stamp(path: Path, payload: bytes, roots: Path | None) -> Stamp | None:
@@ -124,20 +132,35 @@ def read_stamp(path: Path, payload: bytes, roots: Path | None) -> Stamp | None:
 
 
 def show_numbers(verdict: Verdict) -> None:
-    """Print both numbers, the bar and every test of a verdict."""
+    """Print both numbers, the bar, every test and every note of a verdict, a blank line around each."""
     from rich.console import Console
 
-    from ticketguard.report.text import evidence_table, numbers_table
+    from ticketguard.report.text import evidence_table, notes_table, numbers_table
 
     console = Console(soft_wrap=False)
-    console.print(numbers_table(verdict), "", evidence_table(verdict.evidence, verdict.bar_bits))
+    console.print("", numbers_table(verdict), "", evidence_table(verdict.evidence, verdict.bar_bits), "")
+    if verdict.notes:
+        console.print(notes_table(verdict.notes), "")
 
 
-def show_checks(checks: Sequence[Check], controls: Iterable[Verdict] = ()) -> None:
-    """Print every check on a line, and below each of the `controls` (their verdicts in order) what was not read of it."""
+def control_files(paths: Sequence[Path], controls: Sequence[TensorFile | transcripts.Transcript]) -> dict[str, str]:
+    """Names of control files by hex digest; `controls`: what was read from the `paths`."""
+    return {
+        item.digest if isinstance(item, transcripts.Transcript) else digest_of(item): str(path)
+        for path, item in zip(paths, controls, strict=True)
+    }
+
+
+def show_checks(checks: Sequence[Check], files: Mapping[str, str], controls: Iterable[Verdict] = ()) -> None:
+    """Print every check on a line, controls under the names that `files` has by digest.
+
+    Below each of the `controls` (their verdicts in order) goes what was not read of it.
+    """
+    from ticketguard.report.words import check_words
+
     verdicts = iter(controls)
     for check in checks:
-        click.echo(f"  {'ok  ' if check.passed else 'FAIL'}  {check.name}: {check.detail}")
+        click.echo(f"  {'ok  ' if check.passed else 'FAIL'}  {check.name}: {visible(check_words(check, files))}")
         verdict = next(verdicts, None) if check.name == "control" else None
         for note in () if verdict is None else verdict.notes:
             if note.startswith(UNREAD):

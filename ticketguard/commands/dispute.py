@@ -11,7 +11,8 @@ import click
 from ticketguard.claims import keys
 from ticketguard.commands.cases import read_case, show_checks
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
-from ticketguard.verify.dispute import settle
+from ticketguard.storage.hostile import visible
+from ticketguard.verify.dispute import CONDITIONS, settle
 
 
 @click.command()
@@ -59,5 +60,8 @@ def command(
         print_json({"outcome": found.outcome, "reason": found.reason, "checks": checks})
     else:
         click.echo(f"{found.outcome}: {found.reason}")
-        show_checks(found.checks)
+        show_checks([check for check in found.checks if check.name in CONDITIONS], {})
+        for finding in found.checks:
+            if finding.name not in CONDITIONS:
+                click.echo(visible(f"  {'yes' if finding.passed else 'no':<4}  {finding.name}: {finding.detail}"))
     return 1 if found.outcome == "UNDECIDED" else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from math import prod
 from pathlib import Path
@@ -21,6 +22,7 @@ from ticketguard.claims import (
     registration,
     reveal,
     statements,
+    timestamps,
     vault,
     withdrawal,
 )
@@ -41,6 +43,9 @@ from ticketguard.tickets import open_ticket
 MOST_SHOWN = 1 << 16
 # Characters of a list that stays on one line.
 SHORT_LIST = 100
+STAMP_SUFFIX = ".tsr"
+# No date: one that no trusted authority asserts is the claimant's word.
+UNVERIFIED_STAMP = "time stamp (RFC 3161), not verified: that takes the root certificate that you trust"
 
 # Statements that can be shown, with the strict reader of each; a verdict is as long as its case, and read by `judge --check`.
 READERS: dict[str, Callable[[bytes], object] | None] = {
@@ -64,7 +69,8 @@ def command(path: Path, as_json: bool) -> None:
     if is_folder(path) and is_there(Bundle(path).registration):
         bundle = Bundle(path)
         known = (bundle.registration, bundle.withdrawal, bundle.ticket, bundle.model, bundle.claim)
-        files = [item for item in known if is_there(item)]
+        stamps = (bundle.registration_stamp, bundle.claim_stamp)
+        files = [item for item in (*known, *stamps) if is_there(item)] + bundle.license_files()
     else:
         files = [path]
     documents = {str(file): _document(file) for file in files}
@@ -82,6 +88,9 @@ def command(path: Path, as_json: bool) -> None:
 def _document(path: Path) -> dict[str, Any]:
     if path.name.endswith(".json"):
         return _statement(path)
+    if path.suffix == STAMP_SUFFIX:
+        data = read_bytes(path, limit=timestamps.TOKEN_LIMIT)
+        return {"type": UNVERIFIED_STAMP, "sha256 of the file": hashlib.sha256(data).hexdigest()}
     if not is_folder(path) and (key := _key(path)) is not None:
         return key
     tensors = read_any(path)
@@ -149,7 +158,15 @@ def _statement(path: Path) -> dict[str, Any]:
     if isinstance(read, Reveal):
         # Whoever sees it can forge against the leaf, and what is on a screen is copied.
         short = {**predicate, "leaf": {**predicate["leaf"], "secret": f"{SECRET_BYTES} bytes, not shown"}}
-    return {"type": kind, "signature": f"good, key id {opened.keyid}", **short}
+    own = {
+        "type": kind,
+        "signature": f"good, key id {opened.keyid}",
+        # By this other statements name it.
+        "sha256 of the payload": hashlib.sha256(opened.payload).hexdigest(),
+        "subjects": statements.subjects(statement),
+    }
+    # In this order, but what was computed here wins: a predicate may have fields of the same names.
+    return {**own, **short, **own}
 
 
 def _summary(predicate: dict[str, Any], registered: Registration) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,7 +12,7 @@ import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT
 from ticketguard.claims import keys, statements
-from ticketguard.commands.cases import case_options, read_case, show_checks, show_numbers
+from ticketguard.commands.cases import case_options, control_files, read_case, show_checks, show_numbers
 from ticketguard.commands.common import (
     PATH,
     json_option,
@@ -21,9 +22,10 @@ from ticketguard.commands.common import (
     require_output,
 )
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.storage.atomic import read_bytes, write_bytes
+from ticketguard.storage.atomic import is_there, read_bytes, write_bytes
+from ticketguard.storage.hostile import visible
 from ticketguard.verify import verdicts
-from ticketguard.verify.judge import Case, Judgement, digest_of
+from ticketguard.verify.judge import Case, Judgement
 
 MOST_SUSPECTS = 10**12
 
@@ -45,7 +47,7 @@ MOST_SUSPECTS = 10**12
     help="Suspects that the claimant examined to find this one, itself included: each counts as a test.  [default: 1]",
 )
 @click.option("--key", "key_path", type=PATH, help="Your secret key: signs the verdict, decrypts the reveal.")
-@click.option("--out", type=PATH, help="The signed verdict to write.")
+@click.option("--out", type=PATH, help="The signed verdict to write, a new file.")
 @click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of the judgement as well.")
 @click.option("--check", "check_path", type=PATH, help="Recompute this signed verdict from the files instead.")
 @case_options
@@ -82,20 +84,22 @@ def command(
     inputs = (reveal_path, key_path, check_path, *named, *files["controls"])
     if out is not None:
         require_output(out, inputs=inputs)
+        if is_there(out):
+            raise UsageError(f"{out} exists already: a signed verdict is never written over; choose another --out")
     if html_path is not None:
         require_output(html_path, inputs=(*inputs, out), option="--html")
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, key=key, **files)
+    named_controls = control_files(files["controls"], case.controls)
     if check_path is not None:
         signed = read_bytes(check_path, limit=ENVELOPE_LIMIT)
-        _require_asked(signed, case, nonce, supplied_by, searched, where=str(check_path))
+        _require_asked(signed, named_controls, nonce, supplied_by, searched, where=str(check_path))
         found = verdicts.recompute(signed, case, where=str(check_path))
     else:
         if key is None or out is None or nonce is None:
             raise UsageError("a new verdict needs --nonce, --key and --out; an old one is recomputed with --check")
-        for path, control in zip(files["controls"], case.controls, strict=True):
-            if digest_of(control) == case.suspect_digest:
-                raise UsageError(f"{path}: this control is the suspect itself")
+        if case.suspect_digest in named_controls:
+            raise UsageError(f"{named_controls[case.suspect_digest]}: this control is the suspect itself")
         now = datetime.now(UTC).replace(microsecond=0)
         found, signed = verdicts.sign(
             case, key, nonce=nonce, now=now, supplied_by=supplied_by or "", suspects=searched or 1
@@ -103,18 +107,24 @@ def command(
         write_bytes(out, signed)
     judge = verdicts.judge_of(signed)
     if html_path is not None:
-        _write_html(html_path, found, case, str(files["suspect"] or files["transcript"]), judge)
-    _report(found, case, out, check_path, judge, as_json)
+        _write_html(html_path, found, case, str(files["suspect"] or files["transcript"]), judge, named_controls)
+    _report(found, case, out, check_path, judge, named_controls, as_json)
     return 0 if found.outcome == "MATCH" else 1
 
 
 def _require_asked(
-    signed: bytes, case: Case, nonce: str | None, supplied_by: str | None, searched: int | None, *, where: str
+    signed: bytes,
+    given: Collection[str],
+    nonce: str | None,
+    supplied_by: str | None,
+    searched: int | None,
+    *,
+    where: str,
 ) -> None:
     """Raise `AuthenticityError` where a verdict has another nonce, supplier, search or controls than the reader names.
 
-    Without this its own values would be taken for the recomputation, whatever the reader said. What is malformed in the verdict
-    is left to that.
+    `given`: digests of the reader's controls. Without this the verdict's own values would be taken for the recomputation,
+    whatever the reader said. What is malformed in it is left to that.
     """
     _, predicate = verdicts.read(signed, where=where)
     verdict, controls = predicate.get("verdict"), predicate.get("controls")
@@ -127,9 +137,8 @@ def _require_asked(
         raise AuthenticityError(f"{where}: judged as one of another number of suspects than --suspects {searched}")
     rows = controls if isinstance(controls, list) else []
     named = {row["sha256"] for row in rows if isinstance(row, dict) and statements.is_digest(row.get("sha256"))}
-    given = {digest_of(file) for file in case.controls}
-    if isinstance(controls, list) and named != given:
-        changes = (("give the models", named - given), ("leave out those", given - named))
+    if isinstance(controls, list) and named != set(given):
+        changes = (("give the models", named.difference(given)), ("leave out those", set(given) - named))
         advice = [
             f"{what} with sha256 {', '.join(digest[:16] for digest in sorted(some)[:3])}"
             for what, some in changes
@@ -138,18 +147,27 @@ def _require_asked(
         raise AuthenticityError(f"{where}: judged with other controls than these: as --control, {' and '.join(advice)}")
 
 
-def _write_html(path: Path, found: Judgement, case: Case, suspect: str, judge: tuple[str, str]) -> None:
+def _write_html(
+    path: Path, found: Judgement, case: Case, suspect: str, judge: tuple[str, str], controls: Mapping[str, str]
+) -> None:
     from ticketguard.report.html import judgement_page
     from ticketguard.report.suspects import pictures_of
 
     pictures = [] if case.suspect is None else pictures_of(case.suspect, case.registration)
-    write_bytes(path, judgement_page(found, case, suspect=suspect, judge=judge, pictures=pictures).encode())
+    page = judgement_page(found, case, suspect=suspect, judge=judge, files=controls, pictures=pictures)
+    write_bytes(path, page.encode())
 
 
 def _report(
-    found: Judgement, case: Case, out: Path | None, checked: Path | None, judge: tuple[str, str], as_json: bool
+    found: Judgement,
+    case: Case,
+    out: Path | None,
+    checked: Path | None,
+    judge: tuple[str, str],
+    controls: Mapping[str, str],
+    as_json: bool,
 ) -> None:
-    """Print a judgement: a new one, written to `out`, or that of the verdict `checked`."""
+    """Print a judgement: a new one, written to `out`, or that of the verdict `checked`; `controls`: names by digest."""
     keyid, judged_at = judge
     if as_json:
         print_json(
@@ -169,7 +187,7 @@ def _report(
     if checked is not None:
         click.echo(f"CHECKED {checked}: recomputed from these files, every number as signed")
     click.echo(f"{found.outcome}: {found.reason}")
-    show_checks(found.checks, found.controls.values())
+    show_checks(found.checks, controls, found.controls.values())
     if found.outcome == "VOID":
         click.echo("  the test below does not count: the claim is void")
     show_numbers(found.verdict)
@@ -177,5 +195,8 @@ def _report(
     if found.verdict.caveat and found.outcome != "VOID":
         click.echo(f"  {found.verdict.caveat}")
     click.echo(f"  suspect sha256 {case.suspect_digest}")
+    if case.transcript is not None:
+        said = case.transcript
+        click.echo(visible(f"  service {said.service or 'not stated'}, recorded by {said.recorded_by or 'not stated'}"))
     click.echo(f"  judged at {judged_at}, by its own word, by the holder of key {keyid}")
     click.echo(f"  verdict {out}" if checked is None else f"  checked {checked}")

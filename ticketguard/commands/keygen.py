@@ -11,10 +11,16 @@ from ticketguard.commands.common import PATH, json_option, passphrase, print_jso
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import is_there, require_writable
 
+TO_ENCRYPT_TO = "(public: reveals and licences can be encrypted to it)"
+
 
 @click.command()
 @click.option("--out", type=PATH, required=True, help="Secret key file; the public key goes beside it as .pub.")
-@click.option("--encryption", is_flag=True, help="Also write .enc.pub, so that others can encrypt to this key.")
+@click.option(
+    "--encryption",
+    is_flag=True,
+    help="Write .enc.pub as well, so that others can encrypt to this key; for a key that is there already, only that.",
+)
 @json_option
 def command(out: Path, encryption: bool, as_json: bool) -> None:
     """Make an Ed25519 key pair, for an owner, a judge or a licensee.
@@ -29,6 +35,9 @@ def command(out: Path, encryption: bool, as_json: bool) -> None:
     if out == public_path:
         raise UsageError(f"{out}: name the secret key, for example owner.key; the public key gets the suffix .pub")
     encryption_path = out.with_suffix(".enc.pub")
+    if encryption and is_there(out) and not is_there(encryption_path):
+        _add_encryption(out, public_path, encryption_path, as_json)
+        return
     for path in (out, public_path, *([encryption_path] if encryption else [])):
         if is_there(path):
             raise UsageError(f"{path} exists already: keygen never overwrites a key; choose another --out")
@@ -39,10 +48,28 @@ def command(out: Path, encryption: bool, as_json: bool) -> None:
     if encryption:
         hpke.save_public(encryption_path, hpke.public_key(key))
     if as_json:
-        print_json({"secret": str(out), "public": str(public_path), "keyid": key.public.keyid})
+        _print_json(out, public_path, encryption_path if encryption else None, key)
     else:
         click.echo(f"secret key  {out}  (encrypted; keep it, and its passphrase)")
         click.echo(f"public key  {public_path}")
         if encryption:
-            click.echo(f"encryption  {encryption_path}  (public: reveals and licences can be encrypted to it)")
+            click.echo(f"encryption  {encryption_path}  {TO_ENCRYPT_TO}")
         click.echo(f"key id      {key.public.keyid}")
+
+
+def _add_encryption(out: Path, public_path: Path, encryption_path: Path, as_json: bool) -> None:
+    """Write the encryption key of the secret key `out`, from the same seed; the key itself is only read."""
+    require_writable(encryption_path)
+    key = keys.load_secret(out, passphrase())
+    hpke.save_public(encryption_path, hpke.public_key(key))
+    if as_json:
+        _print_json(out, public_path, encryption_path, key)
+    else:
+        click.echo(f"secret key  {out}  (as it was)")
+        click.echo(f"encryption  {encryption_path}  {TO_ENCRYPT_TO}")
+        click.echo(f"key id      {key.public.keyid}")
+
+
+def _print_json(out: Path, public_path: Path, encryption_path: Path | None, key: keys.SecretKey) -> None:
+    extra = {} if encryption_path is None else {"encryption": str(encryption_path)}
+    print_json({"secret": str(out), "public": str(public_path), **extra, "keyid": key.public.keyid})

@@ -63,7 +63,11 @@ def command(
 
     Example:  ticketguard reveal signed/ --suspect suspect.safetensors --nonce $NONCE --key owner.key --out reveal.dsse.json
     """
-    if (suspect is None) == (transcript is None):
+    if suspect is not None and transcript is not None:
+        raise UsageError(
+            "a reveal is for one suspect, --suspect with weights or --transcript with answers: give one of them"
+        )
+    if suspect is None and transcript is None:
         raise UsageError("say what the reveal is for: --suspect with weights, or --transcript with recorded answers")
     require_nonce(nonce)
     require_output(out, inputs=(suspect, transcript, key_path, judge_path))

@@ -40,11 +40,17 @@ def verdict_page(verdict: Verdict, *, suspect: str, pictures: Sequence[Picture] 
 
 
 def judgement_page(
-    found: Judgement, case: Case, *, suspect: str, judge: tuple[str, str], pictures: Sequence[Picture] = ()
+    found: Judgement,
+    case: Case,
+    *,
+    suspect: str,
+    judge: tuple[str, str],
+    files: Mapping[str, str],
+    pictures: Sequence[Picture] = (),
 ) -> str:
     """A whole HTML page on a judgement: the outcome, every check, the claim's own model and controls, then as `verdict_page`.
 
-    `judge`: key id and time of the one who signed the verdict.
+    `judge`: key id and time of the one who signed the verdict; `files`: names of the controls by hex digest.
     """
     keyid, judged_at = judge
     priority = words.PRIORITY[found.priority["status"]].format(time=found.priority.get("time", ""))
@@ -54,18 +60,28 @@ def judgement_page(
         .render(
             **_told(found.verdict, suspect, pictures),
             found=found,
+            checks=[(check, words.check_words(check, files)) for check in found.checks],
             models=[
                 ("the claim's own", case.claim.model, found.original),
-                *((f"control {n}", key, each) for n, (key, each) in enumerate(found.controls.items(), start=1)),
+                *((f"control {files[key]}", key, each) for key, each in found.controls.items()),
             ],
             judged=[
                 ("Suspect's SHA-256", case.suspect_digest),
+                *_recorded(case),
                 ("Judged by", f"the holder of key {keyid}"),
                 ("Judged at", f"{judged_at}, by the judge's own word"),
                 ("Priority", priority),
             ],
         )
     )
+
+
+def _recorded(case: Case) -> list[tuple[str, str]]:
+    """Which service a transcript is about and who recorded it, by the transcript's own words; nothing for weights."""
+    if case.transcript is None:
+        return []
+    said = case.transcript
+    return [("Service", said.service or "not stated"), ("Answers recorded by", said.recorded_by or "not stated")]
 
 
 def _told(verdict: Verdict, suspect: str, pictures: Sequence[Picture]) -> dict[str, Any]:

@@ -37,11 +37,16 @@ def verdict_text(verdict: Verdict, suspect: str) -> RenderableType:
     if verdict.evidence:
         parts += ["", evidence_table(verdict.evidence, verdict.bar_bits)]
     if verdict.notes:
-        notes = Table.grid(padding=(0, 1))
-        for note in verdict.notes:
-            notes.add_row("-", Text(visible(note), overflow="fold"))
-        parts += ["", notes]
+        parts += ["", notes_table(verdict.notes)]
     return Group(*parts)
+
+
+def notes_table(notes: Sequence[str]) -> Table:
+    """What a reader should know about the reading, a note on each line."""
+    table = Table.grid(padding=(0, 1))
+    for note in notes:
+        table.add_row("-", Text(visible(note), overflow="fold"))
+    return table
 
 
 def numbers_table(verdict: Verdict) -> Table:

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import floor, log10
+from typing import TYPE_CHECKING
 
 from ticketguard.evidence import Evidence, Rule, Verdict
+
+if TYPE_CHECKING:
+    from ticketguard.verify.judge import Check
 
 SYMBOLS = {"MATCH": "✓", "NO MATCH": "○", "INCONCLUSIVE": "?", "VOID": "✗"}
 PRIORITY = {
@@ -53,6 +58,18 @@ def probability(value: float) -> str:
     """2^-value as a bound: a power of two, or a number, and a power of ten where it says more."""
     power = floor(value)
     return f"at most 2^-{power} (1 in 10^{floor(power * log10(2))})" if power > 13 else f"at most 1 in {2**power:,}"
+
+
+def check_words(check: Check, files: Mapping[str, str]) -> str:
+    """What a check found; of a control the file's name as well, where `files` (hex digest -> name) has it.
+
+    No check names a file by itself: it is signed, and whoever recomputes the verdict may call the file otherwise.
+    """
+    if check.name == "control":
+        for digest, name in files.items():
+            if check.detail.startswith(f"control {digest[:16]}: "):
+                return f"{name}, sha256 {check.detail.removeprefix('control ')}"
+    return check.detail
 
 
 def bar_words(rule: Rule) -> str:

@@ -21,13 +21,15 @@ from ticketguard.verify.lineage import chance_overlap, frame_overlap, frame_weig
 # A frame is in the suspect when the overlap is this, and this many times what alignment finds in random frames.
 LEAST_OVERLAP = 0.3
 OVER_CHANCE = 1.5
+# Checks that must hold before there is a dispute; all others are findings, which speak for one side or the other.
+CONDITIONS = ("A verifies", "B verifies", "two claimants")
 
 Outcome = Literal["A PRIOR", "B PRIOR", "UNDECIDED"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dispute:
-    """The outcome, one sentence of reason, and every check that led to it (a failed check is a fact, not an error)."""
+    """The outcome, one sentence of reason, and every check that led to it: see `CONDITIONS`."""
 
     outcome: Outcome
     reason: str

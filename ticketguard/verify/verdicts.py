@@ -10,7 +10,7 @@ from typing import Any
 from ticketguard.claims import canonical, envelope, statements
 from ticketguard.claims.keys import PublicKey, SecretKey
 from ticketguard.claims.reveal import format_time, parse_time
-from ticketguard.errors import AuthenticityError, FormatError
+from ticketguard.errors import AuthenticityError, FormatError, named
 from ticketguard.evidence import Verdict
 from ticketguard.verify.judge import Case, Judgement, judge
 
@@ -52,7 +52,9 @@ def sign(
 def read(signed: bytes, *, where: str = "verdict") -> tuple[envelope.Opened, dict[str, Any]]:
     """The opened envelope of a verdict, its signature verified under the key it names, and its predicate, not looked into."""
     opened = envelope.open_self_signed(signed, where=where)
-    return opened, statements.predicate(canonical.parse(opened.payload, where=where), NAME)
+    parsed = canonical.parse(opened.payload, where=where)
+    with named(where):
+        return opened, statements.predicate(parsed, NAME)
 
 
 def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement:
@@ -62,12 +64,9 @@ def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement
     """
     opened, predicate = read(signed, where=where)
     try:
-        now, nonce, supplied_by = (
-            parse_time(predicate["judgedAt"]),
-            predicate["nonce"],
-            predicate["verdict"]["suppliedBy"],
-        )
-        suspects = _numbers_of(predicate["verdict"], where).rule.suspects
+        with named(where):
+            now, numbers = parse_time(predicate["judgedAt"]), Verdict.from_json(predicate["verdict"])
+        nonce, supplied_by, suspects = predicate["nonce"], predicate["verdict"]["suppliedBy"], numbers.rule.suspects
         if not isinstance(nonce, str) or not isinstance(supplied_by, str):
             raise FormatError(f"{where}: the nonce or the supplier is not text")
     except (KeyError, TypeError, AttributeError) as problem:
@@ -78,13 +77,6 @@ def recompute(signed: bytes, case: Case, *, where: str = "verdict") -> Judgement
             f"{where}: these files do not give the signed verdict; recomputed: {judgement.outcome}, {judgement.reason}"
         )
     return judgement
-
-
-def _numbers_of(verdict: Any, where: str) -> Verdict:
-    try:
-        return Verdict.from_json(verdict)
-    except FormatError as problem:
-        raise FormatError(f"{where}: {problem}") from problem
 
 
 def judge_of(signed: bytes) -> tuple[str, str]:
