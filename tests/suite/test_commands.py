@@ -98,12 +98,40 @@ def test_suite(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
     assert "<title>" in (out / "report.html").read_text()
     assert "prune-magnitude" in (out / "report.md").read_text()
     assert len((out / "results.csv").read_text().splitlines()) >= 5
-    assert (
-        run([*arguments, "--json", "--seed", "0", "--unsigned", str(tiny_signed.unsigned), "--test-images", "40"]) == 0
-    )
+    control = ["--unsigned", str(tiny_signed.unsigned), "--test-images", "40", "--out", str(tmp_path / "other")]
+    assert run([*arguments, "--json", "--seed", "0", *control]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [row["decision"] for row in document["results"]][1] in ("NO MATCH", "INCONCLUSIVE")
     assert document["results"][0]["decision"] == "MATCH"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--plan", "second.toml"], "plan: first there, second here"),
+        (["--plan", "first.toml", "--limit", "8"], "model, data or settings"),
+        (["--plan", "first.toml", "--seed", "1"], "1 of its results are not in this plan"),
+    ],
+)
+def test_a_folder_keeps_the_suite_that_it_holds(
+    options, says, tiny_signed, as_digits, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "ticketguard.data.load", lambda name, directory, limit: tiny_signed.data.subset(limit or 9, seed=0)
+    )
+    for name in ("first", "second"):
+        Path(f"{name}.toml").write_text('attacks = ["rename"]')
+    start = ["suite", str(tiny_signed.bundle.folder), "--data", "digits", "--out", "suite"]
+    for _ in range(2):
+        assert run([*start, "--plan", "first.toml"]) == 0
+    before = {path: path.read_bytes() for path in Path("suite").iterdir()}
+    capsys.readouterr()
+    assert run([*start, *options]) == 2
+    error = capsys.readouterr().err
+    assert f"suite: holds another suite ({says}): use another directory" in error
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in Path("suite").iterdir()} == before
 
 
 def test_bad_suites(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ticketguard.bundle import Bundle
 from ticketguard.commands.common import (
     PATH,
     bar,
@@ -20,6 +21,7 @@ from ticketguard.commands.common import (
 )
 from ticketguard.commands.training_options import data_options, load_data
 from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import is_there
 
 if TYPE_CHECKING:
     from ticketguard.data import Dataset
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("signed", type=PATH)
 @data_options
-@click.option("--out", type=PATH, required=True, help="Folder of results; given again, finished cells are skipped.")
+@click.option("--out", type=PATH, required=True, help="Folder of results; the same suite goes on there.")
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full.")
 @click.option("--plan", "plan_path", type=PATH, help="A plan of your own, .toml or .json, instead of a preset.")
 @click.option("--engine", default="serial", show_default=True, help="serial, processes or ray: same results.")
@@ -79,6 +81,8 @@ def command(
     if plan_path is not None:
         refuse_idle({"preset"}, "and --plan name a grid each: give one of them")
     require_output_folder(out)
+    if is_there(Bundle(out).registration):
+        raise UsageError(f"{out}: a signed folder: files are kept there: choose another --out")
     with _staff(engine, jobs) as staff:
         from ticketguard.suite import EngineOptions, run_suite
 
