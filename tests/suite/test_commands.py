@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ticketguard.attacks.registry import ATTACKS
 from ticketguard.commands import run
 from ticketguard.commands.common import PASSPHRASE_VARIABLE
 from ticketguard.storage.tensors import read_tensors
+from ticketguard.tickets import write_ticket
 
 PLAN = (
     'epochs = 1\nimages = 64\nattacks = ["rename", "unsigned", {name = "prune-magnitude", strengths = [0.3, 0.97]}]\n'
@@ -132,6 +134,23 @@ def test_a_folder_keeps_the_suite_that_it_holds(
     assert f"suite: holds another suite ({says}): use another directory" in error
     assert error.count("\n") == 1
     assert {path: path.read_bytes() for path in Path("suite").iterdir()} == before
+
+
+def test_a_control_that_matches_is_an_alarm(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
+    (tmp_path / "plan.toml").write_text('epochs = 12\nattacks = ["unsigned"]')
+    start = ["suite", str(tiny_signed.bundle.folder), "--data", "digits", "--plan", str(tmp_path / "plan.toml")]
+    start += ["--out", str(tmp_path / "suite"), "--unsigned"]
+    assert run([*start, str(tiny_signed.bundle.ticket)]) == 2
+    assert "ticket.safetensors: signed by this registration" in capsys.readouterr().err
+    assert not (tmp_path / "suite").exists()
+    # Without its record, a signed ticket is told by what it trains to.
+    disguised = tmp_path / "disguised.safetensors"
+    write_ticket(disguised, replace(tiny_signed.signed.ticket, provenance={}))
+    assert run([*start, str(disguised)]) == 1
+    text = capsys.readouterr().out
+    assert "controls: 1 of 1 match" in text
+    assert "WARNING: a control made without the secret matched, which must never happen: unsigned@1" in text
+    assert run([*start, str(disguised), "--json"]) == 1
 
 
 def test_bad_suites(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:

@@ -69,10 +69,11 @@ def command(
     epochs: int | None,
     seed: int | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Attack the trained model of the folder SIGNED in every way of a plan, and measure what is left of the signature.
 
     Results go to OUT as each cell ends (cells.jsonl), and in order at the end (results.jsonl, suite.json, reports).
+    Exit code 0: done; 1: a control matched, a model made without the secret, which must never happen.
 
     \b
     Examples:  ticketguard suite signed/ --data digits --out suite/
@@ -98,15 +99,17 @@ def command(
                 options=options, on_progress=tell,
             )  # fmt: skip
     _write_reports(out, suite)
+    code = 1 if suite.false_matches else 0
     if as_json:
         print_json(suite.to_json())
-        return
+        return code
     from rich.console import Console
 
     from ticketguard.report.suite_text import suite_text
 
     Console().print(suite_text(suite))
     click.echo(f"\nreports: {out / 'report.html'}, {out / 'report.md'}, {out / 'results.csv'}")
+    return code
 
 
 @contextmanager

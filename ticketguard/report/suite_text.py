@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def suite_text(suite: SuiteResult) -> RenderableType:
-    """A suite result as two tables, a line on the controls, and the reasons of cells that could not run."""
+    """Two tables, a line on the controls, a warning where one matched, and the reasons of cells that could not run."""
     parts: list[RenderableType] = [cells_table(suite), Text(""), prices_table(suite.prices)]
     controls = examined_controls(suite)
     if controls:
@@ -28,6 +28,10 @@ def suite_text(suite: SuiteResult) -> RenderableType:
             Text(""),
             Text(f"controls: {false} of {len(controls)} match; highest raw evidence {highest:.1f} bits"),
         ]
+    if suite.false_matches:
+        names = ", ".join(dict.fromkeys(row.label for row in suite.false_matches))
+        warning = "WARNING: a control made without the secret matched, which must never happen"
+        parts.append(Text(f"{warning}: {names}", "bold red"))
     parts += [Text(f"not run: {label}: {reason}", "dim") for label, reason in not_run(suite)]
     return Group(*parts)
 
