@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ticketguard.report.suites import examined_controls, not_run, price_words, strongest, work_words
-from ticketguard.report.text import decision, plain_table
+from ticketguard.report.text import decision, plain_table, uncut
 
 if TYPE_CHECKING:
     from ticketguard.suite.price import Price
@@ -38,7 +38,7 @@ def suite_text(suite: SuiteResult) -> RenderableType:
 
 def cells_table(suite: SuiteResult) -> Table:
     """One row per cell: accuracy before and after, evidence, verdict, seconds."""
-    table = plain_table()
+    table = plain_table(gap=1)
     table.add_column("attack", overflow="fold")
     for heading in ("before", "after", "edge bits", "triggers"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -55,7 +55,7 @@ def cells_table(suite: SuiteResult) -> Table:
             decision(row.decision),
             f"{timing.attack + timing.verify:.1f}",
         )
-    return table
+    return uncut(table)
 
 
 def prices_table(prices: Sequence[Price]) -> Table:
