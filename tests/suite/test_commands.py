@@ -160,7 +160,7 @@ def test_bad_suites(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
         (["--engine", "abacus"], "unknown engine"),
         (["--seed", "-1"], "seeds count"),
         (["--test-images", "0"], "--test-images"),
-        (["--jobs", "0"], "at least one job"),
+        (["--engine", "processes", "--jobs", "0"], "at least one job"),
         (["--engine", "processes", "--jobs", "9" * 20], "at most 256"),
         (["--threads", "0"], "threads must be at least 1"),
         (["--threads", "9" * 20], "at most 4096"),

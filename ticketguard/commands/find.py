@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.commands.common import PATH, json_option, print_json, refuse_idle
 from ticketguard.commands.training_options import chosen_recipe, data_options, load_data, progress, recipe_options
 from ticketguard.errors import UsageError
 
@@ -84,6 +84,8 @@ def command(
         raise UsageError(f"--density must be between 0 and 1, not {density}")
     if jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}")
+    if len(seeds) == 1:
+        refuse_idle({"jobs"}, "goes with several --seed: here it has no effect")
     dataset = load_data(data, data_dir, limit)
     config = FindConfig(
         architecture=fitted(arch, shape=dataset.shape, classes=len(dataset.classes)),

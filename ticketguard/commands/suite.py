@@ -81,6 +81,10 @@ def command(
     """  # noqa: D301 - click reads the backspace
     if plan_path is not None:
         refuse_idle({"preset"}, "and --plan name a grid each: give one of them")
+    if engine == "serial":
+        refuse_idle({"jobs"}, "goes with --engine processes or ray: here it has no effect")
+    if engine != "ray":
+        refuse_idle({"gpus", "ray_address"}, "goes with --engine ray: here it has no effect")
     require_output_folder(out)
     if is_there(Bundle(out).registration):
         raise UsageError(f"{out}: a signed folder: files are kept there: choose another --out")
