@@ -27,6 +27,7 @@ SIGN = ("sign", "signed/ticket.safetensors", "--key", "owner.key", "--owner", "L
 VERIFY = ("verify", "suspects/half.safetensors", "--signed", "signed")
 ANSWERS = ("verify", "--signed", "signed", "--predictions")
 FIND = ("find", "--data", "digits", "--out", "run")
+SUITE = ("suite", "signed", "--data", "digits", "--out", "new")
 TRAIN = ("train", "signed", "--data", "digits")
 EMBED = ("--key", "owner.key", "--out", "signed", "--registration", "signed/registration.dsse.json")
 READ_QR = ("read-qr", "suspects/half.safetensors", "--signed", "signed", "--threshold")
@@ -570,6 +571,33 @@ REST = {
     "find without rounds": Case((*FIND, "--rounds", "-1"), "rounds"),
     "find one seed twice": Case((*FIND, "--seed", "1", "--seed", "1"), "different seeds"),
     "find with no job": Case((*FIND, "--jobs", "0"), "--jobs"),
+    "find one seed in several jobs": Case((*FIND, "--jobs", "3"), "--jobs goes with several --seed"),
+    "find in a folder that is not read": Case((*FIND, "--data-dir", "suspects"), "--data-dir goes with .*with digits"),
+    "attack at a strength that no part takes": Case(
+        ("attack", "prune-magnitude@0.3", "signed/model.safetensors", "--strength", "0.4", "--out", "new"),
+        "--strength goes with parts that name none of their own: with prune-magnitude@0.3 it has no effect",
+    ),
+    "attack at a strength that a lossless part does not take": Case(
+        ("attack", "permute+prune-magnitude@0.3", "signed/model.safetensors", "--strength", "0.4", "--out", "new"),
+        "--strength goes with parts",
+    ),
+    "attack for epochs without training": Case(
+        ("attack", "prune-magnitude", "signed/model.safetensors", "--epochs", "5", "--out", "new"),
+        "--epochs goes with attacks that train: with prune-magnitude it has no effect",
+    ),
+    "attack with images of no data set": Case(
+        ("attack", "finetune", "signed/model.safetensors", "--limit", "5", "--out", "new"), "--limit goes with --data"
+    ),
+    "suite of several jobs in one process": Case(
+        (*SUITE, "--jobs", "2"), "--jobs goes with --engine processes or ray: here it has no effect"
+    ),
+    "suite on GPUs without Ray": Case((*SUITE, "--gpus", "1"), "--gpus goes with --engine ray"),
+    "suite on a cluster without Ray": Case(
+        (*SUITE, "--engine", "processes", "--ray-address", "auto"), "--ray-address goes with --engine ray"
+    ),
+    "query for a time stamp from an authority": Case(
+        ("timestamp", "signed", "--request", "query.tsq", "--url", "http://127.0.0.1:9"), "--url goes without --request"
+    ),
     "find with an unknown network": Case((*FIND, "--arch", "brain"), "unknown architecture"),
     "find with a function": Case((*FIND, "--arch", "os:getcwd"), "not a torch.nn.Module"),
     "find with an unknown recipe": Case((*FIND, "--recipe", "cake"), "cake"),

@@ -76,6 +76,8 @@ CASES = [
     (QUERIES, "folder/licenses", FILLED),
     ((*QUERIES[:-1], "--decoy-images", "decoys", "--out"), "decoys/../decoys", FILLED),
     (SUITE, "signed/licenses", FILLED),
+    (SUITE, "signed", "a signed folder: files are kept there"),
+    (SUITE, "other", "a signed folder: files are kept there"),
     ((*VERIFY[:1], "model", *VERIFY[2:]), "model/model.safetensors", READ),
 ]
 

@@ -76,6 +76,14 @@ def test_sign_tells_what_it_did_and_what_to_expect(tg):
         assert words in result.out
 
 
+def test_signing_over_a_mark_names_it(tg, world):
+    digest = hashlib.sha256(Bundle(world / "signed").read_registration()[1]).hexdigest()[:16]
+    (note,) = [note for note in tg(*SIGN, "--owner", "Lab", "--json").json["notes"] if digest in note]
+    assert "signed already" in note
+    shown = tg(*SIGN[:-1], "other", "--owner", "Lab").out
+    assert f"note          {note}\n" in shown
+
+
 def test_register_then_embed_is_signing(tg, world):
     first = tg(*SIGN, "--owner", "Lab", "--register-only", "--json")
     assert first.code == 0

@@ -45,6 +45,22 @@ def test_finding_again_goes_on_where_it_was_and_tells_the_same(found, tg, world,
     assert ("not a winning ticket" in text.out) == (not document.json["winning"])
 
 
+def test_a_search_that_prunes_nothing_finds_no_ticket(tg, world):
+    dense = ("find", "--data", "digits", "--rounds", "0", *FEW)
+    found = tg(*dense, "--out", "dense")
+    assert found.code == 1
+    assert "pruning      none\n" in found.out
+    assert "not a winning ticket: no round kept a winning ticket, so nothing is pruned" in found.out
+    assert tg(*dense, "--out", "dense", "--json").json["winning"] is False
+    assert read_ticket(world / "dense" / "ticket.safetensors").provenance["winning"] is False
+    several = tg(*dense, "--out", "several", "--seed", "1", "--seed", "2")
+    assert several.code == 1
+    assert (
+        several.out.splitlines()[-1]
+        == "a ticket that does not win: no round kept a winning ticket, so nothing is pruned"
+    )
+
+
 def test_another_search_in_the_same_folder_is_refused(found, tg, monkeypatch):
     monkeypatch.chdir(found)
     result = tg(*FIND, "--seed", "5")

@@ -146,7 +146,9 @@ def test_a_scan_that_goes_to_a_file_has_a_line_a_suspect(tg, world):
 
 def test_a_scan_without_a_match_is_exit_code_1(tg):
     names = ("suspects/unrelated.safetensors", "suspects/nothing.safetensors")
-    assert tg("verify", *names, "--signed", "signed").code == 1
+    result = tg("verify", *names, "--signed", "signed")
+    assert result.code == 1
+    assert result.out.splitlines()[-1].startswith("suspects/nothing.safetensors: nothing comparable: ")
 
 
 @pytest.mark.slow

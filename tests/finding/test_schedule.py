@@ -90,4 +90,5 @@ def test_a_ticket_that_cannot_be_pruned_is_the_dense_network(tiny):
     assert not result.rounds[1].accepted
     assert result.ticket.mask.density == 1.0
     assert result.ticket.mask.kept == 256
+    assert not result.winning
     assert result.specification == ""

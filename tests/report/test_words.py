@@ -16,12 +16,12 @@ from rich.console import Console, RenderableType
 
 from tests.report.examples import HOSTILE, make_result, make_suite, make_verdict
 from ticketguard.errors import FormatError
-from ticketguard.evidence import CAVEAT, Rule, Verdict, decide
+from ticketguard.evidence import CAVEAT, UNREAD, Rule, Verdict, decide
 from ticketguard.report.csvfile import COLUMNS, VERDICT_COLUMNS, suite_csv, verdicts_csv
 from ticketguard.report.markdown import escaped, suite_markdown, verdict_markdown
-from ticketguard.report.suite_text import suite_text
+from ticketguard.report.suite_text import cells_table, suite_text
 from ticketguard.report.suites import price_words, work_words
-from ticketguard.report.text import scan_table, verdict_text
+from ticketguard.report.text import evidence_table, scan_reasons, scan_table, verdict_text
 from ticketguard.report.words import bar_words, bits, chance_words, probability
 from ticketguard.storage.hostile import visible
 from ticketguard.suite.results import SuiteResult, Timing
@@ -93,6 +93,29 @@ def test_a_scan_shows_the_strongest_first(verdict: Verdict) -> None:
     shown = printed(scan_table({"weak": make_verdict(3.0), "strong": verdict}))
     assert shown.index("strong") < shown.index("weak")
     assert bits(512.25) in shown
+
+
+@pytest.mark.parametrize("width", [60, 70, 80])
+def test_no_terminal_cuts_a_number_short(verdict: Verdict, suite: SuiteResult, width: int) -> None:
+    item = replace(
+        verdict.evidence[0], test="squared-magnitude", view="turned", n=10_054, matches=9_029, erasures=1_003
+    )
+    shown = printed(evidence_table([item], 126.0), width)
+    for number in ("10,054", "9,029", "1,003", f"{item.bits:,.1f}", f"{item.capacity_bits:,.0f}"):
+        assert number in shown
+    row = replace(suite.results[0], decision="INCONCLUSIVE", edge_bits=12_345.6, trigger_bits=1_234.5, accuracy=99.12)
+    shown = printed(cells_table(replace(suite, results=(row,), accuracy=100.0)), width)
+    for word in ("100.00", "99.12", "12,345.6", "1,234.5", "INCONCLUSIVE"):
+        assert word in shown
+    assert "\u2026" not in shown
+
+
+def test_a_scan_says_why_a_suspect_is_inconclusive(verdict: Verdict) -> None:
+    unread = f"{UNREAD}3 layers of another file"
+    nothing = decide((), verdict.rule, notes=("another note", unread))
+    (line,) = scan_reasons({"a": verdict, "b": nothing})
+    assert line.plain == f"b: {nothing.reason}; {unread}"
+    assert "none" in printed(scan_table({"b": nothing}))
 
 
 def cells_of(line: str) -> list[str]:

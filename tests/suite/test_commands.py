@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from ticketguard.attacks.registry import ATTACKS
 from ticketguard.commands import run
 from ticketguard.commands.common import PASSPHRASE_VARIABLE
 from ticketguard.storage.tensors import read_tensors
+from ticketguard.tickets import write_ticket
 
 PLAN = (
     'epochs = 1\nimages = 64\nattacks = ["rename", "unsigned", {name = "prune-magnitude", strengths = [0.3, 0.97]}]\n'
@@ -98,12 +100,57 @@ def test_suite(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
     assert "<title>" in (out / "report.html").read_text()
     assert "prune-magnitude" in (out / "report.md").read_text()
     assert len((out / "results.csv").read_text().splitlines()) >= 5
-    assert (
-        run([*arguments, "--json", "--seed", "0", "--unsigned", str(tiny_signed.unsigned), "--test-images", "40"]) == 0
-    )
+    control = ["--unsigned", str(tiny_signed.unsigned), "--test-images", "40", "--out", str(tmp_path / "other")]
+    assert run([*arguments, "--json", "--seed", "0", *control]) == 0
     document = json.loads(capsys.readouterr().out)
     assert [row["decision"] for row in document["results"]][1] in ("NO MATCH", "INCONCLUSIVE")
     assert document["results"][0]["decision"] == "MATCH"
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (["--plan", "second.toml"], "plan: first there, second here"),
+        (["--plan", "first.toml", "--limit", "8"], "model, data or settings"),
+        (["--plan", "first.toml", "--seed", "1"], "1 of its results are not in this plan"),
+    ],
+)
+def test_a_folder_keeps_the_suite_that_it_holds(
+    options, says, tiny_signed, as_digits, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        "ticketguard.data.load", lambda name, directory, limit: tiny_signed.data.subset(limit or 9, seed=0)
+    )
+    for name in ("first", "second"):
+        Path(f"{name}.toml").write_text('attacks = ["rename"]')
+    start = ["suite", str(tiny_signed.bundle.folder), "--data", "digits", "--out", "suite"]
+    for _ in range(2):
+        assert run([*start, "--plan", "first.toml"]) == 0
+    before = {path: path.read_bytes() for path in Path("suite").iterdir()}
+    capsys.readouterr()
+    assert run([*start, *options]) == 2
+    error = capsys.readouterr().err
+    assert f"suite: holds another suite ({says}): use another directory" in error
+    assert error.count("\n") == 1
+    assert {path: path.read_bytes() for path in Path("suite").iterdir()} == before
+
+
+def test_a_control_that_matches_is_an_alarm(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
+    (tmp_path / "plan.toml").write_text('epochs = 12\nattacks = ["unsigned"]')
+    start = ["suite", str(tiny_signed.bundle.folder), "--data", "digits", "--plan", str(tmp_path / "plan.toml")]
+    start += ["--out", str(tmp_path / "suite"), "--unsigned"]
+    assert run([*start, str(tiny_signed.bundle.ticket)]) == 2
+    assert "ticket.safetensors: signed by this registration" in capsys.readouterr().err
+    assert not (tmp_path / "suite").exists()
+    # Without its record, a signed ticket is told by what it trains to.
+    disguised = tmp_path / "disguised.safetensors"
+    write_ticket(disguised, replace(tiny_signed.signed.ticket, provenance={}))
+    assert run([*start, str(disguised)]) == 1
+    text = capsys.readouterr().out
+    assert "controls: 1 of 1 match" in text
+    assert "WARNING: a control made without the secret matched, which must never happen: unsigned@1" in text
+    assert run([*start, str(disguised), "--json"]) == 1
 
 
 def test_bad_suites(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
@@ -113,7 +160,7 @@ def test_bad_suites(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
         (["--engine", "abacus"], "unknown engine"),
         (["--seed", "-1"], "seeds count"),
         (["--test-images", "0"], "--test-images"),
-        (["--jobs", "0"], "at least one job"),
+        (["--engine", "processes", "--jobs", "0"], "at least one job"),
         (["--engine", "processes", "--jobs", "9" * 20], "at most 256"),
         (["--threads", "0"], "threads must be at least 1"),
         (["--threads", "9" * 20], "at most 4096"),

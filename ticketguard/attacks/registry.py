@@ -143,6 +143,18 @@ def strengths(name: str) -> tuple[float, ...]:
     return next((kind.strengths for kind in kinds if not kind.lossless), kinds[0].strengths)
 
 
+def takes_strength(name: str) -> bool:
+    """Whether `make(name, strength)` gives its strength to any part."""
+    parts = name.split("+")
+    lossy = any(not _kind(part).lossless for part in parts)
+    return any("@" not in part and not (_kind(part).lossless and lossy) for part in parts)
+
+
+def trains(name: str) -> bool:
+    """Whether an attack, or any part of a stack, trains."""
+    return any(_kind(part).trains for part in name.split("+"))
+
+
 def middle(kind: type[Attack]) -> float:
     """The strength in the middle of an attack's default grid."""
     return kind.strengths[len(kind.strengths) // 2]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, print_json, require_output
+from ticketguard.commands.common import PATH, json_option, print_json, refuse_idle, require_output
 from ticketguard.commands.training_options import chosen_recipe, load_data
 from ticketguard.errors import UsageError
 
@@ -54,12 +54,18 @@ def command(
         raise UsageError("name an attack, a model and --out FILE; ticketguard attack --list shows all attacks")
     from ticketguard import api
     from ticketguard.attacks.base import Victim
-    from ticketguard.attacks.registry import make
+    from ticketguard.attacks.registry import make, takes_strength, trains
     from ticketguard.storage.tensors import write_tensors
     from ticketguard.training import module_of
     from ticketguard.training.evaluate import require_fit
 
     attack = make(name, strength)
+    if not takes_strength(name):
+        refuse_idle({"strength"}, f"goes with parts that name none of their own: with {name} it has no effect")
+    if not trains(name):
+        refuse_idle({"epochs"}, f"goes with attacks that train: with {name} it has no effect")
+    if data is None:
+        refuse_idle({"data_dir", "limit"}, "goes with --data: here it has no effect")
     require_output(out, inputs=(model,))
     released = _released(model)
     dataset = None if data is None else load_data(data, data_dir, limit)

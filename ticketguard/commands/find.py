@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, print_json
+from ticketguard.commands.common import PATH, json_option, print_json, refuse_idle
 from ticketguard.commands.training_options import chosen_recipe, data_options, load_data, progress, recipe_options
 from ticketguard.errors import UsageError
 
@@ -70,7 +70,8 @@ def command(
 ) -> int:
     """Find a winning ticket by iterative magnitude pruning with late rewinding.
 
-    Exit code 0: the ticket wins (within 1 point of the dense model); 1: it does not.
+    Exit code 0: the ticket wins (within 1 point of the dense model); 1: it does not, or no round
+    kept one.
 
     Example:  ticketguard find --data digits --arch convnet --out run/
     """
@@ -84,6 +85,8 @@ def command(
         raise UsageError(f"--density must be between 0 and 1, not {density}")
     if jobs < 1:
         raise UsageError(f"--jobs must be at least 1, not {jobs}")
+    if len(seeds) == 1:
+        refuse_idle({"jobs"}, "goes with several --seed: here it has no effect")
     dataset = load_data(data, data_dir, limit)
     config = FindConfig(
         architecture=fitted(arch, shape=dataset.shape, classes=len(dataset.classes)),
@@ -119,17 +122,19 @@ def _report(result: FindResult, out: Path, config: FindConfig, data: str) -> Non
     mask = result.ticket.mask
     click.echo(f"dense model  {result.dense_accuracy:.2f} % on {data}")
     click.echo(f"ticket       {result.ticket_accuracy:.2f} %, {mask.kept} edges ({mask.density:.1%} kept)")
-    click.echo(f"pruning      {result.specification}")
+    click.echo(f"pruning      {result.specification or 'none'}")
     click.echo(f"file         {out / TICKET}")
     if not result.winning:
-        click.echo(f"not a winning ticket: {_losing(config)}")
+        click.echo(f"not a winning ticket: {_losing(result, config)}")
 
 
 def _report_all(found: Iterator[tuple[int, FindResult]], out: Path, config: FindConfig, as_json: bool) -> bool:
     """A line as each search ends, or one document; whether every ticket wins."""
-    rows, winning = [], True
+    rows: list[dict[str, Any]] = []
+    reasons: dict[str, None] = {}
     for seed, result in found:
-        winning &= result.winning
+        if not result.winning:
+            reasons[_losing(result, config)] = None
         folder = out / f"seed-{seed}"
         rows.append({"seed": seed, **_summary(result, folder)})
         if not as_json:
@@ -138,13 +143,16 @@ def _report_all(found: Iterator[tuple[int, FindResult]], out: Path, config: Find
             click.echo(f"seed {seed}: {accuracies}, {result.ticket.mask.kept} edges, {folder / TICKET}{verdict}")
     if as_json:
         print_json({"searches": sorted(rows, key=lambda row: row["seed"])})
-    elif not winning:
-        click.echo(f"a ticket that does not win: {_losing(config)}")
-    return winning
+    else:
+        for reason in reasons:
+            click.echo(f"a ticket that does not win: {reason}")
+    return not reasons
 
 
-def _losing(config: FindConfig) -> str:
+def _losing(result: FindResult, config: FindConfig) -> str:
     """Why a ticket does not win, and what to do."""
+    if not result.pruned:
+        return "no round kept a winning ticket, so nothing is pruned"
     points = "1 point" if config.tolerance == 1 else f"{config.tolerance:g} points"
     return f"it is more than {points} below the dense model; keep more weights or train longer"
 

@@ -28,6 +28,7 @@ from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.graph.cells import DEFAULT_BLOCK
 from ticketguard.signatures.capacity import DEFAULT_LEAVES, DEFAULT_SPEND
 from ticketguard.signing import rule_of
+from ticketguard.storage.hostile import visible
 from ticketguard.tickets import Ticket, Weights
 from ticketguard.triggers.pictures import write_folder
 from ticketguard.triggers.plan import plan_of
@@ -154,13 +155,13 @@ def command(
     bundle, word = Bundle(out), passphrase()
     key = keys.load_secret(key_path, word)
     keyid = key.public.keyid
-    notes: tuple[str, ...] = ()
+    notes = _signed_before(ticket)
     embedded: Embedded | None
     plan: Plan | None = None
     if "qr" in codes:
         ticket = labelled(ticket, qr_text or keyid[:QR_DIGITS], keyid, rewind, version=qr_version, error=qr_error)
         options["qr"] = ticket.provenance["qr"]
-        notes = (QR_NOTE,)
+        notes = (*notes, QR_NOTE)
     elif qr_text is not None or qr_version is not None or qr_error is not None:
         raise UsageError("--qr-text, --qr-version and --qr-error are those of a QR code: give --code qr as well")
     if registered_path is not None:
@@ -181,6 +182,18 @@ def command(
         registration, plan, notes = registered.registration, registered.plan, (*told, *notes)
         keep_images(bundle, registration, options.get("own_images"))
     _report(bundle, registration, embedded, plan, notes, as_json)
+
+
+def _signed_before(ticket: Ticket) -> tuple[str, ...]:
+    """A note that names the registration that the ticket says it is signed by; none when it names none."""
+    note = ticket.provenance.get("signed")
+    earlier = note.get("registration") if isinstance(note, Mapping) else None
+    if not isinstance(earlier, str):
+        return ()
+    return (
+        f"the ticket is signed already, for the registration with SHA-256 {visible(earlier[:16])}: this mark moves edges over "
+        "that one, which loses bits by it",
+    )
 
 
 def _require_order(register_only: bool, registered_path: Path | None, without_stamp: bool, beacon: str) -> None:

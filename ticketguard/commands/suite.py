@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ticketguard.bundle import Bundle
 from ticketguard.commands.common import (
     PATH,
     bar,
@@ -20,6 +21,7 @@ from ticketguard.commands.common import (
 )
 from ticketguard.commands.training_options import data_options, load_data
 from ticketguard.errors import UsageError
+from ticketguard.storage.atomic import is_there
 
 if TYPE_CHECKING:
     from ticketguard.data import Dataset
@@ -30,7 +32,7 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("signed", type=PATH)
 @data_options
-@click.option("--out", type=PATH, required=True, help="Folder of results; given again, finished cells are skipped.")
+@click.option("--out", type=PATH, required=True, help="Folder of results; the same suite goes on there.")
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full.")
 @click.option("--plan", "plan_path", type=PATH, help="A plan of your own, .toml or .json, instead of a preset.")
 @click.option("--engine", default="serial", show_default=True, help="serial, processes or ray: same results.")
@@ -67,10 +69,11 @@ def command(
     epochs: int | None,
     seed: int | None,
     as_json: bool,
-) -> None:
+) -> int:
     """Attack the trained model of the folder SIGNED in every way of a plan, and measure what is left of the signature.
 
     Results go to OUT as each cell ends (cells.jsonl), and in order at the end (results.jsonl, suite.json, reports).
+    Exit code 0: done; 1: a control matched, a model made without the secret, which must never happen.
 
     \b
     Examples:  ticketguard suite signed/ --data digits --out suite/
@@ -78,7 +81,13 @@ def command(
     """  # noqa: D301 - click reads the backspace
     if plan_path is not None:
         refuse_idle({"preset"}, "and --plan name a grid each: give one of them")
+    if engine == "serial":
+        refuse_idle({"jobs"}, "goes with --engine processes or ray: here it has no effect")
+    if engine != "ray":
+        refuse_idle({"gpus", "ray_address"}, "goes with --engine ray: here it has no effect")
     require_output_folder(out)
+    if is_there(Bundle(out).registration):
+        raise UsageError(f"{out}: a signed folder: files are kept there: choose another --out")
     with _staff(engine, jobs) as staff:
         from ticketguard.suite import EngineOptions, run_suite
 
@@ -94,15 +103,17 @@ def command(
                 options=options, on_progress=tell,
             )  # fmt: skip
     _write_reports(out, suite)
+    code = 1 if suite.false_matches else 0
     if as_json:
         print_json(suite.to_json())
-        return
+        return code
     from rich.console import Console
 
     from ticketguard.report.suite_text import suite_text
 
     Console().print(suite_text(suite))
     click.echo(f"\nreports: {out / 'report.html'}, {out / 'report.md'}, {out / 'results.csv'}")
+    return code
 
 
 @contextmanager

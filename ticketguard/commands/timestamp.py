@@ -11,7 +11,7 @@ from ticketguard.bundle import Bundle
 from ticketguard.claims import timestamps
 from ticketguard.claims.reveal import format_time
 from ticketguard.claims.secret import read_secret, write_secret
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_output
+from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle, require_output
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import exclusive, is_there, read_bytes, replacing, write_bytes
 
@@ -45,7 +45,8 @@ def command(
     """  # noqa: D301 - click wants the backspace character
     bundle = Bundle(signed)
     if request_path is not None:
-        require_output(request_path, inputs=(response, roots), option="--request")
+        refuse_idle({"url", "response", "roots"}, "goes without --request, which only writes: here it has no effect")
+        require_output(request_path, option="--request")
     registered, payload = bundle.read_registration()
     if stamp_claim:
         _, payload = bundle.read_claim()

@@ -56,7 +56,10 @@ def recipe_options(function: Function) -> Function:
 def load_data(name: str, directory: Path | None, limit: int | None) -> Dataset:
     """The data set that the options name."""
     from ticketguard.data import load
+    from ticketguard.data.registry import BUNDLED
 
+    if directory is not None and name in BUNDLED:
+        raise UsageError(f"--data-dir goes with data sets that are read from files: with {name} it has no effect")
     return load(name, directory, limit=limit)
 
 

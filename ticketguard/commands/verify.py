@@ -296,7 +296,7 @@ def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> 
     from rich.cells import cell_len
     from rich.console import Console
 
-    from ticketguard.report.text import scan_table, verdict_text
+    from ticketguard.report.text import scan_reasons, scan_table, verdict_text
 
     console = Console(soft_wrap=False)
     verdicts = {name: result for name, result in results.items() if isinstance(result, Verdict)}
@@ -309,6 +309,8 @@ def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> 
             # A line a suspect, however long its name, for whoever searches what a pipe or a file gets.
             console.width = max(console.width, BESIDE_NAMES + max(cell_len(visible(name)) for name in verdicts))
         console.print(scan_table(verdicts))
+        for line in scan_reasons(verdicts):
+            console.print(line, soft_wrap=not console.is_terminal)
     for name, result in results.items():
         if isinstance(result, TicketguardError):
             # Most complaints about a file begin with its name.

@@ -128,8 +128,13 @@ class FindResult:
 
     @property
     def winning(self) -> bool:
-        """Whether the ticket is within the tolerance of the dense model."""
-        return last_accepted(self.rounds)[1].winning
+        """Whether a round was kept whose ticket is within the tolerance of the dense model, which does not count itself."""
+        return self.pruned and last_accepted(self.rounds)[1].winning
+
+    @property
+    def pruned(self) -> bool:
+        """Whether any round was kept; else the ticket is the dense model's."""
+        return last_accepted(self.rounds)[0] > 0
 
 
 def last_accepted(rounds: tuple[Round, ...]) -> tuple[int, Round]:

@@ -194,7 +194,7 @@ def _results(
         **dataset.task(),
         "dense_accuracy": rounds[0].accuracy,
         "ticket_accuracy": last.accuracy,
-        "winning": last.winning,
+        "winning": index > 0 and last.winning,
         "tolerance": config.tolerance,
         **{key: record[key] for key in ("search", "machine")},
     }

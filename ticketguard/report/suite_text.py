@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ticketguard.report.suites import examined_controls, not_run, price_words, strongest, work_words
-from ticketguard.report.text import decision, plain_table
+from ticketguard.report.text import decision, plain_table, uncut
 
 if TYPE_CHECKING:
     from ticketguard.suite.price import Price
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def suite_text(suite: SuiteResult) -> RenderableType:
-    """A suite result as two tables, a line on the controls, and the reasons of cells that could not run."""
+    """Two tables, a line on the controls, a warning where one matched, and the reasons of cells that could not run."""
     parts: list[RenderableType] = [cells_table(suite), Text(""), prices_table(suite.prices)]
     controls = examined_controls(suite)
     if controls:
@@ -28,13 +28,17 @@ def suite_text(suite: SuiteResult) -> RenderableType:
             Text(""),
             Text(f"controls: {false} of {len(controls)} match; highest raw evidence {highest:.1f} bits"),
         ]
+    if suite.false_matches:
+        names = ", ".join(dict.fromkeys(row.label for row in suite.false_matches))
+        warning = "WARNING: a control made without the secret matched, which must never happen"
+        parts.append(Text(f"{warning}: {names}", "bold red"))
     parts += [Text(f"not run: {label}: {reason}", "dim") for label, reason in not_run(suite)]
     return Group(*parts)
 
 
 def cells_table(suite: SuiteResult) -> Table:
     """One row per cell: accuracy before and after, evidence, verdict, seconds."""
-    table = plain_table()
+    table = plain_table(gap=1)
     table.add_column("attack", overflow="fold")
     for heading in ("before", "after", "edge bits", "triggers"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -51,7 +55,7 @@ def cells_table(suite: SuiteResult) -> Table:
             decision(row.decision),
             f"{timing.attack + timing.verify:.1f}",
         )
-    return table
+    return uncut(table)
 
 
 def prices_table(prices: Sequence[Price]) -> Table:

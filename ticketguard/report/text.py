@@ -4,20 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ticketguard.evidence import Evidence, Verdict
+from ticketguard.evidence import UNREAD, Evidence, Verdict
 from ticketguard.report import words
 from ticketguard.storage.hostile import visible
 
 COLOURS = {"MATCH": "bold green", "NO MATCH": "bold", "INCONCLUSIVE": "bold yellow", "NOT RUN": "dim"}
 
 
-def plain_table(*headings: str) -> Table:
-    """A table without lines; columns that need more than a heading are added to it."""
-    return Table(*headings, box=None, padding=(0, 2, 0, 0), header_style="dim")
+def plain_table(*headings: str, gap: int = 2) -> Table:
+    """A table without lines, `gap` columns apart; columns that need more than a heading are added to it."""
+    return Table(*headings, box=None, padding=(0, gap, 0, 0), header_style="dim")
+
+
+def uncut(table: Table) -> Table:
+    """The table, with columns of numbers that keep their width on any terminal: a number cut short is another number."""
+    for column in table.columns:
+        if column.justify == "right":
+            column.min_width = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+    return table
 
 
 def decision(word: str) -> Text:
@@ -74,10 +83,10 @@ def _sentence(text: str) -> Text:
 
 def evidence_table(evidence: Sequence[Evidence], bar_bits: float) -> Table:
     """Every test, passed or not."""
-    table = plain_table()
+    table = plain_table(gap=1)
     erasures = any(item.erasures for item in evidence)
     for heading in ("test", "scope", "read"):
-        table.add_column(heading, no_wrap=True)
+        table.add_column(heading, overflow="fold")
     for heading in ("matches", "of", *(["erased"] if erasures else []), "bits", "possible"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("passes", no_wrap=True)
@@ -95,7 +104,7 @@ def evidence_table(evidence: Sequence[Evidence], bar_bits: float) -> Table:
             "yes" if passes else "no",
             style=None if passes else "dim",
         )
-    return table
+    return uncut(table)
 
 
 def scan_table(verdicts: Mapping[str, Verdict]) -> Table:
@@ -114,12 +123,22 @@ def scan_table(verdicts: Mapping[str, Verdict]) -> Table:
             Text(
                 f"{best.test}, {best.scope}" + ("" if best.view == "stored" else f", {words.VIEWS[best.view]}")
                 if best
-                else verdict.reason
+                else "none"
             ),
             f"{best.bits:,.1f}" if best else "",
             f"{verdict.bar_bits:.1f}",
         )
-    return table
+    return uncut(table)
+
+
+def scan_reasons(verdicts: Mapping[str, Verdict]) -> list[Text]:
+    """A line for each suspect of a scan that is INCONCLUSIVE: why, and what of its file was not read."""
+    lines = []
+    for name, verdict in strongest_first(verdicts):
+        if verdict.decision == "INCONCLUSIVE":
+            unread = [note for note in verdict.notes if note.startswith(UNREAD)]
+            lines.append(Text(visible("; ".join([f"{name}: {verdict.reason}", *unread])), overflow="fold"))
+    return lines
 
 
 def strongest_first(verdicts: Mapping[str, Verdict]) -> Iterable[tuple[str, Verdict]]:

@@ -138,7 +138,8 @@ def prepare(
 ) -> Bench:
     """Open a signed folder for a suite. Raises as `Bundle.open` and `read_ticket` (of `unsigned`) do.
 
-    Also `UsageError` when data and model do not fit, and for threads or a device that cannot be.
+    Also `UsageError` when data and model do not fit, for an `unsigned` that this registration signed, and for threads or a
+    device that cannot be.
     """
     opening = bundle.open(passphrase)
     bench = Bench(
@@ -159,7 +160,9 @@ def prepare(
         raise UsageError(f"threads must be at least 1 and at most {MOST_THREADS}, not {threads}")
     resolve_device(device)
     if unsigned is not None:
-        read_ticket(unsigned)
+        note = read_ticket(unsigned).provenance.get("signed")
+        if isinstance(note, Mapping) and note.get("registration") == hashlib.sha256(opening.payload).hexdigest():
+            raise UsageError(f"{unsigned}: signed by this registration; --unsigned takes the ticket before signing")
     return bench
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from ticketguard.errors import FormatError
+from ticketguard.errors import FormatError, UsageError
 from ticketguard.storage.atomic import is_there, write_bytes
 from ticketguard.storage.documents import encode, read_json, read_jsonl, write_json
 from ticketguard.suite.plan import Cell
@@ -156,6 +156,22 @@ def write_lines(path: Path, documents: Sequence[Mapping[str, Any]]) -> None:
     """Write documents as JSON lines, atomically."""
     text = "".join(encode(document, where=str(path)) + "\n" for document in documents)
     write_bytes(path, text.encode("utf-8"))
+
+
+def require_same_suite(folder: Path, plan: str, subject: str, digests: Collection[str]) -> None:
+    """Raise `UsageError` where the folder holds a suite whose results this one, of those cells, would take the place of."""
+    if not is_there(folder / SUITE_FILE):
+        return
+    held = read_suite(folder)
+    lost = sum(item.digest not in digests for item in held.results)
+    differences = {
+        f"plan: {held.plan} there, {plan} here": held.plan != plan,
+        "model, data or settings": held.subject != subject,
+        f"{lost} of its results are not in this plan": held.subject == subject and lost > 0,
+    }
+    if any(differences.values()):
+        shown = "; ".join(words for words, differs in differences.items() if differs)
+        raise UsageError(f"{folder}: holds another suite ({shown}): use another directory")
 
 
 def read_suite(folder: Path) -> SuiteResult:

@@ -15,7 +15,15 @@ from ticketguard.storage.documents import append_jsonl
 from ticketguard.suite.bench import Bench, prepare
 from ticketguard.suite.engines import ENGINES, EngineOptions, Outcome
 from ticketguard.suite.plan import Plan, preset
-from ticketguard.suite.results import CELLS_FILE, Result, SuiteResult, line_of, read_cells, write_results
+from ticketguard.suite.results import (
+    CELLS_FILE,
+    Result,
+    SuiteResult,
+    line_of,
+    read_cells,
+    require_same_suite,
+    write_results,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,13 +73,15 @@ def run_bench(
     """Every cell of `plan` on `bench`. With a folder `out`, each is written as it ends and a later call skips it.
 
     The result is the same from every engine, and after any interruption, on one machine. Raises `UsageError` for an unknown
-    engine, and as the storage layer does.
+    engine and for a folder that holds another suite, and as the storage layer does.
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
     # The folder is made last: by then the model was read and measured, and the engine, which only starts without cells, works.
     wanted, accuracy = {cell.digest(bench.digest): cell for cell in plan.cells()}, bench.accuracy
     ENGINES[engine](bench, [], options or EngineOptions(), lambda outcome: outcome)
+    if out is not None:
+        require_same_suite(out, plan.name, bench.digest, wanted)
     finished = {} if out is None else read_cells(make_folder(out))
     outcomes = {digest: finished[digest] for digest in wanted if digest in finished}
     missing = [cell for digest, cell in wanted.items() if digest not in outcomes]
