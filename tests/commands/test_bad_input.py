@@ -644,6 +644,10 @@ PROTOCOL = {
     "licence where licences cannot be kept": Case(
         (*LICENSE, "Ltd", "--out", "copy"), "licenses: cannot be read: not a directory", text("signed/licenses", "")
     ),
+    "licence with more than a whole key": Case(
+        (*LICENSE, "Ltd", "--lock", "5", "--to", "owner.pub", "--out", "copy"),
+        "'--lock': 5.0 is not in the range 0<x<1",
+    ),
     "licence to nobody": Case((*LICENSE, "", "--out", "copy"), "the licensee is not a printable text"),
     "withdrawal for no reason": Case(
         ("withdraw", "signed", "--key", "owner.key", "--reason", " "), "the reason is not a printable text"

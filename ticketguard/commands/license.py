@@ -38,7 +38,11 @@ KEY_MASK = "keymask.hpke"
     "--collusion", type=int, default=DEFAULT_COLLUSION, show_default=True, help="Coalition a Tardos code withstands."
 )
 @click.option("--rewind", "rewind_path", type=PATH, help="Dense rewind weights, from which moved edges start.")
-@click.option("--lock", type=float, help="Lock the copy: split this share of its edges off as a key mask.")
+@click.option(
+    "--lock",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Lock the copy: split this share of its edges off as a key mask.",
+)
 @click.option(
     "--to", "licensee_path", type=PATH, help="The licensee's .enc.pub file: encrypts the key mask. Needed by --lock."
 )
