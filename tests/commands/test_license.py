@@ -110,7 +110,9 @@ def test_refusals(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         capsys.readouterr()
         assert issue(*arguments) == 2
-        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+        error = capsys.readouterr().err
+        assert len(error.strip().splitlines()) == 1
+        assert error.endswith("use the same for all: --code uniform --bits 128\n") == ("tardos" in arguments)
     assert len(list(Path("signed/licenses").iterdir())) == 1
     tampered = next(Path("signed/licenses").iterdir())
     tampered.write_bytes(tampered.read_bytes().replace(b"a", b"b", 1))

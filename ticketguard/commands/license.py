@@ -133,8 +133,14 @@ def _write_copy(
 
 def _require_code(bundle: Bundle, chosen: Code) -> None:
     """Raise `UsageError` when earlier copies use another code: `trace` reads one code."""
-    if any(_code_of(old) != chosen for old in bundle.read_licenses()):
-        raise UsageError(f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all")
+    for old in map(_code_of, bundle.read_licenses()):
+        if old != chosen:
+            options = f"--code {old.kind} --bits {old.bits}" + (
+                "" if old.kind == "uniform" else f" --collusion {old.collusion}"
+            )
+            raise UsageError(
+                f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all: {options}"
+            )
 
 
 def _code_of(issued: License) -> Code:
