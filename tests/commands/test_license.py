@@ -48,7 +48,11 @@ def test_copies_are_traced(signed: Path, capsys: pytest.CaptureFixture[str]) -> 
     rows = json.loads(capsys.readouterr().out)["licences"]
     assert [row["licensee"] for row in rows if row["named"]] == ["bob"]
     assert run(["trace", "signed/ticket.safetensors", "--signed", "signed"]) == 1
-    assert "NOBODY NAMED" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "NOBODY NAMED" in text
+    assert "could have made this copy" not in text
+    assert run(["trace", "bob/ticket.safetensors", "--signed", "signed"]) == 0
+    assert "could have made this copy" in capsys.readouterr().out
 
 
 @pytest.mark.slow
