@@ -112,10 +112,16 @@ class Bundle:
         ]
 
     def read_registration(self) -> tuple[Registration, bytes]:
-        """The verified registration and its exact payload."""
+        """The verified registration and its exact payload. Raises `UsageError` for what is no signed folder."""
+        self.require_folder()
+        if is_folder(self.folder) and not is_there(self.registration):
+            raise UsageError(f"{self.folder}: not a signed folder: it has no {self.registration.name}")
+        return read_registration(self.registration)
+
+    def require_folder(self) -> None:
+        """Raise `UsageError` where a file stands in the folder's place."""
         if is_there(self.folder) and not is_folder(self.folder):
             raise UsageError(f"{self.folder}: a file, where a signed folder is expected: name the folder")
-        return read_registration(self.registration)
 
     def open(self, passphrase: str) -> Opening:
         """The owner's opening: registration and secret, checked against each other."""

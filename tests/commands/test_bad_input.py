@@ -264,7 +264,9 @@ SUSPECTS = {
     "html where no folder is": Case((*VERIFY, "--html", "no/report.html"), "cannot be written"),
 }
 FOLDERS = {
-    "registration missing": Case(VERIFY, "registration.dsse.json.*no such file", gone("signed/registration.dsse.json")),
+    "registration missing": Case(
+        VERIFY, "signed: not a signed folder: it has no registration.dsse.json", gone("signed/registration.dsse.json")
+    ),
     "registration truncated": Case(VERIFY, "registration", cut("signed/registration.dsse.json", 900)),
     "registration is the claim": Case(
         VERIFY,
@@ -561,7 +563,12 @@ REST = {
         "architecture",
         lambda folder: (folder / "suspects" / "half.safetensors").rename(folder / "signed" / "model.safetensors"),
     ),
-    "train a folder that is not signed": Case(("train", "suspects", "--data", "digits"), "no such file"),
+    "train a folder that is not signed": Case(
+        ("train", "suspects", "--data", "digits"), "suspects: not a signed folder: it has no registration.dsse.json"
+    ),
+    "train a file": Case(
+        ("train", "signed/ticket.safetensors", "--data", "digits"), "ticket.safetensors: a file, .*: name the folder"
+    ),
     "find keeps nothing": Case((*FIND, "--density", "0"), "--density"),
     "find keeps everything": Case((*FIND, "--density", "1.5"), "--density"),
     "find at a density without rounds": Case((*FIND, "--rounds", "0", "--density", "0.3"), "no round is there"),
@@ -636,6 +643,10 @@ PROTOCOL = {
     ),
     "licence where licences cannot be kept": Case(
         (*LICENSE, "Ltd", "--out", "copy"), "licenses: cannot be read: not a directory", text("signed/licenses", "")
+    ),
+    "licence with more than a whole key": Case(
+        (*LICENSE, "Ltd", "--lock", "5", "--to", "owner.pub", "--out", "copy"),
+        "'--lock': 5.0 is not in the range 0<x<1",
     ),
     "licence to nobody": Case((*LICENSE, "", "--out", "copy"), "the licensee is not a printable text"),
     "withdrawal for no reason": Case(

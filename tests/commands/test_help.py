@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -71,6 +72,29 @@ def test_options_of_a_probe_have_the_defaults_of_the_library():
     courtesy = {name: getattr(Courtesy(), name) for name in ("timeout", "retries", "rate")}
     wanted = {**manners, **courtesy, "decoys": DECOY_SHARE}
     assert {name: given[name] for name in wanted} == wanted
+
+
+def test_options_of_a_probe_have_the_ranges_of_the_library():
+    from ticketguard.probe.client import Courtesy
+    from ticketguard.probe.schedule import Parameters
+    from ticketguard.probe.session import Manners
+
+    probe = commands.cli.get_command(click.Context(commands.cli), "probe")
+    ranges = {option.name: option.type for option in probe.params}
+    schedule = partial(Parameters, salt="12345678", decoys=1)
+    library = {
+        Courtesy: ("timeout", "retries", "rate"), Manners: ("budget", "workers", "jitter"), schedule: ("repeats",),
+    }  # fmt: skip
+    for make, names in library.items():
+        for name in names:
+            kind = ranges[name]
+            within = [kind.max, None if kind.min_open else kind.min]
+            outside = [kind.min - 1, None if kind.max is None else kind.max + 1]
+            for value in (value for value in within if value is not None):
+                make(**{name: value})
+            for value in (value for value in outside if value is not None):
+                with pytest.raises(UsageError):
+                    make(**{name: value})
 
 
 def test_what_reports_has_a_json_form():

@@ -48,7 +48,11 @@ def test_copies_are_traced(signed: Path, capsys: pytest.CaptureFixture[str]) -> 
     rows = json.loads(capsys.readouterr().out)["licences"]
     assert [row["licensee"] for row in rows if row["named"]] == ["bob"]
     assert run(["trace", "signed/ticket.safetensors", "--signed", "signed"]) == 1
-    assert "NOBODY NAMED" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "NOBODY NAMED" in text
+    assert "could have made this copy" not in text
+    assert run(["trace", "bob/ticket.safetensors", "--signed", "signed"]) == 0
+    assert "could have made this copy" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -110,7 +114,9 @@ def test_refusals(signed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ):
         capsys.readouterr()
         assert issue(*arguments) == 2
-        assert len(capsys.readouterr().err.strip().splitlines()) == 1
+        error = capsys.readouterr().err
+        assert len(error.strip().splitlines()) == 1
+        assert error.endswith("use the same for all: --code uniform --bits 128\n") == ("tardos" in arguments)
     assert len(list(Path("signed/licenses").iterdir())) == 1
     tampered = next(Path("signed/licenses").iterdir())
     tampered.write_bytes(tampered.read_bytes().replace(b"a", b"b", 1))

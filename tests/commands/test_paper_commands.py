@@ -73,7 +73,9 @@ def test_the_wrong_key_is_refused_and_writes_nothing(tg, world, ticket):
     [
         (("--score", "guess"), "unknown score"),
         (("--score", "taylor"), "give --data"),
-        (("--score", "omp", "--share", "0"), "both sides"),
+        (("--score", "omp", "--share", "0"), "'--share': 0.0 is not in the range"),
+        (("--score", "omp", "--share", "1"), "'--share': 1.0 is not in the range"),
+        (("--score", "omp", "--share", "nan"), "the share nan"),
     ],
 )
 def test_impossible_locks_are_refused(tg, ticket, options, said):

@@ -205,6 +205,7 @@ def test_a_scan_is_written_as_csv_with_what_could_not_be_read(tg, world):
 def test_two_reports_are_two_files(tg, world):
     refused = tg("verify", "suspects/half.safetensors", "--signed", "signed", "--html", "a", "--csv", "a")
     assert refused.code == 2
+    assert "a: two reports need two files: choose another --" in refused.err
     assert not (world / "a").exists()
 
 

@@ -110,7 +110,7 @@ def test_a_forged_key_has_the_size_and_misses_the_locked_edges():
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.1, 1e-9, float("nan")])
 def test_shares_that_leave_nothing_are_refused(share):
     whole = ticket()
-    with pytest.raises(UsageError, match="both sides"):
+    with pytest.raises(UsageError, match=f"the share {share:g} of .* edges: .* both sides"):
         lock(whole, scores_of(whole), share)
 
 

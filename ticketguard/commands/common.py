@@ -104,18 +104,26 @@ def refuse_idle(names: Collection[str], why: str) -> None:
 
 
 def require_output(
-    path: Path, *, inputs: Iterable[Path | None] = (), makes: Path | None = None, option: str = "--out"
+    path: Path,
+    *,
+    inputs: Iterable[Path | None] = (),
+    reports: Iterable[Path] = (),
+    makes: Path | None = None,
+    option: str = "--out",
 ) -> None:
     """Raise unless a command may write `path`, a new file or one that it may replace; for every option that names an output.
 
-    `UsageError` for one of the command's own `inputs` (None: not given), for a secret or a key, and for a file of a signed
-    folder other than the one that the command `makes`; `StorageError` where a write would fail. Ask before anything is spent.
+    `UsageError` for one of the command's own `inputs` (None: not given) or other `reports`, for a secret or a key, and for a
+    file of a signed folder other than the one that the command `makes`; `StorageError` where a write would fail. Ask
+    before anything is spent.
     """
     require_writable(path)
     place = path.parent.resolve() / path.name
     for given in inputs:
         if given is not None and any(_same(place, file) for file in _files_of(given)):
             raise UsageError(f"{path}: this command reads that file: choose another {option}")
+    if any(_same(place, given) for given in reports):
+        raise UsageError(f"{path}: two reports need two files: choose another {option}")
     if not is_there(path) or (makes is not None and _same(place, makes)):
         return
     start = read_start(path, max(len(PEM), len(vault.MAGIC)))

@@ -38,7 +38,11 @@ KEY_MASK = "keymask.hpke"
     "--collusion", type=int, default=DEFAULT_COLLUSION, show_default=True, help="Coalition a Tardos code withstands."
 )
 @click.option("--rewind", "rewind_path", type=PATH, help="Dense rewind weights, from which moved edges start.")
-@click.option("--lock", type=float, help="Lock the copy: split this share of its edges off as a key mask.")
+@click.option(
+    "--lock",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Lock the copy: split this share of its edges off as a key mask.",
+)
 @click.option(
     "--to", "licensee_path", type=PATH, help="The licensee's .enc.pub file: encrypts the key mask. Needed by --lock."
 )
@@ -129,8 +133,14 @@ def _write_copy(
 
 def _require_code(bundle: Bundle, chosen: Code) -> None:
     """Raise `UsageError` when earlier copies use another code: `trace` reads one code."""
-    if any(_code_of(old) != chosen for old in bundle.read_licenses()):
-        raise UsageError(f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all")
+    for old in map(_code_of, bundle.read_licenses()):
+        if old != chosen:
+            options = f"--code {old.kind} --bits {old.bits}" + (
+                "" if old.kind == "uniform" else f" --collusion {old.collusion}"
+            )
+            raise UsageError(
+                f"{bundle.licenses}: earlier copies use another fingerprint code; use the same for all: {options}"
+            )
 
 
 def _code_of(issued: License) -> Code:

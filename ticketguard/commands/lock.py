@@ -22,7 +22,13 @@ KEY, LOCKED = "key.safetensors", "locked.safetensors"
     help="What chooses the key: omp, ewp, ewp-sampled, betweenness, betweenness-weighted, random-paths, random, taylor, "
     "hessian, integrated-gradients, synflow.",
 )
-@click.option("--share", type=float, default=0.05, show_default=True, help="The key's share of the ticket's edges.")
+@click.option(
+    "--share",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    default=0.05,
+    show_default=True,
+    help="The key's share of the ticket's edges.",
+)
 @click.option("--data", help="Data set for scores that look at gradients.")
 @click.option("--data-dir", type=PATH, help="Folder that holds the data set.")
 @click.option("--seed", type=int, default=0, show_default=True)

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ticketguard.probe.transcript import Transcript
     from ticketguard.triggers.plan import TriggerPlan
 
-# Defaults are the library's, which a test compares: importing it here would cost every `verify` a tenth of a second.
+# Defaults and ranges are the library's, which a test compares: importing it here would cost every `verify` a tenth of a second.
 OPTIONS = (
     click.option("--mapping", type=PATH, help="JSON file that describes a generic endpoint (docs/probing.md)."),
     click.option("--service-input", type=PATH, help="JSON file: range, layout, size, channels of the service's input."),
@@ -36,21 +36,52 @@ OPTIONS = (
     ),
     click.option("--token-env", metavar="VAR", help="Environment variable that holds a bearer token."),
     click.option("--header-env", metavar="NAME=VAR", multiple=True, help="Header from an environment variable."),
-    click.option("--budget", type=int, default=2000, show_default=True, help="Most requests, retries included."),
-    click.option("--rate", type=float, default=10.0, show_default=True, help="Most requests a second; 0: no limit."),
-    click.option("--workers", type=int, default=4, show_default=True, help="Queries under way at once."),
-    click.option("--timeout", type=float, default=30.0, show_default=True, help="Seconds for one request."),
-    click.option("--retries", type=int, default=3, show_default=True, help="Retries of a failed request."),
     click.option(
-        "--jitter", type=float, default=0.0, show_default=True, help="Random delay before a query, in seconds."
+        "--budget", type=click.IntRange(min=1), default=2000, show_default=True, help="Most requests, retries included."
     ),
-    click.option("--leaf", type=int, help="Use the triggers of one leaf, and spare the others."),
-    click.option("--decoys", type=float, default=0.5, show_default=True, help="Decoy images for each trigger."),
+    click.option(
+        "--rate",
+        type=click.FloatRange(0, 10_000),
+        default=10.0,
+        show_default=True,
+        help="Most requests a second; 0: no limit.",
+    ),
+    click.option(
+        "--workers", type=click.IntRange(1, 32), default=4, show_default=True, help="Queries under way at once."
+    ),
+    click.option(
+        "--timeout",
+        type=click.FloatRange(0, 3600, min_open=True),
+        default=30.0,
+        show_default=True,
+        help="Seconds for one request.",
+    ),
+    click.option(
+        "--retries", type=click.IntRange(0, 20), default=3, show_default=True, help="Retries of a failed request."
+    ),
+    click.option(
+        "--jitter",
+        type=click.FloatRange(0, 3600),
+        default=0.0,
+        show_default=True,
+        help="Random delay before a query, in seconds.",
+    ),
+    click.option("--leaf", type=click.IntRange(min=0), help="Use the triggers of one leaf, and spare the others."),
+    click.option(
+        "--decoys", type=click.FloatRange(0, 16), default=0.5, show_default=True, help="Decoy images for each trigger."
+    ),
     click.option("--decoy-images", type=PATH, help="Folder of your own decoys, in place of drawn ones."),
-    click.option("--repeats", type=int, default=1, show_default=True, help="Times that every image is asked."),
+    click.option(
+        "--repeats", type=click.IntRange(1, 9), default=1, show_default=True, help="Times that every image is asked."
+    ),
     click.option("--all-queries", is_flag=True, help="Ask everything, even when the outcome is settled."),
     click.option(
-        "--suspects", "searched", type=int, default=1, show_default=True, help="Suspects tested in this search, in all."
+        "--suspects",
+        "searched",
+        type=click.IntRange(min=1),
+        default=1,
+        show_default=True,
+        help="Suspects tested in this search, in all.",
     ),
     click.option("--key", type=PATH, help="Secret key that signs the transcript."),
 )

@@ -53,5 +53,6 @@ def command(suspect: Path, signed: Path, as_json: bool) -> int:
     )
     for note in found.notes:
         click.echo(f"note: {note}")
-    click.echo("The owner could have made this copy too: see docs/protocol.md on symmetric fingerprints.")
+    if found.named:
+        click.echo("The owner could have made this copy too: see docs/protocol.md on symmetric fingerprints.")
     return 0 if found.named else 1

@@ -41,6 +41,7 @@ def command(
     from ticketguard import api
 
     bundle = Bundle(signed)
+    bundle.require_folder()
     path = out or bundle.model
     require_output(path, makes=bundle.model)
     opening = None if no_triggers else bundle.open(passphrase())

@@ -133,7 +133,7 @@ def command(
 def _require_reports(reports: Mapping[str, Path], inputs: Sequence[Path | None]) -> None:
     """Raise unless every report, by its option, may be written, each to a file of its own."""
     for number, (option, path) in enumerate(reports.items()):
-        require_output(path, inputs=(*inputs, *list(reports.values())[:number]), option=option)
+        require_output(path, inputs=inputs, reports=list(reports.values())[:number], option=option)
 
 
 def _refuse_idle(effective: AbstractSet[str]) -> None:

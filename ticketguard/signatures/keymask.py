@@ -79,7 +79,9 @@ def lock(
     total = ticket.mask.kept
     count = round(share * total) if 0 < share < 1 else 0
     if not 0 < count < total:
-        raise UsageError(f"a key of {share:g} of {total} edges: choose a share that leaves edges on both sides")
+        raise UsageError(
+            f"a key with the share {share:g} of {total:,} edges: choose one that leaves edges on both sides"
+        )
     chosen = keep_largest({name: scores[name] for name in ticket.mask}, count, within=ticket.mask)
     positions = {name: np.flatnonzero(bits).astype(np.int64) for name, bits in chosen.items()}
     values = {name: np.asarray(ticket.weights[name]).reshape(-1)[where] for name, where in positions.items()}
