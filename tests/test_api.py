@@ -176,6 +176,7 @@ def test_rewind_weights_are_read_by_parameter_name(tmp_path, ticket):
     assert list(api.read_rewind(tmp_path / "rewind.safetensors")) == ["fc.weight"]
 
 
+@pytest.mark.slow
 def test_training_with_an_opening_learns_the_triggers(tiny_signed):
     from ticketguard.training import module_of, predict
 

@@ -94,6 +94,7 @@ def test_the_smallest_key_that_costs_a_point(page, tmp_path):
     assert "| forged key (fake1, omp lock) | not run | not run | not run | not run |" in text
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_from_the_steps_and_are_the_same_twice(page, tmp_path):
     pytest.importorskip("matplotlib")
     steps = [clean("unsigned", 0, 80.0)]

@@ -50,6 +50,7 @@ def test_a_file_signs_to_the_same_bytes(tmp_path, kind, rewound):
     assert before[1].moved > 100
 
 
+@pytest.mark.slow
 def test_memory_stays_under_twice_the_largest_layer(tmp_path):
     # Layers that are large beside the pairs drawn in them, whose number is bounded.
     shape = (1024, 512, 3, 3)

@@ -226,6 +226,7 @@ def test_sizes(size: int) -> None:
         Staff(size, __name__)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_workers_leave_with_their_parent(how: signal.Signals, tmp_path: Path) -> None:
     with script(WORKING, tmp_path) as parent:
@@ -243,6 +244,7 @@ def test_workers_leave_with_their_parent(how: signal.Signals, tmp_path: Path) ->
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("after", [0.0, 0.03, 0.1, 0.4])
 def test_an_interruption_while_workers_start_is_heard_once(after: float, tmp_path: Path) -> None:
     with script(STARTING, tmp_path) as parent:
@@ -253,6 +255,7 @@ def test_an_interruption_while_workers_start_is_heard_once(after: float, tmp_pat
     assert errors.count("KeyboardInterrupt") == 1
 
 
+@pytest.mark.slow
 def test_an_interruption_that_the_parent_ignores_reaches_no_worker(tmp_path: Path) -> None:
     with script(IGNORING, tmp_path) as parent:
         assert parent.stdout.readline() == "started\n"

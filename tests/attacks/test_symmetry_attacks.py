@@ -134,6 +134,7 @@ def test_folded_renamed_reordered_and_permuted_all_at_once() -> None:
     assert "renamed layers found" in " ".join(aligned(given, renamed).undone)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("density", [0.19, 0.02])
 def test_zeros_hidden_under_a_fill_are_seen_again_after_permutation(density: float) -> None:
     given = victim("resnet20", density)

@@ -4,6 +4,7 @@ from ticketguard.claims.vault import HEADER_BYTES, MAGIC, seal, unseal
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kdf", [None, "argon2id", "scrypt"])
 def test_unseal_inverts_seal(kdf):
     assert unseal(seal(b"secret", "p\u00e4ss", kdf=kdf), "pa\u0308ss") == b"secret"

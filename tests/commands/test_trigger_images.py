@@ -3,6 +3,7 @@
 import shutil
 
 import numpy as np
+import pytest
 
 from ticketguard.bundle import Bundle
 from ticketguard.tickets import read_ticket, task_of
@@ -19,6 +20,7 @@ def own(world, count):
     return images
 
 
+@pytest.mark.slow
 def test_own_images_go_from_sign_to_export(world, tg):
     images = own(world, 400)
     assert tg(*SIGN, "--trigger-images", "own").code == 0

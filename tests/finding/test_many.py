@@ -39,6 +39,7 @@ def test_searches_that_cannot_be_told_apart_are_refused(tiny, tmp_path, seeds, j
         next(find_many(tiny.config(), seeds, tiny.dataset(), tmp_path, jobs=jobs))
 
 
+@pytest.mark.slow
 def test_what_a_process_refuses_is_raised_here(tiny, tmp_path):
     with pytest.raises(UsageError, match="no parameter fc9"):
         list(find_many(tiny.config(layers=("fc9",)), (1, 2), tiny.dataset(), tmp_path, jobs=2))

@@ -154,6 +154,7 @@ def excess_matches(*, saw_carriers: bool, draws: int = 24) -> float:
     return (matches - informative / 2) / (np.sqrt(informative) / 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("saw_carriers", "inflated"), [(False, False), (True, True)])
 def test_a_reference_that_saw_the_carriers_is_caught(*, saw_carriers: bool, inflated: bool) -> None:
     assert bool(excess_matches(saw_carriers=saw_carriers) > 3) == inflated

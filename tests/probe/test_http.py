@@ -116,6 +116,7 @@ def test_a_service_with_nothing_but_one_fault_is_inconclusive(tmp_path: Path, op
     assert "in a row" in " ".join(verdict.notes) or "budget" in " ".join(verdict.notes)
 
 
+@pytest.mark.slow
 def test_stalls_beyond_the_time_out_are_failures(tmp_path: Path, opening: Opening) -> None:
     service = FaultyService(answers_of(opening, 1.0), lambda number: "stall" if number % 9 == 0 else None)
     courtesy = Courtesy(timeout=0.3, retries=1, rate=0.0, backoff=0.0)
@@ -260,7 +261,14 @@ def test_headers_come_from_the_environment() -> None:
         assert environment.get("T", "never") not in str(caught.value) or not environment.get("T")
 
 
-@pytest.mark.parametrize("fault", [None, "too many", "drop", "garbage", "redirect", "go away"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        None,
+        "drop",
+        *(pytest.param(each, marks=pytest.mark.slow) for each in ("too many", "garbage", "redirect", "go away")),
+    ],
+)
 def test_the_token_and_the_leaves_show_up_nowhere(
     tmp_path: Path,
     opening: Opening,

@@ -148,6 +148,7 @@ def test_optional_stopping_keeps_the_bound_for_5000_strangers(kind: str, capsys:
     assert share > 0.0005, "a test that never rejects would keep every bound"
 
 
+@pytest.mark.slow
 def test_a_peeking_binomial_test_would_break_the_bound() -> None:
     """The control: looking at a fixed-size p-value after every answer rejects far too often."""
     generator = np.random.default_rng(9)

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import pytest
 
+from tests.thinned import thinned
 from ticketguard.claims import canonical, envelope, merkle, ownership, registration, reveal, withdrawal
 from ticketguard.claims import license as licences
 from ticketguard.commands import run
@@ -336,7 +337,7 @@ def one_line(capsys, arguments):
 
 
 @pytest.mark.parametrize("count", [40, pytest.param(WINDOW, marks=pytest.mark.slow)])
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, fast=["registration", "reveal"]))
 def test_the_program_refuses_flipped_bytes_with_one_line(place, envelopes, write, name, count, capsys):
     """Every byte of a window (or a sample), through the whole program: exit code 2, one line, nothing printed."""
     # The unspoilt withdrawal is refused as well, for what it says; the others are read.
@@ -351,7 +352,7 @@ def test_the_program_refuses_flipped_bytes_with_one_line(place, envelopes, write
         assert one_line(capsys, COMMANDS[name])
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", thinned(NAMES, fast=["registration", "reveal"]))
 @pytest.mark.parametrize("count", [12, pytest.param(MUTATIONS // 12 + 1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("resigned", [False, True], ids=["forged", "signed again"])
 def test_the_program_refuses_mutated_statements_in_one_line(

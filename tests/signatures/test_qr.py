@@ -129,6 +129,7 @@ def test_the_threshold_of_an_owner_gives_up_a_tenth_of_the_edges():
     assert qr.owner_threshold({done.place.layer: np.zeros(SHAPES[done.place.layer])}, done.place) == 0
 
 
+@pytest.mark.slow
 def test_unrelated_masks_never_decode():
     _, done = embedded()
     rng = np.random.default_rng(11)

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.thinned import thinned
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.onnxfile import read_onnx
 from ticketguard.storage.suspects import others_in, read_any
@@ -282,10 +283,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("content", BAD.values(), ids=BAD.keys())
-def test_malformed_files_are_one_line_errors(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize("name", thinned(BAD, fast=list(BAD)[::3]))
+def test_malformed_files_are_one_line_errors(tmp_path: Path, name: str) -> None:
     path = tmp_path / "m.onnx"
-    path.write_bytes(content)
+    path.write_bytes(BAD[name])
     with pytest.raises(FormatError, match=r"m\.onnx") as caught:
         read_onnx(path)
     assert "\n" not in str(caught.value)

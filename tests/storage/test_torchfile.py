@@ -83,6 +83,7 @@ def test_one_process_reads_many_files_and_a_bad_one_ends_only_its_fork(tmp_path:
     assert torchfile.reader._server.process is process
 
 
+@pytest.mark.slow
 def test_a_process_that_has_gone_is_started_anew(tmp_path: Path) -> None:
     torch.save({"w": torch.arange(3)}, tmp_path / "w.pt")
     read_torch(tmp_path / "w.pt")

@@ -107,6 +107,7 @@ def test_suite(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
     assert document["results"][0]["decision"] == "MATCH"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "says"),
     [
@@ -136,6 +137,7 @@ def test_a_folder_keeps_the_suite_that_it_holds(
     assert {path: path.read_bytes() for path in Path("suite").iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_control_that_matches_is_an_alarm(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
     (tmp_path / "plan.toml").write_text('epochs = 12\nattacks = ["unsigned"]')
     start = ["suite", str(tiny_signed.bundle.folder), "--data", "digits", "--plan", str(tmp_path / "plan.toml")]

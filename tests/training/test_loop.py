@@ -106,6 +106,7 @@ def test_masks_hold_exactly_through_training(blobs):
             assert not np.signbit(state.weights[name][~bits]).any()
 
 
+@pytest.mark.slow
 def test_triggers_are_learned(blobs):
     module, triggers = convnet(), some_triggers()
     fit(module, blobs, replace(RECIPE, epochs=8, triggers_per_batch=12), seed=0, triggers=triggers, threads=1)

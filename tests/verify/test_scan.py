@@ -25,6 +25,7 @@ def plain(results):
     ]
 
 
+@pytest.mark.slow
 def test_processes_give_what_one_gives_in_the_same_order(signed, paths):
     alone = scan(signed.examiner, paths)
     assert [type(found) for found in alone.values()] == [
