@@ -237,7 +237,7 @@ def images_of(owner, plan):
 
 def test_audit_names_the_grounds_that_remain(world, owner, unrelated):
     suspect = in_memory(world.pruned(owner.model, 0.2))
-    found = audit(owner.case(suspect), independent=[unrelated])
+    found = audit(owner.case(suspect, controls=[unrelated]))
     assert found.sound
     assert found.verdict.decision == "MATCH"
     text = " ".join(found.grounds)
@@ -251,7 +251,7 @@ def test_audit_names_the_grounds_that_remain(world, owner, unrelated):
 def test_audit_of_a_claim_that_marks_everything_fails(world, owner):
     """An independent model that carries the mark, by weights or by answers, is a ground in the first line."""
     suspect = world.tensors_of(owner.model)
-    found = audit(owner.case(suspect), independent=[in_memory(world.pruned(owner.model, 0.1))])
+    found = audit(owner.case(suspect, controls=[in_memory(world.pruned(owner.model, 0.1))]))
     assert not found.sound
     assert found.grounds[0].startswith("control:")
     plan = plan_of(owner.registered.registration)

@@ -123,12 +123,11 @@ def make(name: str, strength: float | None = None) -> Attack:
     kinds = [_kind(part) for part, _, _ in parts]
     if len(parts) == 1 and not parts[0][1]:
         return kinds[0](strength=middle(kinds[0]) if strength is None else strength)
-    lossy = any(not kind.lossless for kind in kinds)
     chosen: list[Attack] = []
-    for (_, at, own), kind in zip(parts, kinds, strict=True):
+    for (_, at, own), kind, takes in zip(parts, kinds, _open(name), strict=True):
         if at:
             chosen.append(kind(strength=_number(name, own)))
-        elif strength is None or (kind.lossless and lossy):
+        elif strength is None or not takes:
             chosen.append(kind(strength=kind.strengths[-1] if kind.lossless else middle(kind)))
         else:
             chosen.append(kind(strength=strength))
@@ -145,9 +144,14 @@ def strengths(name: str) -> tuple[float, ...]:
 
 def takes_strength(name: str) -> bool:
     """Whether `make(name, strength)` gives its strength to any part."""
+    return any(_open(name))
+
+
+def _open(name: str) -> list[bool]:
+    """Which parts leave their strength to `make`: those without one of their own, lossless ones only among their like."""
     parts = name.split("+")
     lossy = any(not _kind(part).lossless for part in parts)
-    return any("@" not in part and not (_kind(part).lossless and lossy) for part in parts)
+    return ["@" not in part and not (_kind(part).lossless and lossy) for part in parts]
 
 
 def trains(name: str) -> bool:

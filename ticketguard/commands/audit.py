@@ -51,7 +51,7 @@ def command(
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, controls=controls, key=key, **files)
     recorded = [read_transcript(path) for path in answers]
-    found = audit(case, independent=case.controls, answers=recorded)
+    found = audit(case, answers=recorded)
     decision = found.verdict.decision if found.verdict else "NOT TESTED"
     if as_json:
         checks = [asdict(check) for check in found.checks]
@@ -59,7 +59,10 @@ def command(
         print_json({"sound": found.sound, "checks": checks, "grounds": list(found.grounds), "verdict": verdict})
     else:
         click.echo(f"{'every check holds' if found.sound else 'A CHECK FAILS'}; the suspect: {decision}")
-        show_checks(found.checks, control_files((*controls, *answers), (*case.controls, *recorded)))
+        show_checks(
+            found.checks,
+            control_files((*controls, *answers), (*case.control_digests, *(each.digest for each in recorded))),
+        )
         if found.verdict is None:
             click.echo()
         else:

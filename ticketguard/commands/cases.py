@@ -20,7 +20,7 @@ from ticketguard.probe.transcript import FIRST_BYTES
 from ticketguard.storage.atomic import is_there, read_bytes, read_start
 from ticketguard.storage.hostile import visible
 from ticketguard.storage.suspects import read_any
-from ticketguard.storage.tensors import TensorFile, read_tensors
+from ticketguard.storage.tensors import read_tensors
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import Images, in_order
 from ticketguard.verify import transcript as transcripts
@@ -143,12 +143,9 @@ def show_numbers(verdict: Verdict) -> None:
         console.print(notes_table(verdict.notes), "")
 
 
-def control_files(paths: Sequence[Path], controls: Sequence[TensorFile | transcripts.Transcript]) -> dict[str, str]:
-    """Names of control files by hex digest; `controls`: what was read from the `paths`."""
-    return {
-        item.digest if isinstance(item, transcripts.Transcript) else digest_of(item): str(path)
-        for path, item in zip(paths, controls, strict=True)
-    }
+def control_files(paths: Sequence[Path], digests: Sequence[str]) -> dict[str, str]:
+    """Names of control files by hex digest; `digests`: of what was read from the `paths`."""
+    return {digest: str(path) for path, digest in zip(paths, digests, strict=True)}
 
 
 def show_checks(checks: Sequence[Check], files: Mapping[str, str], controls: Iterable[Verdict] = ()) -> None:

@@ -90,7 +90,7 @@ def command(
         require_output(html_path, inputs=(*inputs, out), option="--html")
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, key=key, **files)
-    named_controls = control_files(files["controls"], case.controls)
+    named_controls = control_files(files["controls"], case.control_digests)
     if check_path is not None:
         signed = read_bytes(check_path, limit=ENVELOPE_LIMIT)
         _require_asked(signed, named_controls, nonce, supplied_by, searched, where=str(check_path))

@@ -71,7 +71,8 @@ def command(
         raise UsageError("say what the reveal is for: --suspect with weights, or --transcript with recorded answers")
     require_nonce(nonce)
     require_output(out, inputs=(suspect, transcript, key_path, judge_path))
-    digest = digest_of(read_any(suspect)) if suspect is not None else read_transcript(transcript).digest  # type: ignore[arg-type]
+    recorded = None if transcript is None else read_transcript(transcript)
+    digest = digest_of(read_any(suspect)) if recorded is None else recorded.digest  # type: ignore[arg-type]
     judge = None if judge_path is None else hpke.load_public(judge_path)
     bundle, word = Bundle(signed), passphrase()
     key = keys.load_secret(key_path, word)
@@ -81,8 +82,8 @@ def command(
             raise UsageError(f"{out} exists already: revealing again would spend another leaf; choose another --out")
         opening, secret = bundle.unlock(word)
         registered = opening.registration
-        if transcript is not None and not override:
-            leaf = _asked(read_transcript(transcript), opening, secret, leaf)
+        if recorded is not None and not override:
+            leaf = _asked(recorded, opening, secret, leaf)
         index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
         shown, data = reveal.make(
             opening,

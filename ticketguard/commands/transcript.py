@@ -90,9 +90,10 @@ def record(folder: Path, answers: Path, service: str, recorded_by: str, out: Pat
     asked = {row[0]: row[2] for row in _table(folder / INDEX, ["index", "file", "sha256"])}
     given = {row[0]: row[1].strip() for row in _table(answers, COLUMNS)}
     transcript = from_answers(asked, given, service=service, recorded_by=recorded_by)
-    if is_there(out) and read_start(out, len(transcript.encode()) + 1) != transcript.encode():
+    data = transcript.encode()
+    if is_there(out) and read_start(out, len(data) + 1) != data:
         raise UsageError(f"{out} exists already: a reveal may name the transcript in it; choose another --out")
-    write_bytes(out, transcript.encode())
+    write_bytes(out, data)
     if as_json:
         print_json({"transcript": str(out), "sha256": transcript.digest, "queries": len(asked), "answers": len(given)})
     else:

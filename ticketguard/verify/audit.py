@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from ticketguard.claims.opening import Opening
 from ticketguard.evidence import Rule, Verdict
 from ticketguard.signatures.carriers import all_carriers
-from ticketguard.storage.tensors import TensorFile
 from ticketguard.tails import log2_binomial_tail
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import render
@@ -20,7 +19,6 @@ from ticketguard.verify.judge import (
     Case,
     Check,
     claim_checks,
-    digest_of,
     examine,
     examine_transcript,
     examiner_of,
@@ -50,16 +48,16 @@ class Audit:
         return all(check.passed for check in self.checks)
 
 
-def audit(case: Case, *, independent: Sequence[TensorFile] = (), answers: Sequence[Transcript] = ()) -> Audit:
+def audit(case: Case, *, answers: Sequence[Transcript] = ()) -> Audit:
     """Recompute a claim from its reveal and test it on models that have nothing to do with it.
 
-    `independent` are weights of independent models and known ancestors, `answers` transcripts of independent services over the
-    same queries. A claim whose mark is in any of them, or not in its own model, proves nothing.
+    The case's controls are weights of independent models and known ancestors, `answers` transcripts of independent services
+    over the same queries. A claim whose mark is in any of them, or not in its own model, proves nothing.
     """
     opening = opened(case)
     examiner, rule = examiner_of(case, opening)
     original = examine(examiner, case.original, rule, supplied_by="owner")
-    others = {digest_of(file): examine(examiner, file, rule) for file in independent}
+    others = {key: examine(examiner, file, rule) for key, file in zip(case.control_digests, case.controls, strict=True)}
     others |= {item.digest: _answered(opening, case, item, rule) for item in answers}
     checks = [check for check in form_checks(case) if check.name in FORM]
     checks += [*_parameters(case, rule), _carriers(opening), *_triggers(case, opening)]

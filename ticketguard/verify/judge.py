@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from math import ceil, floor
 from typing import Any, Literal
 
@@ -75,7 +76,12 @@ class Case:
         """What the suspect is known by."""
         return "weights" if self.suspect is not None else "transcript"
 
-    @property
+    @cached_property
+    def control_digests(self) -> tuple[str, ...]:
+        """Manifest digests of the controls, in order: each file is read whole, once."""
+        return tuple(digest_of(file) for file in self.controls)
+
+    @cached_property
     def suspect_digest(self) -> str:
         """Manifest or transcript digest of the suspect. Raises `UsageError` unless exactly one of the two is given."""
         if (self.suspect is None) == (self.transcript is None):
@@ -116,7 +122,9 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
     reveal.require_valid(case.reveal, kind=case.kind, suspect=case.suspect_digest, nonce=nonce, now=now)
     examiner, rule = examiner_of(case, opening)
     original = examine(examiner, case.original, rule, supplied_by="owner")
-    controls = {digest_of(file): examine(examiner, file, rule) for file in case.controls}
+    controls = {
+        key: examine(examiner, file, rule) for key, file in zip(case.control_digests, case.controls, strict=True)
+    }
     searched = replace(rule, suspects=suspects)
     if case.suspect is not None:
         verdict = examine(examiner, case.suspect, searched, supplied_by=supplied_by)
