@@ -23,6 +23,7 @@ from ticketguard.models import MODELS, prunable
 from ticketguard.signatures import qr
 from ticketguard.signatures.labels import place_weights
 from ticketguard.signatures.position import Place, agreement, project
+from ticketguard.signatures.symbols import Code
 
 TEXT = "0123456789ab"
 DENSITY = 0.194
@@ -136,22 +137,27 @@ def sliding(projection: np.ndarray, modules: np.ndarray, free: np.ndarray) -> np
     return found
 
 
-def search_speed() -> None:
-    """FFT against sliding windows on every layer of ResNet-50 that is wide enough."""
+def projections() -> tuple[Code, dict[str, np.ndarray]]:
+    """A code, and the projection of a random mask for every layer of ResNet-50 that is wide enough for it."""
     rng = np.random.default_rng(0)
     code = qr.encode(TEXT)
     size = len(code.modules)
     shapes = {name: shape for name, shape in shapes_of("resnet50").items() if min(shape[:2]) >= size}
-    projections = {name: project(rng.random(shape) < DENSITY) for name, shape in shapes.items()}
-    agreement(next(iter(projections.values())), code.modules, code.free)
+    return code, {name: project(rng.random(shape) < DENSITY) for name, shape in shapes.items()}
+
+
+def search_speed() -> None:
+    """FFT against sliding windows on every layer of ResNet-50 that is wide enough."""
+    code, images = projections()
+    agreement(next(iter(images.values())), code.modules, code.free)
     start = time.process_time()
-    fast = {name: agreement(image, code.modules, code.free) for name, image in projections.items()}
+    fast = {name: agreement(image, code.modules, code.free) for name, image in images.items()}
     between = time.process_time()
-    slow = {name: sliding(image, code.modules, code.free) for name, image in projections.items()}
+    slow = {name: sliding(image, code.modules, code.free) for name, image in images.items()}
     end = time.process_time()
     same = all(np.array_equal(fast[name], slow[name]) for name in fast)
     print(
-        f"ResNet-50, {len(shapes)} layers: FFT {between - start:.2f} s, sliding windows {end - between:.1f} s, "
+        f"ResNet-50, {len(images)} layers: FFT {between - start:.2f} s, sliding windows {end - between:.1f} s, "
         f"ratio {(end - between) / (between - start):.0f} (bar 50); every count the same: {same}"
     )
 
