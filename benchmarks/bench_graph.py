@@ -24,7 +24,7 @@ from ticketguard.graph.betweenness import edge_betweenness
 from ticketguard.graph.channels import ChannelGraph
 from ticketguard.graph.scores import edge_products
 from ticketguard.models import MODELS, prunable
-from ticketguard.tracing_graph import channel_graph
+from ticketguard.tracing.channels import channel_graph
 
 
 def graph_of(name: str, density: float | None) -> ChannelGraph:

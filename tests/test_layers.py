@@ -24,7 +24,7 @@ RUNGS = (
     ("signatures",),
     ("verify", "probe"),
     ("signing", "bundle", "licensing"),
-    ("finding", "training", "models", "data", "tracing", "tracing_graph"),
+    ("finding", "training", "models", "data", "tracing"),
     ("integrations",),
     ("attacks",),
     ("suite",),

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from ticketguard.data import Dataset
+from ticketguard.data.dataset import Dataset, Images, Labels
 from ticketguard.errors import UsageError
 from ticketguard.graph.groups import Symmetry
 from ticketguard.masks import Mask
@@ -24,8 +24,6 @@ from ticketguard.signatures.edge import Carriers
 from ticketguard.tickets import Architecture, Model, Ticket, Weights
 from ticketguard.training import RECIPES, Recipe
 
-Images = NDArray[np.uint8]
-Labels = NDArray[np.int64]
 Predict = Callable[[Images], Labels]
 # What stands between a caller and the network: given the network's own answers, the answers that the service gives.
 Front = Callable[[Predict, Images], Labels]

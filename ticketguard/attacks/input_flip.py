@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Images, Victim
+from ticketguard.attacks.base import Victim
 from ticketguard.attacks.input_transform import InputTransform
+from ticketguard.data.dataset import Images
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

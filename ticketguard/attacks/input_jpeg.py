@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Images, Victim
+from ticketguard.attacks.base import Victim
 from ticketguard.attacks.input_transform import InputTransform
+from ticketguard.data.dataset import Images
 from ticketguard.errors import UsageError
 from ticketguard.storage.pictures import PICTURE_CHANNELS, jpeg_bytes, picture_from
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.attacks.base import Attack, Attacked, Images, Labels, Predict, Victim
+from ticketguard.attacks.base import Attack, Attacked, Predict, Victim
+from ticketguard.data.dataset import Images, Labels
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

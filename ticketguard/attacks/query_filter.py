@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.attacks.base import REFUSED, Attack, Attacked, Images, Labels, Predict, Victim
+from ticketguard.attacks.base import REFUSED, Attack, Attacked, Predict, Victim
+from ticketguard.data.dataset import Images, Labels
 
 COMPONENTS = 32
 MOST_IMAGES = 5000

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import ClassVar
 
-from ticketguard.attacks.base import Attack, Attacked, Front, Images, Labels, Predict, Victim, succeed
+from ticketguard.attacks.base import Attack, Attacked, Front, Predict, Victim, succeed
+from ticketguard.data.dataset import Images, Labels
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Attack, Attacked, Images, Labels, Predict, Victim
+from ticketguard.attacks.base import Attack, Attacked, Predict, Victim
+from ticketguard.data.dataset import Images, Labels
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)

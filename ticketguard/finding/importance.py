@@ -25,7 +25,7 @@ from ticketguard.graph.channels import ChannelGraph
 from ticketguard.graph.scores import Scores
 from ticketguard.masks import Mask
 from ticketguard.models import evaluating
-from ticketguard.tracing_graph import channel_graph
+from ticketguard.tracing.channels import channel_graph
 
 INTEGRATION_STEPS = 32
 PATHS_PER_EDGE = 4

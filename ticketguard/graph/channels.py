@@ -1,6 +1,6 @@
 """The channel graph: channels as nodes, non-empty kernels as weighted edges, sums and concatenations as what they are.
 
-A plain value without torch: `ticketguard.tracing_graph` makes it from a module. Nodes are numbered stage by stage in
+A plain value without torch: `ticketguard.tracing.channels` makes it from a module. Nodes are numbered stage by stage in
 topological order, so every edge goes from a lower to a higher number and the graph is acyclic by construction.
 """
 

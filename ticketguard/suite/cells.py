@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from ticketguard.attacks.base import REFUSED, Attack, Attacked, Images, Labels, Predict
+from ticketguard.attacks.base import REFUSED, Attack, Attacked, Predict
 from ticketguard.attacks.rebuild import module_of
 from ticketguard.attacks.registry import make
 from ticketguard.attacks.stacked import Stacked
+from ticketguard.data.dataset import Images, Labels
 from ticketguard.errors import TicketguardError
 from ticketguard.evidence import Verdict
 from ticketguard.suite.bench import Bench

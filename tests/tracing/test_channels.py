@@ -9,7 +9,7 @@ from torch import nn
 from ticketguard.errors import UsageError
 from ticketguard.graph.scores import edge_products
 from ticketguard.models import MODELS
-from ticketguard.tracing_graph import channel_graph
+from ticketguard.tracing.channels import channel_graph
 
 
 class Mixed(nn.Module):
