@@ -124,7 +124,7 @@ def test_every_number_of_a_verdict_is_on_the_page(verdict: Verdict) -> None:
             f"{item.n:,}",
             str(item.erasures),
             bits(item.capacity_bits),
-            f"{item.log2_p:.6f}",
+            f"{item.bits:,.6f}",
         ):
             assert number in said
         assert item.null in said

@@ -36,13 +36,12 @@ def verdict_markdown(verdict: Verdict, *, suspect: str) -> str:
     rows = [
         [
             words.test_name(item),
-            words.bits(item.bits),
+            f"{item.bits:,.6f}",
             "yes" if item.bits >= verdict.bar_bits else "no",
             f"{item.matches:,}",
             f"{item.n:,}",
             f"{item.erasures:,}",
             words.bits(item.capacity_bits),
-            f"{item.log2_p:.6f}",
         ]
         for item in verdict.evidence
     ]
@@ -59,7 +58,7 @@ def verdict_markdown(verdict: Verdict, *, suspect: str) -> str:
         f"- supplied by: {escaped(verdict.supplied_by) or 'not stated'}",
         *(f"- note: {escaped(note)}" for note in verdict.notes),
         "",
-        *table(("test", "bits", "passes", "matches", "n", "erased", "possible", "log2 p"), rows, left=1),
+        *table(("test", "−log2 p", "passes", "matches", "n", "erased", "possible"), rows, left=1),
         "",
         *(f"- {sentence}" for sentence in (*words.PROVES, *words.DOES_NOT_PROVE)),
     ]
