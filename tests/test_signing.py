@@ -11,13 +11,14 @@ from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.registration import frame_counts
 from ticketguard.errors import AuthenticityError, CapacityError, FormatError, UsageError
 from ticketguard.masks import Mask
+from ticketguard.signatures import capacity
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.tickets import Architecture, Model, Ticket
 from ticketguard.verify.verifier import Examiner
 
 KEY = SecretKey.from_seed(bytes(range(32)))
 FIXED = {"master": bytes(32), "nonce": bytes(32)}
-SHAPES = {"conv.weight": (32, 16, 3, 3), "down.weight": (32, 32, 1, 1), "fc.weight": (40, 64)}
+SHAPES = {"conv.weight": (32, 32, 3, 3), "down.weight": (32, 32, 1, 1), "fc.weight": (64, 64)}
 
 
 def dense(seed=0):
@@ -156,10 +157,27 @@ def test_registration_is_signed_by_the_key_and_commits_to_what_was_asked(ticket)
 
 
 @pytest.mark.parametrize("leaves", [1, 15, 16, 64])
-def test_plan_of_tests_counts_every_scope(ticket, leaves):
-    registered = signing.register(ticket, KEY, owner="Lab", leaves=leaves, **FIXED).registration
-    assert registered.tests >= 3 * 2 * (leaves + 1)
-    assert registered.tests >= 64
+def test_plan_of_tests_counts_every_scope(leaves):
+    assert signing.rule_of(leaves).tests >= max(64, 2 * 2 * (leaves + 1))
+
+
+def test_registered_plan_of_tests_is_that_of_the_leaves(ticket):
+    registered = signing.register(ticket, KEY, owner="Lab", leaves=3, **FIXED).registration
+    assert registered.tests == signing.rule_of(3).tests
+
+
+def test_leaf_that_no_judge_could_accept_is_not_signed(ticket):
+    """What is pooled would pass: a judge sees one leaf."""
+    assert signing.register(ticket, KEY, owner="Lab", leaves=4, **FIXED).plan.informative > 800
+    with pytest.raises(CapacityError, match=r"in each of 16 leaves, .* needs 127; sign with \d leaves"):
+        signing.register(ticket, KEY, owner="Lab", leaves=16, **FIXED)
+
+
+def test_embedding_refuses_a_leaf_that_came_out_below_the_bar(ticket, monkeypatch):
+    monkeypatch.setattr(capacity, "_weakest", lambda leaf: 2 * leaf)
+    registered = signing.register(ticket, KEY, owner="Lab", leaves=12, **FIXED)
+    with pytest.raises(CapacityError, match=r"weakest of 12 carries \d+ bits, .* needs 126"):
+        signing.embed(ticket, registered.opening)
 
 
 @pytest.mark.parametrize(

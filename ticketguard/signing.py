@@ -51,12 +51,17 @@ class Registered:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedded:
-    """A signed ticket. `moved` edges of `edges` changed place; `informative` pairs now all show their target bit."""
+    """A signed ticket. `moved` edges of `edges` changed place; `per_leaf` informative pairs now all show their target bit."""
 
     ticket: Ticket
     moved: int
     edges: int
-    informative: int
+    per_leaf: tuple[int, ...]
+
+    @property
+    def informative(self) -> int:
+        """Informative pairs of all leaves."""
+        return sum(self.per_leaf)
 
 
 def carrier_layers(mask: Mask, *, block: int = DEFAULT_BLOCK) -> dict[str, Layer]:
@@ -154,7 +159,7 @@ def embed(ticket: Ticket, opening: Opening, *, rewind: Weights | None = None) ->
     In a `Ticket` the new edge starts from its own rewind value, taken from `rewind` (dense rewind weights by name), or drawn
     with the layer's own spread when that is not given; moved values would leave duplicates that give the moves away. In a
     `Model`, which is not retrained, the value itself moves. Raises `AuthenticityError` when the ticket's frame is not the
-    registered one.
+    registered one, and `CapacityError` when a leaf carries less than the bar that a judge sets.
     """
     layers = opening.registration.layers
     if registration.frame_digest(_Frame(ticket.mask, layers)) != opening.registration.frame:
@@ -162,19 +167,25 @@ def embed(ticket: Ticket, opening: Opening, *, rewind: Weights | None = None) ->
             "the frame of this ticket is not the registered one: it was registered for another ticket"
         )
     moved: dict[str, list[edge.Moves]] = {}
-    informative = 0
+    per_leaf = np.zeros(len(opening.leaves), dtype=np.int64)
     for entry in opening.registration.table:
         name = entry.layer.name
         kept = ticket.mask[name]
         drawn = [carriers_of(opening, entry, leaf) for leaf in opening.leaves]
         moved[name] = [edge.moves(carriers, kept) for carriers in drawn]
-        informative += sum(int((kept.ravel()[c.first] != kept.ravel()[c.second]).sum()) for c in drawn)
+        per_leaf += [int((kept.ravel()[c.first] != kept.ravel()[c.second]).sum()) for c in drawn]
+    needed = rule_of(opening.registration.leaves, opening.registration.beacon).bar_bits
+    if per_leaf.min() < needed:
+        raise CapacityError(
+            f"this ticket is too small for these leaves: the weakest of {len(per_leaf)} carries {per_leaf.min()} bits, and a "
+            f"judge, who sees one of them, needs {needed:.0f}; register it with fewer leaves"
+        )
     signed = move_edges(ticket, moved, fresh=lambda name: opening.stream(FRESH_LABEL + name, 0), rewind=rewind)
     return Embedded(
         ticket=replace(signed, provenance={**ticket.provenance, "signed": _note(opening)}),
         moved=sum(len(move.source) for per_layer in moved.values() for move in per_layer),
         edges=ticket.mask.kept,
-        informative=informative,
+        per_leaf=tuple(per_leaf.tolist()),
     )
 
 

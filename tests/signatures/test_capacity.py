@@ -94,6 +94,15 @@ def test_too_small_a_ticket_is_refused_with_its_numbers():
     assert "126" in str(caught.value)
 
 
+def test_one_leaf_is_what_has_to_suffice():
+    masks = masks_of({"a": (32, 32, 3, 3)}, 0.3)
+    _, plan = planned(masks, leaves=3)
+    assert plan.leaf_bits_after[0.0] == pytest.approx(plan.informative / 3, abs=1)
+    assert plan.leaf_bits_after[0.5] < plan.bits_after[0.5] / 2
+    with pytest.raises(CapacityError, match=r"in each of 16 leaves.*sign with \d+ leaves, spend more"):
+        planned(masks, leaves=16)
+
+
 @pytest.mark.parametrize("density", [0.0, 1.0])
 def test_empty_and_full_masks_carry_nothing(density):
     with pytest.raises(CapacityError, match="too small"):

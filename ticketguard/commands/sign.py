@@ -289,6 +289,11 @@ def _registered_bundle(registered_path: Path, out: Path) -> Bundle:
     return bundle
 
 
+def _after(bits_after: Mapping[float, float]) -> str:
+    """Bits by the share of edges that random pruning took."""
+    return ", ".join(f"{share:.0%}: {float(bits):,.0f}" for share, bits in bits_after.items() if share)
+
+
 def _report(
     bundle: Bundle,
     registered: Registration,
@@ -302,8 +307,10 @@ def _report(
     document: dict[str, Any] = {"signed": str(bundle.folder), "owner": owner, "keyid": keyid, "notes": list(notes)}
     if embedded is not None:
         document |= {"edges": embedded.edges, "moved": embedded.moved, "bits": embedded.informative}
+        document |= {"leafBits": list(embedded.per_leaf)}
     if plan is not None:
-        document |= {"expectedBits": {str(share): round(float(bits)) for share, bits in plan.bits_after.items()}}
+        for name, after in (("expectedBits", plan.bits_after), ("expectedLeafBits", plan.leaf_bits_after)):
+            document[name] = {str(share): round(float(bits)) for share, bits in after.items()}
     if as_json:
         print_json(document)
         return
@@ -314,15 +321,19 @@ def _report(
     if embedded is not None:
         share = embedded.moved / embedded.edges
         click.echo(f"ticket        {bundle.ticket}  ({embedded.moved} of {embedded.edges} edges moved, {share:.1%})")
-        click.echo(f"edge code     {embedded.informative} bits as signed")
+        weakest = f", {min(embedded.per_leaf)} of them in the weakest of {registered.leaves} leaves: a judge sees one"
+        click.echo(f"edge code     {embedded.informative} bits as signed{weakest if registered.leaves > 1 else ''}")
     elif registered.beacon == "none":
         click.echo("next          time-stamp the registration if you like, then sign with --registration to embed")
     else:
         steps = f"ticketguard timestamp {bundle.folder}, then sign --registration"
         click.echo(f"next          {steps}; without the stamp the bar is {bar:g}")
     if plan is not None:
-        after = ", ".join(f"{share:.0%}: {float(bits):,.0f}" for share, bits in plan.bits_after.items() if share)
-        click.echo(f"expected      bits after random pruning of {after}  (the bar is {bar:g} without a beacon)")
+        click.echo(
+            f"expected      bits after random pruning of {_after(plan.bits_after)}  (the bar is {bar:g} without a time stamp)"
+        )
+        if registered.leaves > 1:
+            click.echo(f"              one leaf, as a judge sees it, {_after(plan.leaf_bits_after)}")
     for note in notes:
         click.echo(f"note          {note}")
     click.echo("note          keep the dense rewind weights private: an eraser guided by them needs fewer tries")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from math import ceil, log, log1p
+from math import ceil, log, log1p, sqrt
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ DEFAULT_LEAVES = 4
 # verification would slow down.
 DRAWS_PER_CELL = 6.0
 DRAWS_IN_ALL = 1 << 18
+# Shares of the edges after whose random pruning a plan states the evidence.
+PRUNED = (0.0, 0.3, 0.5, 0.7, 0.9)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,13 +30,15 @@ class Plan:
     """Draws per leaf for every layer, and what they are expected to give.
 
     `informative` is the expected number of informative pairs over all leaves, `moved` the expected share of edges that
-    signing moves, `bits_after` the evidence expected after random pruning of that share of the edges.
+    signing moves, `bits_after` the evidence expected after random pruning of that share of the edges, for the owner, who has
+    all leaves, and `leaf_bits_after` that of one leaf, which is what a judge sees.
     """
 
     pairs: Mapping[str, int]
     informative: float
     moved: float
     bits_after: Mapping[float, float]
+    leaf_bits_after: Mapping[float, float]
 
 
 def plan(
@@ -47,8 +51,8 @@ def plan(
 ) -> Plan:
     """Draws per leaf and layer that move a share `spend` of the edges, from the cell counts (`graph.cells.cell_counts`) alone.
 
-    About half of the informative pairs move. Raises `CapacityError` when even the best plan gives less than
-    `needed_bits` on the untouched ticket.
+    About half of the informative pairs move. Raises `CapacityError` when even the best plan would give a judge, who sees one
+    leaf, less than `needed_bits` on the untouched ticket.
     """
     if not 0 < spend <= 0.5:
         raise UsageError(f"the share of edges to spend must lie in (0, 0.5], found {spend}")
@@ -64,17 +68,26 @@ def plan(
     informative = sum(drawn[name] * found[name].informative for name in layers)
     both = sum(drawn[name] * found[name].both for name in layers)
     edges = sum(one.edges for one in found.values())
-    if informative < needed_bits:
+    if _weakest(informative / leaves) < needed_bits:
+        enough = next((some for some in range(leaves - 1, 0, -1) if _weakest(informative / some) >= needed_bits), None)
+        fewer = f"sign with {enough} {'leaf' if enough == 1 else 'leaves'}, " if enough else ""
         raise CapacityError(
             f"this ticket is too small to sign: its {edges} edges in {len(layers)} layers would carry about "
-            f"{informative:.0f} bits, a verdict needs {needed_bits:.0f}; spend more edges or keep more weights"
+            f"{informative / leaves:.0f} bits in each of {leaves} leaves, and a judge, who sees one of them, needs "
+            f"{needed_bits:.0f}; {fewer}spend more edges or keep more weights"
         )
     return Plan(
         pairs=pairs,
         informative=informative,
         moved=informative / 2 / edges,
-        bits_after={share: _bits_after(informative, both, share) for share in (0.0, 0.3, 0.5, 0.7, 0.9)},
+        bits_after={share: _bits_after(informative, both, share) for share in PRUNED},
+        leaf_bits_after={share: _bits_after(informative / leaves, both / leaves, share) for share in PRUNED},
     )
+
+
+def _weakest(leaf: float) -> float:
+    """What a leaf of `leaf` bits in the mean surely carries: three standard deviations less, each pair's being by chance."""
+    return leaf - 3 * sqrt(leaf)
 
 
 def _miss(cell: int) -> float:
