@@ -240,8 +240,8 @@ def _judge(evidence: Sequence[Evidence], rule: Rule, *, whole: bool) -> tuple[De
         )
     if not whole:
         return "INCONCLUSIVE", (
-            f"every test is at chance: the best gives {best.bits:.1f} bits; but its file holds more that could be "
-            "tested: see the note on what was not read"
+            f"every test is at chance: the best gives {best.bits:.1f} bits; but not everything was looked "
+            "at: see the note on what was not read"
         )
     return "NO MATCH", (
         f"every test is at chance: the best gives {best.bits:.1f} bits, and up to {capacity:.1f} bits were possible"

@@ -52,7 +52,7 @@ BESIDE_NAMES = 80
     type=click.Choice(["auto", "always", "never"]),
     default="auto",
     show_default=True,
-    help="Undo channel permutations: when the stored reading does not pass, always, or never.",
+    help="Undo channel permutations: when the stored reading does not pass, always, or never (then nobody is cleared).",
 )
 @click.option("--supplied-by", default="", help="Who supplied the suspect or the predictions; printed in the report.")
 @click.option("--html", "html_path", type=PATH, help="Write a self-contained HTML report of one verdict.")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ticketguard.claims.opening import Opening
 from ticketguard.claims.registration import frame_digest
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.evidence import TURNED, Evidence, Rule, Verdict, decide
+from ticketguard.evidence import TURNED, UNREAD, Evidence, Rule, Verdict, decide
 from ticketguard.graph.cells import Counts
 from ticketguard.signatures.board import Board, Weight
 from ticketguard.signatures.carriers import all_carriers
@@ -80,10 +80,16 @@ class Examiner:
         evidence = self._tests(located.weights, "stored") if located.weights else []
         passed = any(item.bits >= rule.bar_bits for item in evidence)
         if align == "never" or (align == "auto" and passed):
-            return evidence, notes
+            # Channels in another order would be at chance now, and what was not looked at clears nobody.
+            return evidence, notes if passed else [
+                *notes,
+                f"{UNREAD}channels in another order: alignment was switched off",
+            ]
         found: Mapping[str, Weight] = located.weights
         if self.reference is None:
-            notes.append("not aligned: the released ticket, whose frame is the reference, was not given")
+            notes.append(
+                f"{UNREAD}channels in another order: the released ticket, whose frame alignment needs, was not given"
+            )
         else:
             aligned = align_suspect(effective, self.opening.registration, self.reference)
             notes += aligned.notes
