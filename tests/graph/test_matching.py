@@ -103,3 +103,14 @@ def test_renamed_and_pruned_layers_are_matched_by_their_overlap() -> None:
     suspect = {name: rng.binomial(reference[stored[key]], 0.5) for name, key in names.items()}
     found = rematch(Matched(names=names, renamed=tuple(names)), layers, reference, suspect)
     assert {key: name for name, key in found[-1].names.items()} == stored
+
+
+def test_shape_first_takes_a_name_only_where_it_has_the_shape_or_no_tensor_has() -> None:
+    layers = [layer_of("a.weight", (8, 4, 3, 3)), layer_of("b.weight", (16, 8, 3, 3))]
+    swapped = {"a.weight": (16, 8, 3, 3), "b.weight": (8, 4, 3, 3)}
+    assert match(layers, Symmetry(), swapped).names == {"a.weight": "a.weight", "b.weight": "b.weight"}
+    found = match(layers, Symmetry(), swapped, shape_first=True)
+    assert found.names == {"a.weight": "b.weight", "b.weight": "a.weight"}
+    assert found.guessed == ()
+    wider = {"a.weight": (10, 4, 3, 3), "b.weight": (16, 10, 3, 3)}
+    assert match(layers, Symmetry(), wider, shape_first=True) == match(layers, Symmetry(), wider)

@@ -59,3 +59,17 @@ def test_a_guess_at_which_layer_is_which_clears_nobody(signed):
     verdict = signed.examiner.verify(wide)
     assert verdict.decision == "INCONCLUSIVE"
     assert any(note.startswith(f"{UNREAD}which of its tensors") for note in verdict.notes)
+
+
+@pytest.mark.parametrize("decoy", [False, True])
+def test_names_swapped_between_layers_of_other_sizes_are_seen_through(signed, decoy):
+    """Every float is exact: only the names of two layers are exchanged, which a loader undoes."""
+    one, two = "conv2.weight", "conv3.weight"
+    assert signed.permuted[one].shape != signed.permuted[two].shape
+    weights = {**signed.permuted, one: signed.permuted[two], two: signed.permuted[one]}
+    if decoy:  # the layer's own name on a tensor that fits it less than the other does
+        weights = {**signed.permuted, one: signed.permuted[two], "head.weight": signed.permuted[one]}
+        weights[two] = np.zeros((20, 16, 3, 3))
+    verdict = signed.examiner.verify(weights)
+    assert verdict.decision == "MATCH"
+    assert verdict.best.matches == (signed.n if not decoy else verdict.best.n)

@@ -92,7 +92,19 @@ def align(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry | None,
     symmetry = Symmetry() if symmetry is None else symmetry
     _check(reference, layers, symmetry)
     shapes = {name: tuple(np.shape(suspect[name])) for name in suspect}
-    matched = match(layers, symmetry, shapes)
+    named = match(layers, symmetry, shapes)
+    best = _align_named(reference, layers, symmetry, suspect, named)
+    shaped = match(layers, symmetry, shapes, shape_first=True)
+    if best.lineage < CLEAR and shaped != named:
+        other = _align_named(reference, layers, symmetry, suspect, shaped)
+        best = other if other.lineage > best.lineage else best
+    return best
+
+
+def _align_named(
+    reference: Counts, layers: Sequence[Layer], symmetry: Symmetry, suspect: Weights, matched: Matched
+) -> Alignment:
+    """The alignment under one matching of names, or under a better one between layers of equal shape."""
     best, seen = _align_matched(reference, layers, symmetry, suspect, matched)
     if best.counts and best.lineage < 1.0:
         present = [layer for layer in layers if layer.name in matched.names]

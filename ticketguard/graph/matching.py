@@ -37,22 +37,29 @@ class Matched:
     guessed: tuple[str, ...] = ()
 
 
-def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shape]) -> Matched:
+def match(
+    layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shape], *, shape_first: bool = False
+) -> Matched:
     """Match registered layers and the other parameters of `symmetry` to a suspect's tensors of these `shapes`.
 
     Layers: by name without wrapper prefixes (of several such names the first of equal shape), then the missing ones to
     unclaimed tensors of equal shape in order, then to unclaimed tensors that are at least as large, in order. Other parameters
     (norms, biases): by name only, and only when no layer had to be matched otherwise, since a name says nothing in a renamed
-    file.
+    file. With `shape_first` a name counts only where it has the layer's shape, or where no tensor has: names can be swapped to
+    mislead.
     """
+    there = {trimmed(shape) for shape in shapes.values()} if shape_first else set()
     clean: dict[str, list[str]] = {}
     for name in shapes:
         clean.setdefault(PREFIX.sub("", name), []).append(name)
     found: dict[str, str] = {}
     for layer in layers:
         named = [name for name in clean.get(PREFIX.sub("", layer.name), ()) if fits(layer.shape, shapes[name])]
-        if named:
-            found[layer.name] = next((name for name in named if same(layer.shape, shapes[name])), named[0])
+        exact = next((name for name in named if same(layer.shape, shapes[name])), None)
+        if exact is not None:
+            found[layer.name] = exact
+        elif named and trimmed(layer.shape) not in there:
+            found[layer.name] = named[0]
     renamed: list[str] = []
     guessed: tuple[str, ...] = ()
     for find in (_by_shape, _by_size):
