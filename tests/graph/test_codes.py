@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from ticketguard.graph.codes import zero_points
+from ticketguard.graph.codes import less, zero_points
 
 SHAPE = (12, 6, 3, 3)
 
 
 def centred(codes: np.ndarray) -> np.ndarray:
-    return codes.astype(np.int32) - zero_points(codes).reshape(-1, *(1,) * (codes.ndim - 1))
+    return less(codes, zero_points(codes).reshape(-1, *(1,) * (codes.ndim - 1)))
 
 
 def sparse(density: float = 0.2, seed: int = 0) -> np.ndarray:
@@ -29,11 +29,20 @@ def test_the_zero_point_of_a_sparse_weight_does_not_matter(zero: int, seed: int)
     assert np.array_equal(centred((codes + zero).astype(np.uint8)), codes)
     assert np.array_equal(centred((codes + zero - 128).astype(np.int8)), codes)
     assert np.array_equal(centred((codes + 100 * zero).astype(np.uint16)), codes)
+    for wide in (np.uint32, np.int32, np.uint64, np.int64):
+        assert np.array_equal(centred((codes + 10_000 * zero).astype(wide)), codes)
 
 
 def test_every_row_may_have_its_own() -> None:
     zeros = np.arange(100, 100 + SHAPE[0]).reshape(-1, 1, 1, 1)
     assert np.array_equal(centred((sparse() + zeros).astype(np.uint8)), sparse())
+
+
+def test_wide_codes_are_zero_only_where_they_are_equal() -> None:
+    codes = np.full((1, 5), 2**63, np.uint64)
+    codes[0, 3] += np.uint64(1)  # float64 does not tell it from the others
+    codes[0, 4] = 2**63 + 2**40
+    assert np.array_equal(centred(codes), [[0, 0, 0, 1, 2**40]])
 
 
 def plainly(codes: np.ndarray) -> np.ndarray:

@@ -296,3 +296,26 @@ def test_nodes_that_read_matrices_the_other_way_hide_nothing(tmp_path, shapes):
     assert turned.decision == ("INCONCLUSIVE" if shapes[0] == (96, 96) else "MATCH")
     if turned.decision == "INCONCLUSIVE":
         assert any("'transposed.fc0.weight'" in note for note in turned.notes)
+
+
+@pytest.mark.parametrize("shape", [(24, -1), (24, 24, 9), (-1,), (24 * 24, 3, 3)])
+def test_a_copy_whose_axes_were_put_together_is_never_cleared(signed, shape):
+    """A loader reshapes it; a decoy stands under the layer's name, or under no name at all."""
+    copy = {"head.weight": signed.model["conv3.weight"].reshape(shape)}
+    verdict = signed.examiner.verify({**signed.unrelated, **copy})
+    assert verdict.decision == "INCONCLUSIVE"
+    assert any(note.startswith(f"{UNREAD}1 tensor of a registered shape ('head.weight')") for note in verdict.notes)
+
+
+@pytest.mark.parametrize("spoilt", [0.005, 0.05, 1.0])
+def test_a_suspect_with_many_values_that_are_no_numbers_is_never_cleared(signed, spoilt):
+    """A loader may take NaN for zero: the pruned positions of a copy, say."""
+    rng = np.random.default_rng(0)
+    weights = dict(signed.unrelated)
+    for name in signed.mask:
+        weights[name] = np.where(rng.random(weights[name].shape) < spoilt / 2, np.nan, weights[name])
+    verdict = signed.examiner.verify(weights)
+    noted = [note for note in verdict.notes if "no finite numbers" in note]
+    assert (verdict.decision, len(noted)) == (("NO MATCH", 0) if spoilt < 0.01 else ("INCONCLUSIVE", 1))
+    hidden = {name: np.where(signed.mask[name], signed.model[name], np.nan) for name in signed.mask}
+    assert signed.examiner.verify({**signed.model, **hidden}).decision == "INCONCLUSIVE"

@@ -37,6 +37,11 @@ class Board:
     def _whole(self) -> _Layout:
         return _layout(self.carriers)
 
+    @property
+    def pairs(self) -> int:
+        """Number of pairs of all leaves and layers."""
+        return len(self._whole.bits)
+
     def sample(self, layer: str) -> NDArray[np.int64]:
         """Some positions of a layer that are read, around `SAMPLE` at most, as secret as all of them; none for other layers."""
         positions = self._whole.positions.get(layer, np.empty(0, np.int64))

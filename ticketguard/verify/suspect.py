@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from math import prod
 from typing import Any
 
@@ -15,7 +16,7 @@ from ticketguard.claims.registration import Registration
 from ticketguard.evidence import UNREAD
 from ticketguard.graph.axes import Order, stored_orders, turned
 from ticketguard.graph.cells import Layer
-from ticketguard.graph.codes import QUANTIZED, zero_points
+from ticketguard.graph.codes import QUANTIZED, less, zero_points
 from ticketguard.graph.groups import Axis, Symmetry, length
 from ticketguard.graph.matching import PREFIX, Shape, match, same, trimmed
 from ticketguard.graph.windows import kernel_within, window
@@ -46,7 +47,7 @@ class Effective:
     corner: Shape | None = None
 
     @cached_property
-    def _zeros(self) -> NDArray[np.int32] | None:
+    def _zeros(self) -> NDArray[Any] | None:
         """The code of zero in each row (our order of axes) where quantized weights are stored; else None."""
         if _type(self.source, self.keys[0]) not in QUANTIZED:
             return None
@@ -64,7 +65,7 @@ class Effective:
         stored = self._stored(positions)
         values, *masks = (_gather(self.source, key, stored) for key in self.keys)
         if self._zeros is not None:
-            values = values - self._zeros[positions // prod(self.shape[1:])]
+            values = less(values, self._zeros[positions // prod(self.shape[1:])])
         return _masked(values, *masks)
 
     def array(self) -> NDArray[Any]:
@@ -73,7 +74,7 @@ class Effective:
         if self.axes is not None:
             values, *masks = (np.ascontiguousarray(each.transpose(self.axes)) for each in (values, *masks))
         if self._zeros is not None:
-            values = values - self._zeros.reshape(-1, *(1,) * (values.ndim - 1))
+            values = less(values, self._zeros.reshape(-1, *(1,) * (values.ndim - 1)))
         values = _masked(values, *masks)
         if self.corner is not None:
             part = tuple(slice(low, low + size) for low, size in zip(self.corner, self.shape, strict=True))
@@ -246,12 +247,13 @@ def unread(
 ) -> list[str]:
     """Tensors of a suspect's file that have the shape of a layer with carriers and are not among the `matched` ones.
 
-    The same sizes in another order count too. A stolen copy may lie there, beside a decoy. Left out are parameters of the
+    The same sizes in another order count too, and those with neighbours put together, as of a flattened kernel. A stolen copy
+    may lie there, beside a decoy. Left out are parameters of the
     registered network that carry nothing, by name and channels, and masks that say no more than the weight beside them, as far
     as that is read: at the `sample` of its layer, whole only where it is none. Of all others shapes are enough. Masks of the
     `matched` ones count where they hold factors.
     """
-    shapes = {_unordered(entry.layer.shape) for entry in registered.table if entry.pairs}
+    shapes = {_unordered(shape) for entry in registered.table if entry.pairs for shape in _regrouped(entry.layer.shape)}
     layers = {key: name for name, weight in matched.items() for key in weight.keys}
     found = [
         key
@@ -294,6 +296,15 @@ def _channels_of(axes: Sequence[Axis | None]) -> tuple[int, ...]:
 def _unordered(shape: Shape) -> Shape:
     """What a shape has in common with those of the same weights in other orders."""
     return trimmed(tuple(sorted(shape, reverse=True)))
+
+
+def _regrouped(shape: Shape) -> Iterator[Shape]:
+    """A shape, and the others that the same numbers have once neighbouring axes are put together."""
+    for joined in product((False, True), repeat=len(shape) - 1):
+        sizes = [shape[0]]
+        for size, join in zip(shape[1:], joined, strict=True):
+            sizes[-1:] = [sizes[-1] * size] if join else [sizes[-1], size]
+        yield tuple(sizes)
 
 
 def unread_note(names: list[str]) -> str:

@@ -28,9 +28,10 @@ from ticketguard.verify.whitebox import edge_tests
 
 Align = Literal["auto", "always", "never"]
 
-
 # What a test of turned kernels is charged.
 TURN_BITS = 4.0
+# Share of the pairs that may hold no finite number before a suspect that is at chance is not cleared.
+MOST_ERASED = 0.01
 
 
 class Examiner:
@@ -78,6 +79,7 @@ class Examiner:
         left = unread(weights, effective, located.matched, self.opening.registration, self._board.sample)
         notes = [*located.notes, *([unread_note(left)] if left else [])]
         evidence = self._tests(located.weights, "stored") if located.weights else []
+        notes += self._not_finite(evidence)
         passed = any(item.bits >= rule.bar_bits for item in evidence)
         if align == "never" or (align == "auto" and passed):
             # Channels in another order would be at chance now, and what was not looked at clears nobody.
@@ -137,6 +139,15 @@ class Examiner:
             for item in self._tests(turned(weights, layers, turn), TURNED)
         ]
         return evidence, [f"kernels read {turn}: they agree with the secret there, at a charge of {TURN_BITS:g} bits"]
+
+    def _not_finite(self, evidence: Sequence[Evidence]) -> list[str]:
+        """A note when so many carriers are not finite numbers that something else may be meant, such as zero by NaN."""
+        erased = sum(item.erasures for item in evidence if item.test == "support" and item.scope != "pooled")
+        if erased <= MOST_ERASED * self._board.pairs:
+            return []
+        return [
+            f"{UNREAD}{erased:,} of {self._board.pairs:,} pairs of carriers, where the suspect has no finite numbers"
+        ]
 
     def _tests(self, weights: Mapping[str, Any], view: str) -> list[Evidence]:
         registered = self.opening.registration
