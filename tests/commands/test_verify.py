@@ -164,12 +164,27 @@ def test_a_file_named_twice_is_one_suspect(tg):
     assert tg("verify", name, name, "--signed", "signed", "--json").json["rule"]["suspects"] == 1
 
 
-def test_a_folder_with_a_model_is_a_suspect(tg):
-    result = tg("verify", "signed", "--signed", "signed", "--json")
-    assert (result.code, result.json["suspect"]) == (0, "signed/model.safetensors")
+def test_a_folder_with_a_model_is_a_suspect(tg, world):
+    (world / "copy").mkdir()
+    shutil.copy(world / "signed" / "model.safetensors", world / "copy")
+    result = tg("verify", "copy", "--signed", "signed", "--json")
+    assert (result.code, result.json["suspect"]) == (0, "copy/model.safetensors")
     # Named as a folder and as its file, it is one suspect.
-    both = tg("verify", "signed", "signed/model.safetensors", "--signed", "signed", "--json")
+    both = tg("verify", "copy", "copy/model.safetensors", "--signed", "signed", "--json")
     assert both.json["rule"]["suspects"] == 1
+
+
+@pytest.mark.parametrize("other", ["stolen.safetensors", "pytorch_model.bin", "weights.pt"])
+def test_a_folder_with_other_weights_too_is_not_cleared_by_one_of_them(tg, world, other):
+    (world / "hub").mkdir()
+    shutil.copy(world / "suspects" / "unrelated.safetensors", world / "hub" / "model.safetensors")
+    shutil.copy(world / "signed" / "model.safetensors", world / "hub" / other)
+    result = tg("verify", "hub", "--signed", "signed")
+    assert (result.code, result.out) == (2, "")
+    assert (
+        f"other weights ('{other}'): name the file to read, or for every suspect in it 'hub/*.safetensors'"
+        in result.err
+    )
 
 
 def test_html_report_is_written_and_self_contained(tg, world):

@@ -20,7 +20,7 @@ from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.storage.atomic import is_folder, is_there, write_bytes
 from ticketguard.storage.hostile import visible
-from ticketguard.storage.tensors import INDEX_NAME, SINGLE_NAME
+from ticketguard.storage.tensors import model_in
 from ticketguard.workers import MOST_JOBS
 
 # Where a probe records what nobody named.
@@ -119,11 +119,11 @@ def command(
         _refuse_single()
         results = scanned(Bundle(signed), paths, align, jobs)
         return _report(results, Bundle(signed), paths, reports, as_json)
-    if paths and is_folder(paths[0]) and not _models(paths[0]):
-        raise UsageError(
-            f"{paths[0]}: a folder without {SINGLE_NAME} or {INDEX_NAME}; name the file to read, or for every suspect in it "
-            f"'{paths[0]}/*.safetensors'"
-        )
+    if paths and is_folder(paths[0]):
+        try:
+            model_in(paths[0])
+        except TicketguardError as problem:
+            raise UsageError(f"{problem}, or for every suspect in it '{paths[0]}/*.safetensors'") from problem
     results = run(
         Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"], controls
     )
@@ -188,13 +188,10 @@ def expand(patterns: Sequence[str]) -> list[Path]:
 
 def _inside(path: Path) -> Path:
     """The one model in a folder, so that a report names the file that is read; else the path as it is."""
-    models = _models(path)
-    return models[0] if len(models) == 1 else path
-
-
-def _models(path: Path) -> list[Path]:
-    """What a reader of the folder `path` would take for its model; none for a file."""
-    return [path / name for name in (INDEX_NAME, SINGLE_NAME) if is_there(path / name)] if is_folder(path) else []
+    try:
+        return model_in(path) if is_folder(path) else path
+    except TicketguardError:
+        return path  # reading it tells why
 
 
 def scanned(

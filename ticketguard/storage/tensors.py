@@ -18,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError, StorageError
-from ticketguard.storage.atomic import is_folder, is_there, open_regular, reason, replacing
+from ticketguard.storage.atomic import is_folder, is_there, listed, open_regular, reason, replacing
 from ticketguard.storage.documents import read_json
 from ticketguard.storage.dtypes import STORED, name_of, to_bf16, to_float, widen
 from ticketguard.storage.header import HEADER_LIMIT, TENSOR_LIMIT, Header, TensorInfo, build_header, parse_header, shown
 
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
+# Names of files with weights that somebody's loader may take, in a folder that is given as a model.
+WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".onnx")
 INDEX_SUFFIX = ".safetensors.index.json"
 # Metadata of what was read from a larger whole: names and shapes of the other tensors there, which were left out.
 UNREAD = "ticketguard/unread"
@@ -132,18 +134,32 @@ def read_tensors(path: Path) -> TensorFile:
     """Open a safetensors file, an index of shards (`*.safetensors.index.json`), or a folder that holds a model.
 
     Tensors of shards that an index does not take from there are not read, but stand in the metadata `UNREAD`. Raises
-    `StorageError` for what cannot be read, `FormatError` for what is no strict safetensors file, or a folder with two models.
+    `StorageError` for what cannot be read, `FormatError` for what is no strict safetensors file, or a folder with more weights.
     """
     path = Path(path)
     if is_folder(path):
-        found = [name for name in (INDEX_NAME, SINGLE_NAME) if is_there(path / name)]
-        if not found:
-            raise StorageError(f"{path}: a folder without {SINGLE_NAME} or {INDEX_NAME}; name the file to read")
-        # Which of two is the model depends on the loader, and only one would be looked at.
-        if len(found) > 1:
-            raise FormatError(f"{path}: a folder with both {SINGLE_NAME} and {INDEX_NAME}; name one of them")
-        path = path / found[0]
+        path = model_in(path)
     return _read_shards(path) if path.name.endswith(INDEX_SUFFIX) else _read_single(path)
+
+
+def model_in(folder: Path) -> Path:
+    """The model file, or the index of shards, of a folder that holds one and nothing else that could be the model.
+
+    Which of several is the model depends on the loader, and only one would be looked at: `FormatError`. `StorageError` when
+    there is none under the usual name.
+    """
+    found = [name for name in (INDEX_NAME, SINGLE_NAME) if is_there(folder / name)]
+    if not found:
+        raise StorageError(f"{folder}: a folder without {SINGLE_NAME} or {INDEX_NAME}; name the file to read")
+    model = folder / found[0]
+    parts = {*_shards_of(model).values()} if model.name == INDEX_NAME else {SINGLE_NAME}
+    others = [path.name for path in listed(folder) if path.name.endswith(WEIGHTS_SUFFIXES) and path.name not in parts]
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise FormatError(
+            f"{folder}: a folder with {model.name} and other weights ({shown(others[0])}{more}): name the file to read"
+        )
+    return model
 
 
 def in_memory(tensors: Mapping[str, NDArray[Any] | Raw], *, path: Path = Path("<memory>")) -> TensorFile:
@@ -225,13 +241,19 @@ def _slices(header: Header, data: memoryview) -> dict[str, Raw]:
     }
 
 
-def _read_shards(index: Path) -> TensorFile:
+def _shards_of(index: Path) -> dict[str, str]:
+    """The file name of each tensor's shard."""
     document = read_json(index, limit=HEADER_LIMIT)
     names = document.get("weight_map") if isinstance(document, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(shard, str) for shard in names.values()):
         raise FormatError(f"{index}: not an index of shards: weight_map must map tensor names to file names")
     if len(names) > TENSOR_LIMIT:
         raise FormatError(f"{index}: more than {TENSOR_LIMIT} tensors")
+    return names
+
+
+def _read_shards(index: Path) -> TensorFile:
+    names = _shards_of(index)
     shards = {shard: _read_single(index.parent / _plain(shard, index)) for shard in dict.fromkeys(names.values())}
     raw = {}
     for name, shard in names.items():
