@@ -221,3 +221,13 @@ def test_csv_has_a_row_for_every_test_of_every_suspect(verdict: Verdict) -> None
         assert float(row["bar_bits"]) == verdict.bar_bits
     assert (dark["decision"], dark["test"], dark["plan_tests"]) == ("INCONCLUSIVE", "", "64")
     assert (broken["decision"], broken["reason"], broken["bits"]) == ("ERROR", "broken: no model", "")
+
+
+def test_csv_has_every_note_beside_the_reason_that_points_to_it() -> None:
+    notes = (f"{UNREAD}3 tensors of registered shapes", "permuted in 9 groups " + "x" * 2000, HOSTILE)
+    results = {"models/a.safetensors": make_verdict(notes=notes), "b": FormatError("b: no model")}
+    *tested, broken = csv.DictReader(io.StringIO(verdicts_csv(results)))
+    assert {row["notes"] for row in tested} == {f"{notes[0]} | {notes[1]} | {visible(HOSTILE)}"}
+    assert {row["suspect"] for row in tested} == {"models/a.safetensors"}
+    assert broken["notes"] == ""
+    assert VERDICT_COLUMNS[-1] == "notes"
