@@ -1,14 +1,19 @@
 """`verify`: exit codes, both numbers, every form of output, scans."""
 
 import csv
+import hashlib
 import json
 import shutil
+from datetime import UTC, datetime
 from importlib import import_module
 
 import numpy as np
 import pytest
 
+from ticketguard.bundle import read_registration
 from ticketguard.evidence import Verdict
+from ticketguard.storage.tensors import read_tensors
+from ticketguard.verify.judge import digest_of
 
 MATCHES = ["half", "pruned", "filled", "mask", "permuted"]
 
@@ -187,6 +192,36 @@ def test_reports_say_what_the_terminal_says(tg, world):
     with (world / "report.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["bits"]) for row in rows] == [item["bits"] for item in result.json["evidence"]]
+
+
+def test_reports_name_the_case(tg, world):
+    name = "suspects/half.safetensors"
+    assert tg("verify", name, "--signed", "signed", "--markdown", "report.md", "--html", "report.html").code == 0
+    registered, payload = read_registration(world / "signed" / "registration.dsse.json")
+    named = (
+        registered.owner,
+        registered.public_key.keyid,
+        hashlib.sha256(payload).hexdigest(),
+        digest_of(read_tensors(world / name)),
+        f"{datetime.now(UTC):%Y-%m-}",
+    )
+    for report in ("report.md", "report.html"):
+        assert all(words in (world / report).read_text() for words in named), report
+    answers = "suspects/answers.csv"
+    tg("verify", "--predictions", answers, "--signed", "signed", "--markdown", "report.md")
+    assert hashlib.sha256((world / answers).read_bytes()).hexdigest() in (world / "report.md").read_text()
+
+
+def test_only_a_report_reads_the_whole_suspect(tg, monkeypatch):
+    whole = []
+    monkeypatch.setattr(
+        import_module("ticketguard.verify.judge"), "digest_of", lambda file: whole.append(file) or "0" * 64
+    )
+    name = "suspects/half.safetensors"
+    assert tg("verify", name, "--signed", "signed", "--csv", "report.csv").code == 0
+    assert not whole
+    assert tg("verify", name, "--signed", "signed", "--markdown", "report.md", "--html", "report.html").code == 0
+    assert len(whole) == 1
 
 
 def test_a_scan_is_written_as_csv_with_what_could_not_be_read(tg, world):
