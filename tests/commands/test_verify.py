@@ -149,6 +149,16 @@ def test_a_scan_that_goes_to_a_file_has_a_line_a_suspect(tg, world):
     assert sum(line.split()[1:2] == ["MATCH"] for line in result.out.splitlines()) == 3
 
 
+def test_a_scan_on_a_terminal_takes_what_all_share_out_of_the_table(tg, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    result = tg("verify", "suspects/unrelated.safetensors", "suspects/half.safetensors", "--signed", "signed")
+    assert result.code == 0
+    assert "suspects in suspects/" in result.out
+    assert "the bar: 127.0 bits" in result.out
+    assert result.out.count("127.0") == 1
+
+
 def test_a_scan_without_a_match_is_exit_code_1(tg):
     names = ("suspects/unrelated.safetensors", "suspects/nothing.safetensors")
     result = tg("verify", *names, "--signed", "signed")

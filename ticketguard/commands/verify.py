@@ -324,7 +324,7 @@ def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> 
         if not console.is_terminal:
             # A line a suspect, however long its name, for whoever searches what a pipe or a file gets.
             console.width = max(console.width, BESIDE_NAMES + max(cell_len(visible(name)) for name in verdicts))
-        console.print(scan_table(verdicts))
+        console.print(scan_table(verdicts, console.width if console.is_terminal else None))
         for line in scan_reasons(verdicts):
             console.print(line, soft_wrap=not console.is_terminal)
     for name, result in results.items():
