@@ -1,14 +1,19 @@
 """`verify`: exit codes, both numbers, every form of output, scans."""
 
 import csv
+import hashlib
 import json
 import shutil
+from datetime import UTC, datetime
 from importlib import import_module
 
 import numpy as np
 import pytest
 
+from ticketguard.bundle import read_registration
 from ticketguard.evidence import Verdict
+from ticketguard.storage.tensors import read_tensors
+from ticketguard.verify.judge import digest_of
 
 MATCHES = ["half", "pruned", "filled", "mask", "permuted"]
 
@@ -144,6 +149,16 @@ def test_a_scan_that_goes_to_a_file_has_a_line_a_suspect(tg, world):
     assert sum(line.split()[1:2] == ["MATCH"] for line in result.out.splitlines()) == 3
 
 
+def test_a_scan_on_a_terminal_takes_what_all_share_out_of_the_table(tg, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "60")
+    result = tg("verify", "suspects/unrelated.safetensors", "suspects/half.safetensors", "--signed", "signed")
+    assert result.code == 0
+    assert "suspects in suspects/" in result.out
+    assert "the bar: 127.0 bits" in result.out
+    assert result.out.count("127.0") == 1
+
+
 def test_a_scan_without_a_match_is_exit_code_1(tg):
     names = ("suspects/unrelated.safetensors", "suspects/nothing.safetensors")
     result = tg("verify", *names, "--signed", "signed")
@@ -202,6 +217,36 @@ def test_reports_say_what_the_terminal_says(tg, world):
     with (world / "report.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [float(row["bits"]) for row in rows] == [item["bits"] for item in result.json["evidence"]]
+
+
+def test_reports_name_the_case(tg, world):
+    name = "suspects/half.safetensors"
+    assert tg("verify", name, "--signed", "signed", "--markdown", "report.md", "--html", "report.html").code == 0
+    registered, payload = read_registration(world / "signed" / "registration.dsse.json")
+    named = (
+        registered.owner,
+        registered.public_key.keyid,
+        hashlib.sha256(payload).hexdigest(),
+        digest_of(read_tensors(world / name)),
+        f"{datetime.now(UTC):%Y-%m-}",
+    )
+    for report in ("report.md", "report.html"):
+        assert all(words in (world / report).read_text() for words in named), report
+    answers = "suspects/answers.csv"
+    tg("verify", "--predictions", answers, "--signed", "signed", "--markdown", "report.md")
+    assert hashlib.sha256((world / answers).read_bytes()).hexdigest() in (world / "report.md").read_text()
+
+
+def test_only_a_report_reads_the_whole_suspect(tg, monkeypatch):
+    whole = []
+    monkeypatch.setattr(
+        import_module("ticketguard.verify.judge"), "digest_of", lambda file: whole.append(file) or "0" * 64
+    )
+    name = "suspects/half.safetensors"
+    assert tg("verify", name, "--signed", "signed", "--csv", "report.csv").code == 0
+    assert not whole
+    assert tg("verify", name, "--signed", "signed", "--markdown", "report.md", "--html", "report.html").code == 0
+    assert len(whole) == 1
 
 
 def test_a_scan_is_written_as_csv_with_what_could_not_be_read(tg, world):

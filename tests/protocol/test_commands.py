@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from click.testing import CliRunner
 
+from ticketguard.bundle import read_registration
 from ticketguard.claims import canonical, envelope, keys, reveal, statements
 from ticketguard.claims.secret import read_secret, write_secret
 from ticketguard.commands import cli, run
@@ -81,6 +82,12 @@ def test_reveal_judge_check_and_audit(place, world):
     assert "lawful or unwitting access is not excluded" in text
     for words in ("against chance", "against search", "the bar", "M = ", "support", "magnitude", "judged at 20"):
         assert words in text
+    public, payload = read_registration(place / "public" / "registration.dsse.json")
+    for words in (public.owner, public.public_key.keyid, hashlib.sha256(payload).hexdigest()):
+        assert words in text
+        assert words in written
+    assert f"\n  suspect (SHA-256 of its manifest): {digest_of(read_tensors(place / 'suspect.safetensors'))}\n" in text
+    assert "\n  made by: ticketguard" in text
     again = (
         "judge", place / "public", "--reveal", place / "reveal.json", "--suspect", place / "suspect.safetensors",
         "--control", place / "other.safetensors", "--key", place / "judge.key", "--check", place / "verdict.json", "--json",

@@ -58,10 +58,18 @@ FILES = {"ab" * 32: f"one {HOSTILE}.safetensors", "cd" * 32: "other.safetensors"
 
 
 def make_case() -> Case:
-    """What a page shows of a case: digests of the suspect and of the claim's own model, and the transcript's own words."""
-    said = SimpleNamespace(service=HOSTILE, recorded_by="")
+    """What a page shows of a case: who claims what of which suspect, and the transcript's own words."""
+    key = SimpleNamespace(keyid="56" * 32)
     return cast(
-        Case, SimpleNamespace(suspect_digest="12" * 32, claim=SimpleNamespace(model="34" * 32), transcript=said)
+        Case,
+        SimpleNamespace(
+            registration=SimpleNamespace(owner=HOSTILE, public_key=key),
+            registration_payload=b"a registration",
+            claim=SimpleNamespace(model="34" * 32, public_key=SimpleNamespace(keyid="78" * 32)),
+            claim_payload=b"a claim",
+            suspect_digest="12" * 32,
+            transcript=SimpleNamespace(service=HOSTILE, recorded_by=""),
+        ),
     )
 
 

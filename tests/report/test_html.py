@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import pairwise
 from xml.etree.ElementTree import Element
 
@@ -11,10 +13,21 @@ import html5lib
 import numpy as np
 import pytest
 
-from tests.report.examples import FILES, HOSTILE, make_case, make_judgement, make_result, make_verdict
+from tests.report.examples import (
+    FILES,
+    HOSTILE,
+    evidence,
+    make_case,
+    make_judgement,
+    make_result,
+    make_suite,
+    make_verdict,
+)
 from ticketguard.evidence import CAVEAT, Rule, Verdict, decide
-from ticketguard.report.charts import MOST_BARS
+from ticketguard.report.charts import MOST_BARS, curve, evidence_bars
+from ticketguard.report.facts import judgement_facts, made_facts, registration_facts
 from ticketguard.report.html import judgement_page, suite_page, verdict_page
+from ticketguard.report.markdown import escaped, suite_markdown, verdict_markdown
 from ticketguard.report.pictures import mask_picture, qr_picture
 from ticketguard.report.words import DOES_NOT_PROVE, bits
 from ticketguard.storage.hostile import visible
@@ -202,14 +215,147 @@ def test_controls_that_could_not_run_are_not_examined(suite: SuiteResult) -> Non
 
 
 def test_the_heat_map_says_in_signs_what_it_says_in_colours(suite: SuiteResult) -> None:
-    tables = list(elements(suite_page(suite), "table"))
+    others = (
+        make_result("=cmd()", 2.0, 500.0, 97.0),
+        make_result("unrelated", 2.0, 5.5, 97.5, control=True),
+    )
+    tables = list(elements(suite_page(replace(suite, results=(*suite.results, *others))), "table"))
     (heat,) = [table for table in tables if table.attrib.get("class") == "heat"]
     cells = {"".join(cell.itertext()): cell.attrib.get("class", "") for cell in heat.iter("td")}
     assert "lost" not in cells["0.1✓ 3,240"]
     assert "lost" in cells["0.9? 40"]
     assert "lost" in cells["0.3? 80"], "of two seeds the weaker one is shown"
-    assert "lost" not in cells["1? 5"], "a control is not lost"
+    assert "lost" not in cells["1? 6"], "a control is not lost"
     assert "lost" not in cells["1–"], "what could not run is not lost"
+
+
+def test_the_heat_map_rounds_and_has_no_row_for_a_single_strength() -> None:
+    results = (
+        make_result("prune", 0.1, 4592.9, 98.0),
+        make_result("prune", 0.2, 4592.4, 98.0),
+        make_result("permute", 1.0, 4000.0, 98.0),
+        make_result("permute", 1.0, 4000.0, 98.0, seed=1),
+    )
+    page = suite_page(replace(make_suite(), results=results))
+    (heat,) = [table for table in elements(page, "table") if table.attrib.get("class") == "heat"]
+    words = " ".join("".join(heat.itertext()).split())
+    assert "✓ 4,593" in words
+    assert "✓ 4,592" in words
+    assert "permute" not in words
+    assert "Attacks by strength" not in text_of(suite_page(replace(make_suite(), results=results[2:])))
+
+
+def test_prices_begin_with_what_ends_the_mark_the_cheapest_first() -> None:
+    results = (
+        make_result("kept", 0.1, 500.0, 98.0),
+        make_result("dear", 0.1, 5.0, 48.0),
+        make_result("kept-too", 0.1, 500.0, 98.0),
+        make_result("cheap", 0.1, 5.0, 97.0),
+    )
+    page = suite_page(replace(make_suite(), results=results))
+    prices = next(iter(elements(page, "table")))
+    assert [row[0].text for row in prices.iter("tr")][1:] == ["cheap", "dear", "kept", "kept-too"]
+
+
+def test_reasons_have_a_row_of_their_own_and_those_of_matches_are_folded_away(suite: SuiteResult) -> None:
+    page = suite_page(suite)
+    cells = list(elements(page, "table"))[-1]
+    reasons = [row for row in cells.iter("tr") if row.attrib.get("class") == "why"]
+    others = [item for item in suite.results if item.decision != "MATCH"]
+    assert ["".join(row.itertext()) for row in reasons] == [item.reason for item in others]
+    columns = len(next(iter(cells.iter("tr"))))
+    assert all(row[0].attrib["colspan"] == str(columns) for row in reasons)
+    (folded,) = elements(page, "details")
+    assert "open" not in folded.attrib
+    assert all(item.reason in "".join(folded.itertext()) for item in suite.results if item.decision == "MATCH")
+
+
+def test_marks_that_would_hide_each_other_are_one_with_all_strengths() -> None:
+    results = [make_result("prune", strength, 4000.0, 98.0) for strength in (16.0, 8.0)]
+    results += [make_result("prune", 4.0, 4000.0, 80.0), make_result("prune", 2.0, 60.0, 20.0)]
+    suite = replace(make_suite(), results=tuple(results))
+    drawn = curve(suite.prices[0], 98.25, 126.0)
+    assert [(dot.strengths, dot.lost) for dot in drawn.dots] == [("2", True), ("8, 16", False), ("4", False)]
+    assert len(drawn.spots) == 4
+    page = suite_page(suite)
+    assert any(text.text == "8, 16" for text in elements(page, "text"))
+    titles = ["".join(item.itertext()) for item in elements(page, "title")]
+    assert any("strength 16: " in title and "strength 8: " in title for title in titles)
+
+
+def test_bars_tell_apart_what_passes_and_leave_the_bar_in_sight() -> None:
+    tests = [evidence("support", "pooled", 5212.0, n=5212), evidence("support", "leaf 0", 633.0, n=1300)]
+    chart = evidence_bars(decide(tests, Rule()))
+    first, second = (row.width for row in chart.rows)
+    assert (first, chart.top) == (100.0, 5212.0)
+    assert 30 < second < 40
+    assert 10 < chart.mark < second - 10
+    assert all(row.width <= row.possible <= 100 for row in chart.rows)
+    labels = {tick.label: tick.at for tick in chart.ticks}
+    assert labels["2,000"] == pytest.approx(100 * (2000 / 5212) ** 0.5, abs=0.01)
+    places = sorted([0.0, chart.mark, 100.0, *labels.values()])
+    assert min(after - before for before, after in pairwise(places)) > 13
+    weak = evidence_bars(decide([evidence("support", "pooled", 3.0, n=125)], Rule()))
+    assert 85 < weak.mark < 95
+    assert "square-root scale" in text_of(verdict_page(make_verdict(), suspect="s"))
+
+
+def test_one_is_not_many(verdict: Verdict) -> None:
+    alone = decide([evidence("support", "pooled", 512.0)], Rule())
+    assert "1 test," in text_of(verdict_page(alone, suspect="s"))
+    judged = replace(make_judgement(verdict), checks=make_judgement(verdict).checks[:1])
+    judge = ("ef" * 32, "2026-11-28T01:00:00Z")
+    assert "1 check." in text_of(judgement_page(judged, make_case(), suspect="s", judge=judge, files=FILES))
+    one = replace(make_suite(), results=make_suite().results[:1])
+    assert "1 cell in the plan" in text_of(suite_page(one))
+
+
+def test_what_it_proves_comes_before_the_tests_and_pictures_last(verdict: Verdict) -> None:
+    picture = mask_picture("conv1", np.arange(12).reshape(3, 4))
+    page = verdict_page(verdict, suspect="s", facts=FACTS, pictures=[picture])
+    headings = ["".join(item.itertext()) for item in elements(page, "h2")]
+    assert headings == [
+        "Evidence and the bar", "What this proves, and what it does not", "The case", "Every test, passed or not",
+        "How the suspect was read", "Recompute it", "Pictures",
+    ]  # fmt: skip
+    (folded,) = [item for item in elements(page, "details") if list(item.iter("img"))]
+    assert "open" not in folded.attrib
+    assert "weights" in "".join(folded[0].itertext())
+
+
+REGISTERED = make_case().registration
+FACTS = (
+    *registration_facts(REGISTERED, b"a registration"),
+    *made_facts(datetime(2026, 11, 28, 1, 2, 3, tzinfo=UTC)),
+)
+
+
+def test_a_verdict_names_its_case_on_the_page_and_in_markdown(verdict: Verdict) -> None:
+    digest = hashlib.sha256(b"a registration").hexdigest()
+    shown = text_of(verdict_page(verdict, suspect="s", facts=FACTS))
+    plain = verdict_markdown(verdict, suspect="s", facts=FACTS)
+    for words in (digest, "56" * 32, "2026-11-28T01:02:03Z", "ticketguard"):
+        assert words in shown
+        assert words in plain
+    assert visible(HOSTILE) in shown
+    assert escaped(HOSTILE) in plain
+    assert dict(FACTS)["Owner, as registered"] == HOSTILE
+    # The same facts make the same page: the date is given, not looked up.
+    assert verdict_page(verdict, suspect="s", facts=FACTS) == verdict_page(verdict, suspect="s", facts=FACTS)
+
+
+def test_a_suite_names_its_model_and_calls_the_run_a_run(suite: SuiteResult) -> None:
+    page = text_of(suite_page(suite, facts=(("Model (SHA-256 of its manifest)", "9a" * 32),)))
+    assert f"Run id (SHA-256 of all that results depend on){suite.subject}" in page
+    assert f"Model (SHA-256 of its manifest){'9a' * 32}" in page
+    assert "9a" * 32 in suite_markdown(suite, facts=(("Model", "9a" * 32),))
+
+
+def test_a_printed_section_may_go_on_on_the_next_page(verdict: Verdict) -> None:
+    (style,) = elements(verdict_page(verdict, suspect="s"), "style")
+    rules = re.findall(r"([^{}]+)\{([^{}]*)\}", "".join(style.itertext()))
+    kept = [name for names, rule in rules if "break-inside: avoid" in rule for name in names.split(",")]
+    assert {name.strip() for name in kept} == {"tr", "li", ".facts", "figure", ".card"}
 
 
 def luminance(colour: str) -> float:
@@ -236,6 +382,11 @@ def test_a_judgement_shows_every_check_and_model_and_the_test_below(verdict: Ver
         page = judgement_page(found, make_case(), suspect=HOSTILE, judge=judge, files=FILES)
         text = text_of(page)
         assert all(words in text for words in ("12" * 32, "34" * 32, "ef" * 32, "Every test"))
+        for data in (b"a registration", b"a claim"):
+            assert hashlib.sha256(data).hexdigest() in text
+        assert f"Claimant, as registered{visible(HOSTILE)} Claimant's key id{'56' * 32}" in text
+        assert f"Claim signed by the successor key{'78' * 32}" in text
+        assert dict(judgement_facts(found, make_case(), judge))["Judged at"].startswith(judge[1])
         named = visible(FILES["ab" * 32])
         assert f"{named}, sha256 {'ab' * 8}: 400 bits" in text
         assert all(f"control {visible(FILES[digest])}" in text for digest in found.controls)

@@ -12,16 +12,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
+from rich.cells import cell_len
 from rich.console import Console, RenderableType
 
-from tests.report.examples import HOSTILE, make_result, make_suite, make_verdict
+from tests.report.examples import HOSTILE, evidence, make_result, make_suite, make_verdict
 from ticketguard.errors import FormatError
 from ticketguard.evidence import CAVEAT, UNREAD, Rule, Verdict, decide
 from ticketguard.report.csvfile import COLUMNS, VERDICT_COLUMNS, suite_csv, verdicts_csv
 from ticketguard.report.markdown import escaped, suite_markdown, verdict_markdown
 from ticketguard.report.suite_text import cells_table, suite_text
 from ticketguard.report.suites import price_words, work_words
-from ticketguard.report.text import evidence_table, scan_reasons, scan_table, verdict_text
+from ticketguard.report.text import evidence_table, scan_reasons, scan_table, shortened, verdict_text
 from ticketguard.report.words import bar_words, bits, chance_words, probability
 from ticketguard.storage.hostile import visible
 from ticketguard.suite.results import SuiteResult, Timing
@@ -116,6 +117,67 @@ def test_a_scan_says_why_a_suspect_is_inconclusive(verdict: Verdict) -> None:
     (line,) = scan_reasons({"a": verdict, "b": nothing})
     assert line.plain == f"b: {nothing.reason}; {unread}"
     assert "none" in printed(scan_table({"b": nothing}))
+
+
+def a_scan(*names: str, rule: Rule | None = None) -> dict[str, Verdict]:
+    best = evidence("squared-magnitude", "pooled", 5212.0, view="aligned", n=6000)
+    return {name: decide([replace(best, log2_p=number - 5212.0)], rule or Rule()) for number, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_scan_on_a_terminal_says_once_what_all_share(width: int) -> None:
+    long = "an-organisation/a-model-with-a-long-name/" * 2
+    scan = a_scan("hub/models/a.safetensors", f"hub/models/{long}b.safetensors", "hub/models/c/d.pt")
+    lines = printed(scan_table(scan, width), width).splitlines()
+    assert max(map(len, lines)) <= width
+    assert lines[0].split() == ["suspects", "in", "hub/models/"]
+    shown = "\n".join(lines)
+    assert shown.count("hub/models") == 1
+    assert shown.count("126.0") == 1
+    assert lines[-1].startswith("the bar: 126.0 bits") or lines[-2].startswith("the bar: 126.0 bits")
+    rows = [line for line in lines if " MATCH " in line]
+    assert [row.split()[0][-7:] for row in rows] == ["tensors", "tensors", "c/d.pt"]
+    assert "…" in rows[1].split()[0]
+    # Words are whole wherever the column of tests is wrapped.
+    assert shown.count("squared-magnitude,") == shown.count("aligned") == 3
+    assert "…" not in printed(scan_table(scan, 200), 200)
+
+
+def test_a_scan_for_a_program_has_whole_names_and_the_bar_in_each_line() -> None:
+    names = ("hub/models/a.safetensors", "hub/models/" + "b" * 60)
+    rows = printed(scan_table(a_scan(*names)), 200).splitlines()[1:]
+    assert [row.split()[0] for row in rows] == list(names)
+    assert all(row.split()[-1] == "126.0" for row in rows)
+
+
+def test_bars_that_differ_stay_beside_their_suspects() -> None:
+    scan = a_scan("a") | a_scan("b", rule=Rule(grinding_bits=20.0))
+    shown = printed(scan_table(scan, 80))
+    assert [line.split()[-1] for line in shown.splitlines()[1:]] == ["126.0", "66.0"]
+    assert "the bar" not in shown
+
+
+def test_names_that_would_look_alike_are_not_shortened() -> None:
+    names = ["x" * 40 + middle + "y" * 40 for middle in "ab"]
+    shown = "".join(printed(scan_table(a_scan(*names), 60), 60).split())
+    assert "…" not in shown
+    assert shown.count("x") + shown.count("y") >= 160
+
+
+@given(st.text(max_size=60), st.integers(min_value=4, max_value=40))
+def test_shortened_names_fit_and_keep_their_end(text: str, most: int) -> None:
+    name = visible(text)
+    short = shortened(name, most)
+    assert cell_len(short) <= most
+    assert (short == name) == (cell_len(name) <= most)
+    end = short.rpartition("…")[2].lstrip()
+    assert name.endswith(end)
+
+
+def test_a_suites_numbers_have_units(suite: SuiteResult) -> None:
+    first, second, *_ = printed(cells_table(suite)).splitlines()
+    assert first.split() == ["before", "after", "edge", "trigger"]
+    assert second.split() == ["attack", "%", "%", "bits", "bits", "verdict", "seconds"]
 
 
 def cells_of(line: str) -> list[str]:
@@ -221,3 +283,13 @@ def test_csv_has_a_row_for_every_test_of_every_suspect(verdict: Verdict) -> None
         assert float(row["bar_bits"]) == verdict.bar_bits
     assert (dark["decision"], dark["test"], dark["plan_tests"]) == ("INCONCLUSIVE", "", "64")
     assert (broken["decision"], broken["reason"], broken["bits"]) == ("ERROR", "broken: no model", "")
+
+
+def test_csv_has_every_note_beside_the_reason_that_points_to_it() -> None:
+    notes = (f"{UNREAD}3 tensors of registered shapes", "permuted in 9 groups " + "x" * 2000, HOSTILE)
+    results = {"models/a.safetensors": make_verdict(notes=notes), "b": FormatError("b: no model")}
+    *tested, broken = csv.DictReader(io.StringIO(verdicts_csv(results)))
+    assert {row["notes"] for row in tested} == {f"{notes[0]} | {notes[1]} | {visible(HOSTILE)}"}
+    assert {row["suspect"] for row in tested} == {"models/a.safetensors"}
+    assert broken["notes"] == ""
+    assert VERDICT_COLUMNS[-1] == "notes"

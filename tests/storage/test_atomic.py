@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from ticketguard.storage.atomic import (
     read_bytes,
     replacing,
     require_writable,
+    sha256_of,
     write_bytes,
 )
 
@@ -191,3 +193,11 @@ def test_what_cannot_be_exclusive(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(StorageError, match="cannot be locked"), exclusive(tmp_path / name):
         pass
+
+
+def test_the_digest_of_a_file_is_that_of_its_bytes(tmp_path: Path) -> None:
+    path = tmp_path / "a.bin"
+    path.write_bytes(bytes(range(256)) * 5000)
+    assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    with pytest.raises(StorageError, match="missing"):
+        sha256_of(tmp_path / "missing")

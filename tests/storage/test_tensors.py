@@ -195,7 +195,7 @@ def test_a_folder_with_two_models_is_refused(tmp_path: Path) -> None:
     for name in ("model.safetensors", "a.safetensors"):
         write_tensors(tmp_path / name, {"x": np.ones(3)}, {})
     (tmp_path / "model.safetensors.index.json").write_text('{"weight_map": {"x": "a.safetensors"}}')
-    with pytest.raises(FormatError, match="other weights .*name the file to read"):
+    with pytest.raises(FormatError, match=r"other weights .*name the file to read"):
         read_tensors(tmp_path)
     for name in ("model.safetensors", "model.safetensors.index.json"):
         assert list(read_tensors(tmp_path / name)) == ["x"]

@@ -168,6 +168,8 @@ def _report(
     as_json: bool,
 ) -> None:
     """Print a judgement: a new one, written to `out`, or that of the verdict `checked`; `controls`: names by digest."""
+    from ticketguard.report.facts import claim_facts, maker
+
     keyid, judged_at = judge
     if as_json:
         print_json(
@@ -194,9 +196,11 @@ def _report(
     click.echo(f"  priority: {found.priority['status']}  {found.priority.get('time', '')}")
     if found.verdict.caveat and found.outcome != "VOID":
         click.echo(f"  {found.verdict.caveat}")
-    click.echo(f"  suspect sha256 {case.suspect_digest}")
+    for name, value in claim_facts(case):
+        click.echo(visible(f"  {name[:1].lower()}{name[1:]}: {value}"))
     if case.transcript is not None:
         said = case.transcript
         click.echo(visible(f"  service {said.service or 'not stated'}, recorded by {said.recorded_by or 'not stated'}"))
     click.echo(f"  judged at {judged_at}, by its own word, by the holder of key {keyid}")
+    click.echo(f"  made by: {maker()}")
     click.echo(f"  verdict {out}" if checked is None else f"  checked {checked}")

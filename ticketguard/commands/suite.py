@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,7 @@ def command(
                 signed, dataset, plan, out, passphrase=word, unsigned=unsigned, threads=threads, device=device, engine=engine,
                 options=options, on_progress=tell,
             )  # fmt: skip
-    _write_reports(out, suite)
+    _write_reports(out, suite, Bundle(signed))
     code = 1 if suite.false_matches else 0
     if as_json:
         print_json(suite.to_json())
@@ -128,17 +129,26 @@ def _staff(engine: str, jobs: int) -> Iterator[Staff | None]:
         yield staff
 
 
-def _write_reports(out: Path, suite: SuiteResult) -> None:
+def _write_reports(out: Path, suite: SuiteResult, bundle: Bundle) -> None:
     """The suite as one HTML page, as Markdown and as CSV, beside its results."""
+    from ticketguard.report import facts
     from ticketguard.report.csvfile import suite_csv
     from ticketguard.report.html import suite_page
     from ticketguard.report.machine import machine_facts
     from ticketguard.report.markdown import suite_markdown
     from ticketguard.storage.atomic import write_bytes
+    from ticketguard.storage.tensors import read_tensors
+    from ticketguard.verify.judge import digest_of
 
     machine = machine_facts()
-    write_bytes(out / "report.html", suite_page(suite, machine=machine).encode())
-    write_bytes(out / "report.md", suite_markdown(suite, machine=machine).encode())
+    told = (
+        *facts.registration_facts(*bundle.read_registration()),
+        (facts.MODEL, digest_of(read_tensors(bundle.model))),
+        # The version is among the facts about the machine.
+        *facts.made_facts(datetime.now(UTC))[:1],
+    )
+    write_bytes(out / "report.html", suite_page(suite, machine=machine, facts=told).encode())
+    write_bytes(out / "report.md", suite_markdown(suite, machine=machine, facts=told).encode())
     write_bytes(out / "results.csv", suite_csv(suite).encode())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from ticketguard.commands.common import PATH, json_option, passphrase, print_jso
 from ticketguard.commands.probing import judged, probe_options
 from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
-from ticketguard.storage.atomic import is_folder, is_there, write_bytes
+from ticketguard.storage.atomic import is_folder, is_there, sha256_of, write_bytes
 from ticketguard.storage.hostile import visible
 from ticketguard.storage.tensors import model_in
 from ticketguard.workers import MOST_JOBS
@@ -111,14 +112,14 @@ def command(
         path = transcript or TRANSCRIPT
         chosen = {**options, "recorded_by": supplied_by}
         verdict = judged(Bundle(signed), endpoint, path, options=chosen, quiet=as_json)
-        return _report({_shown(endpoint, path): verdict}, Bundle(signed), [], reports, as_json)
+        return _report({_shown(endpoint, path): verdict}, Bundle(signed), [], path, reports, as_json)
     if not paths and predictions is None:
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
     _refuse_idle(ALWAYS | (WEIGHTS if paths else set()) | (PREDICTIONS if predictions is not None else set()))
     if len(paths) > 1:
         _refuse_single()
         results = scanned(Bundle(signed), paths, align, jobs)
-        return _report(results, Bundle(signed), paths, reports, as_json)
+        return _report(results, Bundle(signed), paths, None, reports, as_json)
     if paths and is_folder(paths[0]):
         try:
             model_in(paths[0])
@@ -127,7 +128,7 @@ def command(
     results = run(
         Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"], controls
     )
-    return _report(results, Bundle(signed), paths, reports, as_json)
+    return _report(results, Bundle(signed), paths, predictions, reports, as_json)
 
 
 def _require_reports(reports: Mapping[str, Path], inputs: Sequence[Path | None]) -> None:
@@ -161,11 +162,12 @@ def _report(
     results: Mapping[str, Verdict | TicketguardError],
     bundle: Bundle,
     paths: Sequence[Path],
+    answers: Path | None,
     reports: Mapping[str, Path],
     as_json: bool,
 ) -> int:
-    """Write and print the results; the exit code."""
-    _write(reports, results, bundle, paths)
+    """Write and print the results on weights, `answers` or both; the exit code."""
+    _write(reports, results, bundle, paths, answers)
     _print(results, as_json)
     if all(isinstance(result, TicketguardError) for result in results.values()):
         return 2
@@ -258,26 +260,40 @@ def _write(
     results: Mapping[str, Verdict | TicketguardError],
     bundle: Bundle,
     suspects: Sequence[Path],
+    answers: Path | None,
 ) -> None:
-    """The reports, by option; a page is about the one verdict there is."""
+    """The reports, by option; a page is about the one verdict there is, and only for one are the suspect's files read whole."""
     if path := reports.get("--csv"):
         from ticketguard.report.csvfile import verdicts_csv
 
         write_bytes(path, verdicts_csv(results).encode())
+    if reports.keys() <= {"--csv"}:
+        return
+    from ticketguard.report import facts
+    from ticketguard.storage.suspects import read_any
+    from ticketguard.verify.judge import digest_of
+
+    registered, payload = bundle.read_registration()
+    weights = read_any(suspects[0]) if suspects else None
+    told = (
+        *facts.registration_facts(registered, payload),
+        *(() if weights is None else ((facts.SUSPECT, digest_of(weights)),)),
+        *(() if answers is None else ((facts.ANSWERS, sha256_of(answers)),)),
+        *facts.made_facts(datetime.now(UTC)),
+    )
     for name, result in results.items():
         if isinstance(result, TicketguardError):
             continue
         if path := reports.get("--markdown"):
             from ticketguard.report.markdown import verdict_markdown
 
-            write_bytes(path, verdict_markdown(result, suspect=name).encode())
+            write_bytes(path, verdict_markdown(result, suspect=name, facts=told).encode())
         if path := reports.get("--html"):
             from ticketguard.report.html import verdict_page
             from ticketguard.report.suspects import pictures_of
-            from ticketguard.storage.suspects import read_any
 
-            pictures = pictures_of(read_any(suspects[0]), bundle.read_registration()[0]) if suspects else []
-            write_bytes(path, verdict_page(result, suspect=name, pictures=pictures).encode())
+            pictures = [] if weights is None else pictures_of(weights, registered)
+            write_bytes(path, verdict_page(result, suspect=name, facts=told, pictures=pictures).encode())
 
 
 def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> None:
@@ -305,7 +321,7 @@ def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> 
         if not console.is_terminal:
             # A line a suspect, however long its name, for whoever searches what a pipe or a file gets.
             console.width = max(console.width, BESIDE_NAMES + max(cell_len(visible(name)) for name in verdicts))
-        console.print(scan_table(verdicts))
+        console.print(scan_table(verdicts, console.width if console.is_terminal else None))
         for line in scan_reasons(verdicts):
             console.print(line, soft_wrap=not console.is_terminal)
     for name, result in results.items():

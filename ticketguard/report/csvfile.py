@@ -55,7 +55,12 @@ VERDICT_COLUMNS = (
     "log2_p",
     "bits",
     "capacity_bits",
+    "notes",
 )
+# Characters of a cell: spreadsheets hold 32,767.
+MOST = 32_000
+# What stands between two notes.
+NOTES = " | "
 # A spreadsheet runs a cell that begins with one of these as a formula.
 FORMULA = ("=", "+", "-", "@")
 
@@ -95,6 +100,8 @@ def suite_csv(suite: SuiteResult) -> str:
 def verdicts_csv(results: Mapping[str, Verdict | TicketguardError]) -> str:
     """Every test of every suspect under `VERDICT_COLUMNS`, a row each; evidence in bits, `best` is 1 for the strongest test.
 
+    `notes`: all notes on the reading of the suspect, in each of its rows.
+
     A suspect on which nothing could be tested, or that could not be read (decision `ERROR`), has one row.
     """
     rows: list[list[Any]] = []
@@ -102,7 +109,10 @@ def verdicts_csv(results: Mapping[str, Verdict | TicketguardError]) -> str:
         if isinstance(result, TicketguardError):
             rows.append([name, "ERROR", str(result), *[None] * (len(VERDICT_COLUMNS) - 3)])
         else:
-            rows += [[name, *_decided(result), *_tested(item, result.best)] for item in result.evidence or [None]]
+            notes = NOTES.join(result.notes)
+            rows += [
+                [name, *_decided(result), *_tested(item, result.best), notes] for item in result.evidence or [None]
+            ]
     return _table(VERDICT_COLUMNS, rows)
 
 
@@ -128,5 +138,5 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 def words(text: str) -> str:
     """A text that no spreadsheet takes for a formula: an apostrophe goes before one that begins like it."""
-    shown = visible(text)
+    shown = visible(text, most=MOST)
     return f"'{shown}" if shown.startswith(FORMULA) else shown

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from ticketguard.evidence import Verdict
 from ticketguard.report import charts, suites, words
+from ticketguard.report.facts import Facts, judgement_facts
 from ticketguard.report.machine import installed
 from ticketguard.report.pictures import Picture
 from ticketguard.storage.hostile import visible
@@ -34,9 +35,9 @@ GEOMETRY = {
 }
 
 
-def verdict_page(verdict: Verdict, *, suspect: str, pictures: Sequence[Picture] = ()) -> str:
-    """A whole HTML page on one verdict: decision and bar first, every test, how to recompute p, what it means."""
-    return _environment().get_template("verdict.html").render(**_told(verdict, suspect, pictures))
+def verdict_page(verdict: Verdict, *, suspect: str, facts: Facts = (), pictures: Sequence[Picture] = ()) -> str:
+    """A whole HTML page on one verdict: decision and bar first, what it means, `facts` of the case, every test."""
+    return _environment().get_template("verdict.html").render(**_told(verdict, suspect, facts, pictures))
 
 
 def judgement_page(
@@ -52,44 +53,28 @@ def judgement_page(
 
     `judge`: key id and time of the one who signed the verdict; `files`: names of the controls by hex digest.
     """
-    keyid, judged_at = judge
-    priority = words.PRIORITY[found.priority["status"]].format(time=found.priority.get("time", ""))
     return (
         _environment()
         .get_template("judgement.html")
         .render(
-            **_told(found.verdict, suspect, pictures),
+            **_told(found.verdict, suspect, judgement_facts(found, case, judge), pictures),
             found=found,
             checks=[(check, words.check_words(check, files)) for check in found.checks],
             models=[
                 ("the claim's own", case.claim.model, found.original),
                 *((f"control {files[key]}", key, each) for key, each in found.controls.items()),
             ],
-            judged=[
-                ("Suspect's SHA-256", case.suspect_digest),
-                *_recorded(case),
-                ("Judged by", f"the holder of key {keyid}"),
-                ("Judged at", f"{judged_at}, by the judge's own word"),
-                ("Priority", priority),
-            ],
         )
     )
 
 
-def _recorded(case: Case) -> list[tuple[str, str]]:
-    """Which service a transcript is about and who recorded it, by the transcript's own words; nothing for weights."""
-    if case.transcript is None:
-        return []
-    said = case.transcript
-    return [("Service", said.service or "not stated"), ("Answers recorded by", said.recorded_by or "not stated")]
-
-
-def _told(verdict: Verdict, suspect: str, pictures: Sequence[Picture]) -> dict[str, Any]:
+def _told(verdict: Verdict, suspect: str, facts: Facts, pictures: Sequence[Picture]) -> dict[str, Any]:
     """What `verdict.html` shows."""
     nulls = {item.test: item.null for item in verdict.evidence}
     return {
         "verdict": verdict,
         "suspect": suspect,
+        "facts": facts,
         "pictures": pictures,
         "chart": charts.evidence_bars(verdict),
         "nulls": list(nulls.items()),
@@ -99,14 +84,14 @@ def _told(verdict: Verdict, suspect: str, pictures: Sequence[Picture]) -> dict[s
     }
 
 
-def suite_page(suite: SuiteResult, *, machine: Mapping[str, str] | None = None) -> str:
+def suite_page(suite: SuiteResult, *, machine: Mapping[str, str] | None = None, facts: Facts = ()) -> str:
     """A whole HTML page on a suite: prices of removal, heat map, curves, and every cell, lost or not.
 
-    `machine`: facts about where it ran, by name (`machine.machine_facts`).
+    `machine`: facts about where it ran, by name (`machine.machine_facts`); `facts`: about the model that was attacked.
     """
     bar = suites.bar_of(suite)
     heat = charts.heat_map(suite.results, bar)
-    prices = suite.prices
+    prices = suites.lost_first(suite.prices)
     return (
         _environment()
         .get_template("suite.html")
@@ -120,10 +105,11 @@ def suite_page(suite: SuiteResult, *, machine: Mapping[str, str] | None = None) 
             not_run=sum(item.accuracy is None for item in suite.results),
             heat=heat,
             widest=max((len(row.cells) for row in heat), default=1),
-            curves=[charts.curve(price, suite.accuracy, bar) for price in prices if len(price.curve) > 1],
-            single=[price.attack for price in prices if len(price.curve) == 1],
+            curves=[charts.curve(price, suite.accuracy, bar) for price in suite.prices if len(price.curve) > 1],
+            single=sum(len(price.curve) == 1 for price in prices),
             geometry=GEOMETRY,
-            machine=list((machine or {}).items()),
+            made=[*facts, *(machine or {}).items()],
+            matched=[item for item in suite.results if item.decision == "MATCH"],
             seconds=lambda item: suites.seconds(suite, item),
             total_time=suites.total_time(suite),
             one_strength=suites.ONE_STRENGTH,
@@ -147,7 +133,7 @@ def _environment() -> Environment:
         finalize=_shown,
     )
     made.globals.update(version=installed("ticketguard"), price_words=suites.price_words, work_words=suites.work_words)
-    made.filters.update(slug=_slug, number=_number, whole=_Whole)
+    made.filters.update(slug=_slug, number=_number, whole=_Whole, parts=_parts)
     return made
 
 
@@ -160,6 +146,11 @@ def _shown(value: object) -> object:
 
 def _number(value: float) -> str:
     return f"{value:g}"
+
+
+def _parts(text: str) -> Markup:
+    """A name that may go on in the next line after each `+`."""
+    return Markup("+<wbr>").join(visible(part) for part in text.split("+"))
 
 
 def _slug(text: str) -> str:

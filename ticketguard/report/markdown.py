@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 from ticketguard.evidence import Verdict
 from ticketguard.report import words
+from ticketguard.report.facts import Facts
 from ticketguard.report.suites import (
     bar_of,
     controls_words,
     examined_controls,
+    lost_first,
     not_run,
     price_words,
     seconds,
@@ -31,8 +33,8 @@ def escaped(text: str) -> str:
     return SPECIAL.sub(lambda found: "\\" + found.group(), visible(text))
 
 
-def verdict_markdown(verdict: Verdict, *, suspect: str) -> str:
-    """One verdict: decision, both numbers, every test, notes, and what it does and does not prove."""
+def verdict_markdown(verdict: Verdict, *, suspect: str, facts: Facts = ()) -> str:
+    """One verdict: decision, both numbers, the case (`facts`), notes, every test, and what it does and does not prove."""
     rows = [
         [
             words.test_name(item),
@@ -55,6 +57,7 @@ def verdict_markdown(verdict: Verdict, *, suspect: str) -> str:
         f"- against a claimant who searched: {words.bits(verdict.against_search_bits)} bits; "
         f"{verdict.rule.threshold_bits:g} are needed",
         f"- the bar: {words.bits(verdict.bar_bits)} bits = {words.bar_words(verdict.rule)}",
+        *_facts(facts),
         f"- supplied by: {escaped(verdict.supplied_by) or 'not stated'}",
         *(f"- note: {escaped(note)}" for note in verdict.notes),
         "",
@@ -65,8 +68,8 @@ def verdict_markdown(verdict: Verdict, *, suspect: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def suite_markdown(suite: SuiteResult, *, machine: Mapping[str, str] | None = None) -> str:
-    """A suite: the price of removal of each attack, then every cell, lost or not, and the machine."""
+def suite_markdown(suite: SuiteResult, *, machine: Mapping[str, str] | None = None, facts: Facts = ()) -> str:
+    """A suite: the price of removal of each attack, then every cell, lost or not, the model (`facts`) and the machine."""
     bar = bar_of(suite)
     lines = [
         f"# Attack suite: {escaped(suite.plan)}",
@@ -82,7 +85,7 @@ def suite_markdown(suite: SuiteResult, *, machine: Mapping[str, str] | None = No
             ("attack", "price", "work", "strength means"),
             [
                 [escaped(price.attack), escaped(price_words(price)), work_words(price), escaped(price.unit)]
-                for price in suite.prices
+                for price in lost_first(suite.prices)
             ],
             left=4,
         ),
@@ -109,9 +112,15 @@ def suite_markdown(suite: SuiteResult, *, machine: Mapping[str, str] | None = No
         ),
         "",
         *(f"- not run: {escaped(label)}: {escaped(reason)}" for label, reason in not_run(suite)),
+        *_facts(facts),
         *(f"- {escaped(name)}: {escaped(value)}" for name, value in (machine or {}).items()),
     ]
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _facts(facts: Facts) -> list[str]:
+    """A line of a list for each fact."""
+    return [f"- {escaped(name[:1].lower() + name[1:])}: {escaped(value)}" for name, value in facts]
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, left: int) -> list[str]:

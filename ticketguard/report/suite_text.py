@@ -37,13 +37,13 @@ def suite_text(suite: SuiteResult) -> RenderableType:
 
 
 def cells_table(suite: SuiteResult) -> Table:
-    """One row per cell: accuracy before and after, evidence, verdict, seconds."""
+    """One row per cell: accuracy before and after, evidence, verdict, seconds; units stand below, for narrow terminals."""
     table = plain_table(gap=1)
     table.add_column("attack", overflow="fold")
-    for heading in ("before", "after", "edge bits", "triggers"):
+    for heading in ("before\n%", "after\n%", "edge\nbits", "trigger\nbits"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("s", justify="right", no_wrap=True)
+    table.add_column("seconds", justify="right", no_wrap=True)
     for row in suite.results:
         timing = suite.timings[row.digest]
         table.add_row(

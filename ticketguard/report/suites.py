@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ ONE_STRENGTH = ("", "on")
 def strongest(result: Result | Point) -> float:
     """The most raw bits of any test; 0 when nothing was tested."""
     return max((value for value in (result.edge_bits, result.trigger_bits) if value is not None), default=0.0)
+
+
+def lost_first(prices: Iterable[Price]) -> list[Price]:
+    """Prices of attacks that end the mark, the cheapest first, and then of the others in the plan's order."""
+    return sorted(prices, key=lambda price: (not price.removed, price.points or 0.0))
 
 
 def bar_of(suite: SuiteResult) -> float | None:

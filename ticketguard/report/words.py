@@ -50,8 +50,13 @@ def bits(value: float) -> str:
 
 
 def whole(value: float) -> str:
-    """Bits without decimals, rounded down."""
-    return f"{floor(value + 1e-9):,}"
+    """Bits without decimals, rounded."""
+    return f"{value:,.0f}"
+
+
+def count(number: int, noun: str) -> str:
+    """A number of things: `1 test`, `1,000 tests`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def probability(value: float) -> str:

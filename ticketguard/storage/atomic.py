@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -12,6 +13,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from ticketguard.errors import FormatError, StorageError
+
+# Bytes of a large file that are held at a time.
+PIECE = 1 << 20
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -101,6 +105,18 @@ def read_start(path: Path, size: int) -> bytes:
             return handle.read(size)
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
+
+
+def sha256_of(path: Path) -> str:
+    """Hex SHA-256 of a regular file of any size, read in pieces. Raises `StorageError` when it cannot be read."""
+    try:
+        with open_regular(path) as handle:
+            state = hashlib.sha256()
+            while piece := handle.read(PIECE):
+                state.update(piece)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
+    return state.hexdigest()
 
 
 def open_regular(path: Path) -> BinaryIO:
