@@ -113,8 +113,14 @@ def test_verify_endpoint_with_a_mapping_a_token_and_own_decoys(
         (("probe", "http://127.0.0.1:9/x", "--out", "t"), "--mapping FILE"),
         (("probe", "foo", "--out", "t"), "the endpoint 'foo' is not an http or https URL"),
         (("probe", "me:pass@host/x?key=k1", "--out", "t"), "the endpoint 'host/x' is not"),
-        (("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--retries", "0"), "connection refused"),
-        (("verify", "--endpoint", "http://127.0.0.1:9/x", "--mapping", "map.json", "--retries", "0"), "nothing was sent"),
+        (
+            ("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--retries", "0"),
+            "connection refused",
+        ),
+        (
+            ("verify", "--endpoint", "http://127.0.0.1:9/x", "--mapping", "map.json", "--retries", "0"),
+            "nothing was sent",
+        ),
         (("probe", "http://no-such-host.invalid/v2/models/m", "--out", "t", "--retries", "0"), "not known"),
         (("probe", "ftp://host/v2/models/m", "--out", "t"), "http or https"),
         (("probe", "http://a:b@host/v2/models/m", "--out", "t"), "user name or password"),

@@ -125,9 +125,7 @@ class RecordedPredictor:
         """Nothing to give back."""
 
 
-def reply_of(
-    result: NDArray[Any], response: str, *, attempts: int = 1, shown: Callable[[str], str] = visible
-) -> Reply:
+def reply_of(result: NDArray[Any], response: str, *, attempts: int = 1, shown: Callable[[str], str] = visible) -> Reply:
     """A reply from an array that holds one label (any shape of one integer or text) or one row of scores.
 
     `shown` makes what a service says safe to show.

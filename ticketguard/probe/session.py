@@ -178,7 +178,11 @@ class Session:
         if recorded.status == "unknown label":
             names = ", ".join(map(repr, self.schedule.classes[:MOST_NAMES]))
             more = ", ..." if len(self.schedule.classes) > MOST_NAMES else ""
-            known = f"the registered classes are {names}{more}; --label-map translates" if self.label_map is None else "the label map has no such label"
+            known = (
+                f"the registered classes are {names}{more}; --label-map translates"
+                if self.label_map is None
+                else "the label map has no such label"
+            )
             said = reply.said or "an answer that fits no class"
             return visible(f"unknown label: {said}; {known}", most=MOST_WORDS)
         return visible(self._last + (f", in: {reply.said}" if reply.said else ""), most=MOST_WORDS)
