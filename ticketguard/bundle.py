@@ -97,6 +97,31 @@ class Bundle:
         stamps = (self.registration_stamp, self.claim_stamp)
         return path in own or path in stamps or path.parent in (self.licenses, self.trigger_images)
 
+    @property
+    def public(self) -> tuple[Path, ...]:
+        """Every file that others may see, whether it is there or not."""
+        weights = (self.ticket, self.model)
+        stamps = (self.registration_stamp, self.claim_stamp)
+        return (self.registration, self.claim, *weights, *stamps, self.withdrawal)
+
+    def published(self) -> list[Path]:
+        """The public files that are there, once they are known to be what a judge needs.
+
+        Raises `UsageError` where one that every judge needs is missing, or is not the one that the claim is about, and
+        `AuthenticityError` for a claim that another key signed.
+        """
+        self.read_registration()
+        for path, maker in ((self.ticket, "sign"), (self.model, "train"), (self.claim, "claim")):
+            if not is_there(path):
+                raise UsageError(f"{path}: no such file, and every judge needs it: run `ticketguard {maker}` first")
+        claim, _ = self.read_claim()
+        for path, wanted in ((self.ticket, claim.ticket), (self.model, claim.model)):
+            if manifest.digest(manifest.manifest(read_tensors(path))) != wanted:
+                raise UsageError(
+                    f"{path}: not the {path.stem} that {self.claim} is about: a judge would refuse the claim"
+                )
+        return [path for path in self.public if is_there(path)]
+
     def license_files(self) -> list[Path]:
         """The envelopes in `licenses`, by name. Empty when there are none."""
         if not is_there(self.licenses):

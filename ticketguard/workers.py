@@ -42,6 +42,11 @@ class _Worker:
     briefed: bool = False
 
 
+def cores() -> int:
+    """CPU cores that this process may use, by its affinity where the system has one."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class Staff:
     """`size` processes that make themselves `ready` at once and then wait until `brief` says what they are to work on.
 

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import shutil
 import stat
 from pathlib import Path
 
@@ -222,17 +223,101 @@ def test_inspect_lists_time_stamps_and_licences_of_a_folder(tg, world):
     assert "not verified" in found["signed/claim.tsr"]["type"]
     shown = found["signed/licenses/0.dsse.json"]
     assert (shown["licensee"], shown["subjects"]) == ("Example Ltd", {"copy": "ab" * 32})
-    assert "\nsigned/licenses/0.dsse.json\n  type: urn:ticketguard:license/v1\n" in tg("inspect", "signed").out
+    assert "\nsigned/licenses/0.dsse.json\n  type: urn:ticketguard:license/v1\n" in tg("inspect", "signed", "--all").out
+    short = tg("inspect", "signed").out
+    assert "time stamps: registration.tsr and claim.tsr, not verified" in short
+    assert "licences: 1" in short
     (world / "signed" / "claim.tsr").unlink()
     assert "claim.tsr: cannot be read: no such file" in tg("inspect", "signed/claim.tsr").err
 
 
 @pytest.mark.parametrize("path", ["signed", "signed/claim.dsse.json", "suspects/half.safetensors"])
 def test_inspect_as_text(tg, path):
-    result = tg("inspect", path)
+    result = tg("inspect", path, "--all")
     assert result.code == 0
     assert result.out.startswith(path.split("/")[0])
     assert "type: " in result.out
+
+
+def test_inspect_sums_a_folder_up(tg, world):
+    result = tg("inspect", "signed")
+    found = tg("inspect", "signed", "--json").json
+    assert 5 <= result.out.count("\n") <= 11
+    for name, key in (
+        ("registration.dsse.json", "payload"),
+        ("claim.dsse.json", "payload"),
+        ("model.safetensors", "manifest"),
+    ):
+        assert found[f"signed/{name}"][f"sha256 of the {key}"] in result.out
+    for words in ("Fixture Lab", "about this registration", "as claimed", "time stamps: none", "leaves: 4"):
+        assert words in result.out
+    shutil.copy("suspects/half.safetensors", "signed/model.safetensors")
+    assert "NOT THE CLAIMED ONE" in tg("inspect", "signed").out
+    (world / "signed" / "claim.dsse.json").unlink()
+    assert "claim: none" in tg("inspect", "signed").out
+    assert tg("withdraw", "signed", "--key", "owner.key", "--reason", "a slip").code == 0
+    assert "a slip" in next(line for line in tg("inspect", "signed").out.splitlines() if "WITHDRAWN" in line)
+
+
+def test_inspect_counts_the_reveals_of_a_folder(tg, world):
+    arguments = ("--suspect", "suspects/half.safetensors", "--nonce", "ab" * 16, "--key", "owner.key")
+    for number in range(2):
+        assert tg("reveal", "signed", *arguments, "--out", f"signed/{number}.json", "--leaf", number).code == 0
+    assert "leaves: 4; 2 revealed by files of this folder" in tg("inspect", "signed").out
+
+
+def test_a_secret_in_a_public_folder_is_told(tg, world):
+    """One line for each, on standard error; the owner's own folder is told so."""
+    shutil.copytree("signed", "public")
+    shutil.copy("owner.key", "public/some name")
+    (world / "public" / "tls.pem").write_text("-----BEGIN EC PRIVATE KEY-----\nx\n")
+    shutil.copy("owner.pub", "public/owner.pub")
+    result = tg("inspect", "public")
+    said = result.err.splitlines()
+    assert [line.split(": ")[1] for line in said] == ["public/secret.tgs", "public/some name", "public/tls.pem"]
+    assert all("must not be here" in line for line in said)
+    assert tg("inspect", "signed/claim.dsse.json").err == ""
+
+
+def test_publish_copies_public_files_and_no_others(tg, world):
+    for name in ("registration.tsr", "claim.tsr", "reveal.json", "notes.txt"):
+        (world / "signed" / name).write_bytes(b"0")
+    (world / "signed" / "trigger-images").mkdir()
+    shutil.copy("owner.key", "signed/owner.key")
+    assert tg("withdraw", "signed", "--key", "owner.key", "--reason", "a slip").code == 0
+    result = tg("publish", "signed", "--out", "public", "--json")
+    assert result.code == 0, result.err
+    public = {
+        "registration.dsse.json", "claim.dsse.json", "ticket.safetensors", "model.safetensors", "registration.tsr",
+        "claim.tsr", "withdrawal.dsse.json",
+    }  # fmt: skip
+    assert {path.name for path in (world / "public").iterdir()} == public == set(result.json["published"])
+    assert set(result.json["private"]) == {"secret.tgs", "owner.key", "reveal.json", "notes.txt", "trigger-images/"}
+    for name in public:
+        assert (world / "public" / name).read_bytes() == (world / "signed" / name).read_bytes()
+    assert tg("publish", "signed", "--out", "public").err.count("files are in that folder already") == 1
+    said = tg("publish", "signed", "--out", "other").out
+    assert "copied   other/claim.dsse.json\n" in said
+    assert "private  signed/secret.tgs\n" in said
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (lambda folder: (folder / "claim.dsse.json").unlink(), "run `ticketguard claim` first"),
+        (lambda folder: (folder / "model.safetensors").unlink(), "run `ticketguard train` first"),
+        (lambda folder: shutil.copy("suspects/half.safetensors", folder / "model.safetensors"), "not the model that"),
+        (lambda folder: shutil.copy(folder / "secret.tgs", folder / "claim.tsr"), "claim.tsr: the owner's secret"),
+        (lambda folder: (folder / "registration.dsse.json").unlink(), "not a signed folder"),
+    ],
+)
+def test_publish_refuses_what_no_judge_could_use_or_should_see(tg, world, snapshot, damage, says):
+    damage(world / "signed")
+    before = snapshot(world)
+    result = tg("publish", "signed", "--out", "public")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert says in result.err
+    assert snapshot(world) == before
 
 
 @pytest.mark.parametrize(

@@ -13,13 +13,16 @@ import pytest
 
 from tests.probe.conftest import MASTER, SEED
 from tests.probe.faulty import FaultyService, serving
-from tests.probe.test_session import answers_of
+from tests.probe.test_session import Service, answers_of
 from ticketguard import commands
 from ticketguard.bundle import Bundle
 from ticketguard.claims import envelope, vault
 from ticketguard.claims.keys import SecretKey, save_secret
 from ticketguard.claims.opening import Opening
 from ticketguard.claims.secret import Secret, write_secret
+from ticketguard.probe.predictor import Reply
+from ticketguard.probe.run import probe
+from ticketguard.probe.session import Manners
 from ticketguard.triggers.pictures import write_folder
 
 pytest.importorskip("httpx", reason="the extra probe is not installed")
@@ -107,6 +110,18 @@ def test_verify_endpoint_with_a_mapping_a_token_and_own_decoys(
     ("arguments", "says"),
     [
         (("probe", "http://127.0.0.1:9/x", "--out", "t"), "/v2/models/"),
+        (("probe", "http://127.0.0.1:9/x", "--out", "t"), "--mapping FILE"),
+        (("probe", "foo", "--out", "t"), "the endpoint 'foo' is not an http or https URL"),
+        (("probe", "me:pass@host/x?key=k1", "--out", "t"), "the endpoint 'host/x' is not"),
+        (
+            ("probe", "http://127.0.0.1:9/x", "--out", "t", "--mapping", "map.json", "--retries", "0"),
+            "connection refused",
+        ),
+        (
+            ("verify", "--endpoint", "http://127.0.0.1:9/x", "--mapping", "map.json", "--retries", "0"),
+            "nothing was sent",
+        ),
+        (("probe", "http://no-such-host.invalid/v2/models/m", "--out", "t", "--retries", "0"), "not known"),
         (("probe", "ftp://host/v2/models/m", "--out", "t"), "http or https"),
         (("probe", "http://a:b@host/v2/models/m", "--out", "t"), "user name or password"),
         (("probe", "http://127.0.0.1:9/v2/models/m", "--out", "t", "--retries", "0"), "no answer"),
@@ -190,6 +205,78 @@ def test_bad_requests_are_one_line_and_write_nothing(
     assert says in err
     assert err.count("\n") == 1
     assert sorted(path for path in tmp_path.rglob("*")) == before
+
+
+LABELS = {"image": "png", "at": "instances[0].b64", "label": "predictions[0].label"}
+
+
+def test_a_service_that_is_never_reached_leaves_a_begun_transcript_as_it_was(
+    tmp_path: Path, signed: Path, opening: Opening, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the torn line of a crash at its end, too; and the session goes on when the service is back."""
+    (tmp_path / "map.json").write_text(json.dumps(LABELS))
+    answers = answers_of(opening, 1.0)
+    with serving(FaultyService(answers)) as url:
+        rest = ("--mapping", "map.json", "--signed", signed, "--out", "t.jsonl", "--rate", "0", "--retries", "1")
+        assert run(capsys, "probe", f"{url}/predict", *rest, "--budget", "9")[0] == 0
+    lines = (tmp_path / "t.jsonl").read_bytes().split(b"\n")
+    begun = b"\n".join(lines[:8]) + b'\n{"kind":"a'
+    (tmp_path / "t.jsonl").write_bytes(begun)
+    code, out, err = run(capsys, "probe", f"{url}/predict", *rest)
+    assert (code, out, "connection refused" in err, err.count("\n")) == (2, "", True, 1)
+    assert (tmp_path / "t.jsonl").read_bytes() == begun
+
+
+def test_a_service_that_goes_away_later_stays_recorded(tmp_path: Path, opening: Opening) -> None:
+    """Only a session in which nothing was sent is taken back."""
+    replies = [Reply(status="refused", detail="HTTP 403"), *[Reply(status="failed", detail="gone", reached=False)] * 3]
+    service = Service({}, lambda digest, answer: replies.pop(0) if len(replies) > 1 else replies[0])
+    transcript = probe(opening, service, tmp_path / "t.jsonl", manners=Manners(workers=1, give_up=4))
+    assert "gone" in str(transcript.ended)
+    assert len(transcript.asked) == 4
+
+
+class Talkative(FaultyService):
+    """A service whose answers are a fixed JSON document, around what was sent to it."""
+
+    def __init__(self, answer: object) -> None:
+        super().__init__({})
+        self.spoken = answer
+
+    def label(self, image: np.ndarray) -> object:  # type: ignore[override]
+        return self.spoken
+
+
+@pytest.mark.parametrize(
+    ("answer", "path", "says"),
+    [
+        ("cat", "predictions[0].label", ["unknown label: 'cat'", "registered classes are '0', '1'", "--label-map"]),
+        ("cat", "outputs[0].name", ["no label at outputs[0].name", '{"predictions": [{"label": "cat"}]}']),
+        ("\x1b[2J", "predictions[0].label", ["unknown label: ", "x1b[2J"]),
+        ("Bearer tok-123456", "predictions[0].label", ["repeats part of the address or of a header"]),
+        ("key-123456", "outputs[0]", ["no label at outputs[0]", "repeats part of the address or of a header"]),
+        ({"x": "n" * 5000}, "predictions[0].label", ["no label at predictions[0].label", "characters more"]),
+    ],
+)
+def test_why_no_answer_was_usable_is_said_without_secrets(
+    tmp_path: Path, signed: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    answer: object, path: str, says: list[str],
+) -> None:  # fmt: skip
+    """On the screen, and not in the transcript, which never holds a service's own words."""
+    monkeypatch.setenv("SERVICE_TOKEN", "tok-123456")
+    (tmp_path / "map.json").write_text(json.dumps({**LABELS, "label": path}))
+    with serving(Talkative(answer)) as url:
+        code, out, err = run(
+            capsys, "probe", f"{url}/predict?key=key-123456", "--mapping", "map.json", "--signed", signed, "--out",
+            "t.jsonl", "--rate", "0", "--token-env", "SERVICE_TOKEN",
+        )  # fmt: skip
+    assert code == 1
+    assert "0 usable answers" in out
+    assert (err.count("\n"), len(err) < 600, "\x1b" in err) == (1, True, False)
+    assert [words for words in says if words not in err] == []
+    record = (tmp_path / "t.jsonl").read_text()
+    assert not [secret for secret in ("tok-123456", "key-123456", "cat", "nnnn") if secret in out + record]
+    assert not [secret for secret in ("tok-123456", "key-123456") if secret in err]
 
 
 @pytest.mark.parametrize("budget", [1, 7])

@@ -122,6 +122,33 @@ def test_a_control_says_what_was_not_read_of_it(place, world):
     assert digest_of(read_tensors(place / "two.safetensors"))[:16] in lines[noted - 1]
 
 
+def test_a_judge_with_the_claimants_key_is_told(place, world, capsys):
+    make_reveal(place, world)
+    capsys.readouterr()
+    arguments = [str(item) for item in judge_arguments(place, world, "--key", place / "owner.key")]
+    assert run(arguments) == 0
+    assert capsys.readouterr().err.count("the judge's key is the claimant's own") == 1
+    good("keygen", "--out", place / "judge.key")
+    assert run([*arguments[:-1], str(place / "judge.key"), "--out", str(place / "other.json")]) == 0
+    assert "claimant's own" not in capsys.readouterr().err
+
+
+def test_a_secret_in_the_folder_that_is_judged_is_told(place, world, capsys):
+    good("keygen", "--out", place / "judge.key")
+    make_reveal(place, world)
+    capsys.readouterr()
+    arguments = [str(item) for item in judge_arguments(place, world)]
+    audit = ["audit", *arguments[1:6]]
+    shutil.copy(place / "signed" / "secret.tgs", place / "public" / "secret.tgs")
+    for command in (arguments, audit):
+        assert run(command) == 0
+        (line,) = capsys.readouterr().err.splitlines()
+        assert "public/secret.tgs: must not be here" in line
+    (place / "public" / "secret.tgs").unlink()
+    assert run(audit) == 0
+    assert capsys.readouterr().err == ""
+
+
 def test_a_void_claim_counts_no_test(place, world, owner, capsys):
     good("keygen", "--out", place / "judge.key")
     make_reveal(place, world)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -13,6 +14,7 @@ import pytest
 from ticketguard.attacks.registry import ATTACKS
 from ticketguard.commands import run
 from ticketguard.commands.common import PASSPHRASE_VARIABLE
+from ticketguard.errors import UsageError
 from ticketguard.storage.tensors import read_tensors
 from ticketguard.tickets import write_ticket
 
@@ -112,8 +114,16 @@ def test_suite(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
     ("options", "says"),
     [
         (["--plan", "second.toml"], "plan: first there, second here"),
-        (["--plan", "first.toml", "--limit", "8"], "model, data or settings"),
-        (["--plan", "first.toml", "--seed", "1"], "1 of its results are not in this plan"),
+        (["--plan", "first.toml", "--limit", "8"], "data: sha256 [0-9a-f]{16} there, sha256 [0-9a-f]{16} here"),
+        (["--plan", "first.toml", "--threads", "2"], "threads and device: 1, cpu there, 2, cpu here"),
+        (
+            ["--plan", "first.toml", "--seed", "1"],
+            "1 of its results are not in this plan: seed 0 there, 1 here",
+        ),
+        (
+            ["--plan", "first.toml", "--images", "5"],
+            "1 of its results are not in this plan: images all there, 5 here",
+        ),
     ],
 )
 def test_a_folder_keeps_the_suite_that_it_holds(
@@ -132,9 +142,34 @@ def test_a_folder_keeps_the_suite_that_it_holds(
     capsys.readouterr()
     assert run([*start, *options]) == 2
     error = capsys.readouterr().err
-    assert f"suite: holds another suite ({says}): use another directory" in error
+    assert re.search(rf"suite: holds another suite \({says}\): use another directory", error), error
     assert error.count("\n") == 1
     assert {path: path.read_bytes() for path in Path("suite").iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("options", "jobs"),
+    [
+        (["--engine", "processes"], 6),
+        (["--engine", "processes", "--threads", "4"], 1),
+        (["--engine", "processes", "--jobs", "2"], 2),
+        ([], 1),
+    ],
+)
+def test_processes_take_the_cores(options, jobs, tiny_signed, as_digits, tmp_path: Path, monkeypatch) -> None:
+    from ticketguard.commands import suite as module
+
+    told: list[int] = []
+
+    def noted(engine: str, jobs: int) -> object:
+        told.append(jobs)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(module, "cores", lambda: 6)
+    monkeypatch.setattr(module, "_staff", noted)
+    arguments = ["suite", str(tiny_signed.bundle.folder), "--data", "digits", "--out", str(tmp_path / "suite")]
+    assert run([*arguments, *options]) == 2
+    assert told == [jobs]
 
 
 @pytest.mark.slow

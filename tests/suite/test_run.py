@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import pickle
@@ -15,10 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ticketguard.attacks.registry import ATTACKS
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.evidence import Verdict
-from ticketguard.suite import EngineOptions, SuiteResult, preset, read_suite, run_bench, run_suite
+from ticketguard.suite import EngineOptions, SuiteResult, engines, preset, read_suite, run_bench, run_suite
 from ticketguard.suite.results import CELLS_FILE, RESULTS_FILE, read_cells
+from ticketguard.tickets import read_ticket, write_ticket
 
 # The command's tests run a suite too, in less time.
 pytestmark = pytest.mark.slow
@@ -110,6 +113,51 @@ def test_finished_cells_are_skipped(suite, bench, plan, monkeypatch) -> None:
     assert [(item.done, item.total) for item in seen] == [(7, 7)]
     other = replace(bench, threads=2)
     assert other.digest != bench.digest
+
+
+def test_what_the_unsigned_ticket_adds_is_all_that_runs(suite, bench, plan, tmp_path: Path, monkeypatch) -> None:
+    """Forgotten and given later, it comes to what it would have come to at once; another one is another suite."""
+    before = run_bench(replace(bench, unsigned=None), plan, tmp_path)
+    assert [item.cell.attack for item in before.results if item.decision == "NOT RUN"] == ["unsigned", "fake3"]
+    ran = []
+    real = engines.run_cell
+    monkeypatch.setattr(engines, "run_cell", lambda bench, cell: ran.append(cell.attack) or real(bench, cell))
+    for _ in range(2):
+        after = run_bench(bench, plan, tmp_path)
+        assert after.results == suite[0].results
+        assert after.subject == bench.digest != before.subject
+    assert ran == ["unsigned"]
+    assert (tmp_path / RESULTS_FILE).read_bytes() == (suite[1] / RESULTS_FILE).read_bytes()
+    held = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    other = tmp_path.parent / "other.safetensors"
+    write_ticket(other, replace(read_ticket(bench.unsigned), provenance={}))
+    for unsigned, words in ((None, "none here"), (other, "sha256 [0-9a-f]{16} here")):
+        with pytest.raises(UsageError, match=f"unsigned ticket: sha256 [0-9a-f]{{16}} there, {words}"):
+            run_bench(replace(bench, unsigned=unsigned), plan, tmp_path)
+    fewer = replace(plan, entries=plan.entries[1:])
+    without = tmp_path / "without"
+    run_bench(replace(bench, unsigned=None), plan, without)
+    with pytest.raises(UsageError, match="2 of its results are not in this plan"):
+        run_bench(bench, fewer, without)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == held
+
+
+@pytest.mark.parametrize("name", ATTACKS)
+def test_who_reads_the_unsigned_ticket_says_so(name: str) -> None:
+    sources = [inspect.getsource(base) for base in ATTACKS[name].__mro__ if base.__module__.startswith("ticketguard.")]
+    assert ATTACKS[name].unsigned_matters == any("victim.unsigned" in source for source in sources)
+
+
+def test_a_suite_of_an_earlier_version_knows_no_settings(suite, bench, plan, tmp_path: Path) -> None:
+    document = suite[0].to_json()
+    assert document["settings"]["threads and device"] == "1, cpu"
+    del document["settings"]
+    assert SuiteResult.from_json(document).results == suite[0].results
+    (tmp_path / "suite.json").write_text(json.dumps(document))
+    with pytest.raises(UsageError, match="model, data or settings"):
+        run_bench(replace(bench, threads=2), plan, tmp_path)
+    with pytest.raises(FormatError):
+        SuiteResult.from_json({**document, "settings": "ab"})
 
 
 def test_a_damaged_line_is_refused_and_a_cut_one_repeated(suite, bench, plan, tmp_path: Path) -> None:

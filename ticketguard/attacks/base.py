@@ -105,7 +105,7 @@ class Attack(ABC):
 
     `name`: as in the registry; `strengths`: the default grid; `unit`: what `strength` means; `lossless`: the network's function
     stays the same; `trains`: needs data and an optimizer; `control`: the result is made without the owner's secret, so a match
-    would be a false accusation.
+    would be a false accusation; `unsigned_matters`: what it makes depends on `Victim.unsigned`.
     """
 
     name: ClassVar[str]
@@ -114,6 +114,7 @@ class Attack(ABC):
     lossless: ClassVar[bool] = False
     trains: ClassVar[bool] = False
     control: ClassVar[bool] = False
+    unsigned_matters: ClassVar[bool] = False
     bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     strength: float = 1.0

@@ -33,6 +33,7 @@ class Unsigned(Control):
     """The owner's own ticket before signing, retrained: same frame, same rewind weights, no secret in it."""
 
     name: ClassVar[str] = "unsigned"
+    unsigned_matters: ClassVar[bool] = True
 
     def run(self, victim: Victim) -> Attacked:
         """Train the unsigned ticket. Raises `UsageError` when the victim comes without it."""
@@ -50,6 +51,7 @@ class OtherOwner(Control):
     """
 
     name: ClassVar[str] = "other-owner"
+    unsigned_matters: ClassVar[bool] = True
 
     def run(self, victim: Victim) -> Attacked:
         """Sign with a key from the seed, then train."""

@@ -27,6 +27,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "sign": ("sign", "Register a ticket and embed a signature in its topology."),
     "train": ("train", "Train a signed ticket, triggers mixed into every batch."),
     "claim": ("claim", "Sign an ownership claim over the trained model."),
+    "publish": ("publish", "Copy what others may see of a signed folder, and nothing else."),
     "verify": ("verify", "Test suspects, by their weights or by their predictions."),
     "probe": ("probe", "Ask a service about the triggers and record a transcript."),
     "triggers": ("triggers", "Export the trigger images, to query somebody else's service."),

@@ -18,6 +18,7 @@ from ticketguard.commands.cases import (
     show_numbers,
 )
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
+from ticketguard.commands.precious import warn_of_secrets
 from ticketguard.verify.audit import audit
 
 
@@ -50,6 +51,7 @@ def command(
     """
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, controls=controls, key=key, **files)
+    warn_of_secrets(public)
     recorded = [read_transcript(path) for path in answers]
     found = audit(case, answers=recorded)
     decision = found.verdict.decision if found.verdict else "NOT TESTED"

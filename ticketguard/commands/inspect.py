@@ -31,6 +31,8 @@ from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.streams import SECRET_BYTES
 from ticketguard.commands.common import PATH, PEM, json_option, print_json
+from ticketguard.commands.overview import overview
+from ticketguard.commands.precious import warn_of_secrets
 from ticketguard.errors import FormatError
 from ticketguard.masks import Mask
 from ticketguard.storage.atomic import is_folder, is_there, read_bytes, read_start
@@ -60,13 +62,18 @@ READERS: dict[str, Callable[[bytes], object] | None] = {
 
 @click.command()
 @click.argument("path", type=PATH)
+@click.option("--all", "everything", is_flag=True, help="Of a signed folder, every field of every file.")
 @json_option
-def command(path: Path, as_json: bool) -> None:
+def command(path: Path, everything: bool, as_json: bool) -> None:
     """Show what a ticket, a model, a registration, a claim, a key or a signed folder holds; no secret is needed.
+
+    Of a signed or public folder: who claims it, and whether its files agree with each other; with --all (and --json)
+    every field of them.
 
     Example:  ticketguard inspect signed/
     """
-    if is_folder(path) and is_there(Bundle(path).registration):
+    signed = is_folder(path) and is_there(Bundle(path).registration)
+    if signed:
         bundle = Bundle(path)
         known = (bundle.registration, bundle.withdrawal, bundle.ticket, bundle.model, bundle.claim)
         stamps = (bundle.registration_stamp, bundle.claim_stamp)
@@ -74,8 +81,15 @@ def command(path: Path, as_json: bool) -> None:
     else:
         files = [path]
     documents = {str(file): _document(file) for file in files}
+    warn_of_secrets(path)
     if as_json:
         print_json(documents)
+        return
+    if signed and not everything:
+        click.echo(
+            "\n".join([str(path), *("  " + visible(line, most=MOST_SHOWN) for line in overview(bundle, documents))])
+        )
+        click.echo("  every field of every file: --all")
         return
     for name, document in documents.items():
         try:

@@ -21,6 +21,7 @@ from ticketguard.commands.common import (
     require_nonce,
     require_output,
 )
+from ticketguard.commands.precious import warn_of_secrets
 from ticketguard.errors import AuthenticityError, UsageError
 from ticketguard.storage.atomic import is_there, read_bytes, write_bytes
 from ticketguard.storage.hostile import visible
@@ -90,6 +91,7 @@ def command(
         require_output(html_path, inputs=(*inputs, out), option="--html")
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, key=key, **files)
+    warn_of_secrets(public)
     named_controls = control_files(files["controls"], case.control_digests)
     if check_path is not None:
         signed = read_bytes(check_path, limit=ENVELOPE_LIMIT)
@@ -106,6 +108,10 @@ def command(
         )
         write_bytes(out, signed)
     judge = verdicts.judge_of(signed)
+    if judge[0] in case.registration.signers:
+        click.echo(
+            "ticketguard: the judge's key is the claimant's own: its signature adds nothing to the claim", err=True
+        )
     if html_path is not None:
         _write_html(html_path, found, case, str(files["suspect"] or files["transcript"]), judge, named_controls)
     _report(found, case, out, check_path, judge, named_controls, as_json)

@@ -8,7 +8,7 @@ import click
 
 from ticketguard.bundle import Bundle
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
-from ticketguard.commands.probing import Request, probe_options, run
+from ticketguard.commands.probing import Request, answered, probe_options, run
 
 
 @click.command()
@@ -18,11 +18,12 @@ from ticketguard.commands.probing import Request, probe_options, run
 @click.option("--recorded-by", default="", help="Who records; goes into the transcript.")
 @probe_options
 @json_option
-def command(endpoint: str, signed: Path, out: Path, as_json: bool, **options: object) -> None:
+def command(endpoint: str, signed: Path, out: Path, as_json: bool, **options: object) -> int:
     """Ask a service about the triggers and record a transcript, without judging it.
 
     ENDPOINT is the URL of an Open Inference Protocol model (.../v2/models/NAME) or, with --mapping, of any JSON
-    service; or an .onnx file. Judge the transcript, here or elsewhere, with verify --transcript.
+    service; or an .onnx file. Judge the transcript, here or elsewhere, with verify --transcript. Exit code 0: done;
+    1: not one usable answer.
 
     \b
     Example:  ticketguard probe https://host/v2/models/digits --signed signed/ --out transcript.jsonl --budget 400
@@ -30,18 +31,20 @@ def command(endpoint: str, signed: Path, out: Path, as_json: bool, **options: ob
     request = Request(endpoint=endpoint, transcript=out, options=options)
     bundle = Bundle(signed)
     transcript = run(bundle, bundle.open(passphrase()), request, quiet=as_json)
-    answered = sum(item.label is not None for item in transcript.answers.values())
+    usable = answered(transcript)
+    code = 0 if usable else 1
     if as_json:
         print_json(
             {
                 "transcript": str(out),
                 "sha256": transcript.digest,
                 "queries": len(transcript.asked),
-                "answered": answered,
+                "answered": usable,
                 "ended": transcript.ended,
                 "signedBy": transcript.keyid,
             }
         )
-        return
-    click.echo(f"{len(transcript.asked)} queries, {answered} usable answers; ended because {transcript.ended}")
+        return code
+    click.echo(f"{len(transcript.asked)} queries, {usable} usable answers; ended because {transcript.ended}")
     click.echo(f"transcript: {out} (sha256 {transcript.digest}, {'signed' if transcript.keyid else 'not signed'})")
+    return code

@@ -147,8 +147,9 @@ def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> T
         if taken.spent == taken.total:
             raise UsageError(f"--budget {taken.total}: spent on the model's metadata, so that nothing can be asked")
         manners = replace(manners, budget=taken.total - taken.spent)
+        failures: list[str] = []
         with _progress(quiet) as on_state:
-            return probe(
+            transcript = probe(
                 opening,
                 predictor,
                 request.transcript,
@@ -163,9 +164,19 @@ def run(bundle: Bundle, opening: Opening, request: Request, *, quiet: bool) -> T
                 suspects=options["searched"],
                 key=key,
                 on_state=on_state,
+                on_failure=lambda words: failures.__setitem__(slice(None), [words]),
             )
     finally:
         predictor.close()
+    if failures:
+        lost, asked = len(transcript.asked) - answered(transcript), len(transcript.asked)
+        click.echo(f"{lost} of {asked} queries without a usable answer; the last: {failures[0]}", err=True)
+    return transcript
+
+
+def answered(transcript: Transcript) -> int:
+    """Queries with a usable answer."""
+    return sum(item.label is not None for item in transcript.answers.values())
 
 
 def _decoys(opening: Opening, folder: Path | None) -> NDArray[np.uint8] | None:

@@ -23,11 +23,11 @@ from ticketguard.commands.common import (
 from ticketguard.commands.training_options import data_options, load_data
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import is_there
+from ticketguard.workers import MOST_JOBS, Staff, cores
 
 if TYPE_CHECKING:
     from ticketguard.data import Dataset
     from ticketguard.suite import Plan, Progress, SuiteResult
-    from ticketguard.workers import Staff
 
 
 @click.command()
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @click.option("--preset", default="quick", show_default=True, help="quick, standard or full.")
 @click.option("--plan", "plan_path", type=PATH, help="A plan of your own, .toml or .json, instead of a preset.")
 @click.option("--engine", default="serial", show_default=True, help="serial, processes or ray: same results.")
-@click.option("--jobs", type=int, default=1, show_default=True, help="Cells at a time, for processes and ray.")
+@click.option("--jobs", type=int, help="Cells at a time, for processes and ray.  [default: as many as cores allow]")
 @click.option("--ray-address", help="Ray cluster to use; by default one is started here.")
 @click.option("--gpus", type=float, default=0.0, help="Share of a GPU for each cell on Ray.")
 @click.option(
@@ -59,7 +59,7 @@ def command(
     preset: str,
     plan_path: Path | None,
     engine: str,
-    jobs: int,
+    jobs: int | None,
     ray_address: str | None,
     gpus: float,
     threads: int,
@@ -89,6 +89,8 @@ def command(
     require_output_folder(out)
     if is_there(Bundle(out).registration):
         raise UsageError(f"{out}: a signed folder: files are kept there: choose another --out")
+    if jobs is None:
+        jobs = 1 if engine == "serial" else max(1, min(cores() // max(threads, 1), MOST_JOBS))
     with _staff(engine, jobs) as staff:
         from ticketguard.suite import EngineOptions, run_suite
 
@@ -120,8 +122,6 @@ def command(
 @contextmanager
 def _staff(engine: str, jobs: int) -> Iterator[Staff | None]:
     """Workers for the engine `processes`: they import torch while this process does. None where the engine will want none."""
-    from ticketguard.workers import MOST_JOBS, Staff
-
     if engine != "processes" or not 2 <= jobs <= MOST_JOBS:
         yield None
         return
@@ -189,9 +189,10 @@ def _progress(*, quiet: bool) -> Iterator[Callable[[Progress], Any] | None]:
             yield None
             return
         task = shown.add_task("", total=None, left="")
-        shown.start()
 
         def show(progress: Progress) -> None:
+            # Started here: before, the number of cells is not known, and an error would follow an empty bar.
+            shown.start()
             words = "" if progress.result is None else f"{progress.result.label}: {progress.result.decision}"
             minutes, seconds = divmod(round(progress.seconds_left), 60)
             left = f"{minutes}:{seconds:02d} left" if progress.result else ""

@@ -6,6 +6,9 @@ from __future__ import annotations
 
 import email.utils
 import logging
+import os
+import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -19,6 +22,8 @@ from urllib.parse import urlsplit
 from ticketguard.errors import DataError, UsageError
 from ticketguard.probe.line import Line
 from ticketguard.probe.predictor import Reply, Status, Take
+from ticketguard.probe.secrecy import Secrets
+from ticketguard.storage.hostile import visible
 
 RETRIED = frozenset({408, 425, 429, 500, 502, 503, 504})
 USER_AGENT = "ticketguard-probe"
@@ -50,7 +55,7 @@ class Courtesy:
 @dataclass(frozen=True, kw_only=True)
 class Response:
     """What came of a request. `status`: HTTP status, None when there was none; `body`: the bytes, empty unless `ok`;
-    `attempts`: requests sent; `detail`: a few words on a failure.
+    `attempts`: requests sent; `detail`: a few words on a failure; `reached`: False when no attempt got a connection.
     """
 
     ok: bool
@@ -58,6 +63,7 @@ class Response:
     body: bytes
     attempts: int
     detail: str = ""
+    reached: bool = True
 
 
 def headers_from(environment: Mapping[str, str], *, token: str | None, headers: Mapping[str, str]) -> dict[str, str]:
@@ -91,7 +97,9 @@ def checked_url(url: str) -> str:
     except ValueError as problem:
         raise UsageError("the endpoint is not a URL") from problem
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0:
-        raise UsageError(f"the endpoint {shown(url)[:200]!r} is not an http or https URL")
+        # As it was typed, less what `shown` leaves out.
+        typed = url.partition("?")[0].partition("#")[0].rpartition("@")[2]
+        raise UsageError(f"the endpoint {typed[:200]!r} is not an http or https URL, nor the name of an .onnx file")
     if parts.username is not None or parts.password is not None:
         raise UsageError("the endpoint holds a user name or password: give a header from the environment instead")
     return url
@@ -125,7 +133,10 @@ class Client:
         self._sent_away = ""
         # No decompression: a small body must not become a large one after its size was checked.
         fixed = {"user-agent": USER_AGENT, "accept-encoding": "identity", **(headers or {})}
+        self._headers = dict(headers or {})
         self._transport_errors = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL, httpx.CookieConflict)
+        # Raised while connecting, before any of a request is sent.
+        self._connect_errors = (httpx.ConnectError, httpx.ConnectTimeout, httpx.ProxyError)
         self._own, self._lines = threading.local(), list[Line]()
         try:
             self._options = {
@@ -159,7 +170,7 @@ class Client:
 
     def request(self, method: str, url: str, take: Take, **content: Any) -> Response:
         """One request with retries; `content` is httpx's json, data or files. Never raises for what a server does."""
-        attempts, detail, status = 0, "the query budget is spent", None
+        attempts, detail, status, reached = 0, "the query budget is spent", None, False
         for turn in range(self.courtesy.retries + 1):
             self._wait_for_turn()
             if self._sent_away:
@@ -169,12 +180,17 @@ class Client:
                 break
             attempts += 1
             status, body, detail, pause = self._once(method, url, content)
+            reached = reached or not self._line().unconnected
             if not detail:
                 return Response(ok=True, status=status, body=body, attempts=attempts)
             if pause is None or turn == self.courtesy.retries:
                 break
             self._hold(max(pause, self.courtesy.backoff * 2**turn * self._random.uniform(0.5, 1.0)))
-        return Response(ok=False, status=status, body=b"", attempts=attempts, detail=detail)
+        return Response(ok=False, status=status, body=b"", attempts=attempts, detail=detail, reached=reached)
+
+    def safe(self, url: str, text: str) -> str:
+        """The start of what a service answered, made safe to show; nothing of it where it repeats a secret of the request."""
+        return Secrets(url, self._headers).shown(text)
 
     def _once(self, method: str, url: str, content: Mapping[str, Any]) -> tuple[int | None, bytes, str, float | None]:
         """Status, body, complaint ("" when all is well) and the pause before a retry (None: do not)."""
@@ -183,9 +199,9 @@ class Client:
         except _BeyondLimitError as problem:
             return None, b"", str(problem), None
         except self._transport_errors as problem:
-            # The type alone: messages of transport errors may quote the request.
-            words = "took too long" if self._line().over else type(problem).__name__
-            return None, b"", f"no answer ({words})", 0.0
+            line = self._line()
+            line.unconnected = isinstance(problem, self._connect_errors)
+            return None, b"", f"no answer ({'took too long' if line.over else _cause(problem)})", 0.0
         if status in RETRIED:
             pause = _retry_after(headers.get("retry-after"), datetime.now(UTC))
             if pause <= self.courtesy.patience:
@@ -233,6 +249,22 @@ class Client:
             self._free_at = max(self._free_at, self._held_until)
 
 
+def _cause(problem: BaseException) -> str:
+    """Why there was no answer, in the words of the system: those of a transport error itself may quote the request."""
+    below: BaseException | None = problem
+    while below is not None:
+        if isinstance(below, ssl.SSLCertVerificationError):
+            return f"its certificate does not hold: {visible(below.verify_message, most=120)}"
+        if isinstance(below, ssl.SSLError):
+            return f"TLS: {visible(str(below.reason), most=60)}"
+        if isinstance(below, socket.gaierror):
+            return str(below.strerror).lower()
+        if isinstance(below, OSError) and below.errno is not None:
+            return os.strerror(below.errno).lower()
+        below = below.__cause__ or below.__context__
+    return type(problem).__name__
+
+
 class _BeyondLimitError(Exception):
     """An answer beyond a limit: it is not worth a retry."""
 
@@ -253,7 +285,7 @@ def _retry_after(value: str | None, now: datetime) -> float:
 def failure(response: Response) -> Reply:
     """The reply to a query whose request came to nothing: refused by the service, or lost on the way."""
     kind: Status = "failed" if response.status is None else "refused"
-    return Reply(status=kind, attempts=response.attempts, detail=response.detail)
+    return Reply(status=kind, attempts=response.attempts, detail=response.detail, reached=response.reached)
 
 
 def require_ok(response: Response, what: str) -> bytes:

@@ -17,6 +17,7 @@ from ticketguard.probe.adapters import Input, pixels_for, prepare
 from ticketguard.probe.client import Client, failure, shown
 from ticketguard.probe.predictor import Image, Reply, Take, reply_of
 from ticketguard.storage.documents import encode, parse_json
+from ticketguard.storage.hostile import visible
 from ticketguard.storage.pictures import jpeg_bytes, png_bytes
 from ticketguard.triggers.plan import TriggerPlan
 
@@ -124,10 +125,21 @@ class JsonEndpoint:
         digest = hashlib.sha256(response.body).hexdigest()
         try:
             found = pick(parse_json(response.body, where="answer"), self._answer)
-            reply = reply_of(self._array(found), digest, attempts=response.attempts)
+            reply = reply_of(self._array(found), digest, attempts=response.attempts, shown=self._safe)
         except (KeyError, IndexError, TypeError, ValueError, OverflowError, FormatError):
-            return Reply(status="malformed", attempts=response.attempts, response=digest, detail="a malformed answer")
+            path = self._mapped.label if self._mapped.label is not None else self._mapped.scores
+            kind = "label" if self._mapped.label is not None else "scores"
+            return Reply(
+                status="malformed",
+                attempts=response.attempts,
+                response=digest,
+                detail=f"a malformed answer: no {kind} at {visible(str(path), most=80)}",
+                said=self._safe(response.body.decode("utf-8", "replace")),
+            )
         return reply
+
+    def _safe(self, text: str) -> str:
+        return self._client.safe(self._url, text)
 
     def _array(self, found: object) -> np.ndarray[Any, Any]:
         if self._mapped.scores is not None:

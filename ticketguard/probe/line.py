@@ -17,11 +17,13 @@ CONNECTED = ("connect_tcp.complete", "start_tls.complete")
 
 
 class Line:
-    """An httpx client of at most one connection, used by one thread. `over`: the last request ran out of time."""
+    """An httpx client of at most one connection, used by one thread. `over`: the last request ran out of time;
+    `unconnected`: it got no connection.
+    """
 
     def __init__(self, http: Any) -> None:
         self.http = http
-        self.over = False
+        self.over = self.unconnected = False
         self._stream: Any = None
         self._lock = threading.Lock()
 
@@ -32,7 +34,7 @@ class Line:
     @contextlib.contextmanager
     def within(self, seconds: float) -> Iterator[None]:
         """Cut the connection when the block takes longer: `over` then says why reading from it failed."""
-        self.over = False
+        self.over = self.unconnected = False
         timer = threading.Timer(seconds, self._cut)
         timer.daemon = True
         timer.start()

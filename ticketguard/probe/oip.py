@@ -66,7 +66,10 @@ class OpenInference:
     ) -> OpenInference:
         base = url.rstrip("/").removesuffix("/infer")
         if "/v2/models/" not in base:
-            raise UsageError("an Open Inference Protocol endpoint ends in /v2/models/<model>")
+            raise UsageError(
+                f"{shown(base)[:200]}: an Open Inference Protocol endpoint ends in /v2/models/<model>; any other JSON service "
+                "needs --mapping FILE (docs/probing.md)"
+            )
         body = require_ok(client.request("GET", base, take), f"metadata of {shown(base)}")
         try:
             metadata: Any = parse_json(body, where=f"metadata of {shown(base)}")
@@ -95,10 +98,19 @@ class OpenInference:
             return failure(response)
         digest = hashlib.sha256(response.body).hexdigest()
         try:
-            reply = reply_of(self._result(response.body), digest, attempts=response.attempts)
+            reply = reply_of(self._result(response.body), digest, attempts=response.attempts, shown=self._safe)
         except (KeyError, TypeError, ValueError, OverflowError, FormatError):
-            return Reply(status="malformed", attempts=response.attempts, response=digest, detail="a malformed answer")
+            return Reply(
+                status="malformed",
+                attempts=response.attempts,
+                response=digest,
+                detail="a malformed answer: no such output with data",
+                said=self._safe(response.body.decode("utf-8", "replace")),
+            )
         return reply
+
+    def _safe(self, text: str) -> str:
+        return self._client.safe(self._url, text)
 
     def _result(self, body: bytes) -> np.ndarray[Any, Any]:
         """The chosen output as an array; raises one of what `ask` catches."""

@@ -12,7 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import UsageError
+from ticketguard.storage.hostile import visible
 from ticketguard.triggers.plan import image_digest
+
+# Characters of an answer that are looked at, to show fewer.
+MOST_SAID = 4096
 
 Image = NDArray[np.uint8]
 # Takes one request from the budget; False when it is spent.
@@ -26,7 +30,8 @@ class Reply:
 
     `answer`: a class name or index, or a tuple of scores, one a class; None unless `status` is "answered".
     `attempts`: requests sent; `response`: hex SHA-256 of the body; `detail`: a few words on a failure, free of
-    secrets.
+    secrets and of the service's own words; `said`: the start of those, for a screen alone. `reached`: False when not
+    even a connection came about, so that nothing of the query left this machine.
     """
 
     status: Status
@@ -34,6 +39,8 @@ class Reply:
     attempts: int = 1
     response: str | None = None
     detail: str = ""
+    said: str = ""
+    reached: bool = True
 
 
 class Predictor(Protocol):
@@ -118,14 +125,20 @@ class RecordedPredictor:
         """Nothing to give back."""
 
 
-def reply_of(result: NDArray[Any], response: str, *, attempts: int = 1) -> Reply:
-    """A reply from an array that holds one label (any shape of one integer or text) or one row of scores."""
+def reply_of(result: NDArray[Any], response: str, *, attempts: int = 1, shown: Callable[[str], str] = visible) -> Reply:
+    """A reply from an array that holds one label (any shape of one integer or text) or one row of scores.
+
+    `shown` makes what a service says safe to show.
+    """
     flat = result.reshape(-1)
     if flat.dtype.kind in "iuUS" and flat.size == 1:
         value = flat[0].item()
         text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-        return Reply(status="answered", answer=text, attempts=attempts, response=response)
+        return Reply(
+            status="answered", answer=text, attempts=attempts, response=response, said=shown(repr(text)[:MOST_SAID])
+        )
     if flat.dtype.kind == "f" and flat.size > 1:
         scores = tuple(float(score) for score in flat)
-        return Reply(status="answered", answer=scores, attempts=attempts, response=response)
+        said = f"{len(scores)} scores"
+        return Reply(status="answered", answer=scores, attempts=attempts, response=response, said=said)
     return Reply(status="malformed", attempts=attempts, response=response, detail="neither one label nor scores")

@@ -14,7 +14,7 @@ from ticketguard.evidence import Verdict
 from ticketguard.probe.judging import begin_fields, judge, schedule_of
 from ticketguard.probe.predictor import Predictor
 from ticketguard.probe.schedule import Parameters, Schedule, make_schedule, one_leaf
-from ticketguard.probe.session import Manners, OnState, Session
+from ticketguard.probe.session import Manners, OnFailure, OnState, Session
 from ticketguard.probe.transcript import Log, Transcript, begun, read
 from ticketguard.triggers.labels import Classes
 from ticketguard.triggers.plan import required_plan
@@ -39,14 +39,16 @@ def probe(
     suspects: int = 1,
     key: SecretKey | None = None,
     on_state: OnState | None = None,
+    on_failure: OnFailure | None = None,
 ) -> Transcript:
     """Ask `predictor` about the triggers of `opening` (or of one leaf), and record everything at `path`.
 
     When `path` holds an interrupted transcript, it is continued: nothing is asked twice, and its own leaf, decoys and
     repeats hold. `decoys` is their number for each trigger; with `own_decoys` all of those are used. `declared` is
     plain JSON for the first line (how images are prepared, who records). `suspects`: how many are probed in this
-    search, which raises the bar. `key` signs the end. Raises `UsageError` when the request makes no sense, or when
-    the transcript belongs to another service or label map.
+    search, which raises the bar. `key` signs the end. `on_failure` is told what came in place of every usable answer.
+    Raises `UsageError` when the request makes no sense, or when the transcript belongs to another service or label map, and
+    `DataError` when the service cannot be reached at all: `path` is then as it was.
     """
     fixed = {
         "service": predictor.description,
@@ -72,6 +74,7 @@ def probe(
         previous=previous,
         label_map=label_map,
         on_state=on_state,
+        on_failure=on_failure,
     )
     session.run(key)
     return read(path)

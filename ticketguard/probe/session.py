@@ -19,9 +19,13 @@ from ticketguard.probe.judging import Tally, tally
 from ticketguard.probe.predictor import Budget, Predictor, Reply
 from ticketguard.probe.schedule import Schedule
 from ticketguard.probe.transcript import Log, Recorded, Transcript
+from ticketguard.storage.hostile import visible
 from ticketguard.triggers.labels import Classes, best_classes
 
 MOST_WORKERS = 32
+# Class names and characters that the words on a failure show.
+MOST_NAMES = 10
+MOST_WORDS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +68,8 @@ class State:
 
 
 OnState = Callable[[State], None]
+# Called with the words on every query without a usable answer: for a screen, never for a record.
+OnFailure = Callable[[str], None]
 
 
 @dataclass(kw_only=True)
@@ -85,9 +91,14 @@ class Session:
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.monotonic
     on_state: OnState | None = None
+    on_failure: OnFailure | None = None
 
     def run(self, key: SecretKey | None = None) -> str:
-        """Ask until settled, out of budget, given up, or done; end and sign the transcript; return the reason."""
+        """Ask until settled, out of budget, given up, or done; end and sign the transcript; return the reason.
+
+        Raises `DataError` when no connection came about from the start: then nothing was sent, and the transcript is put back
+        to what it was before.
+        """
         self._prepare()
         reason = None
         with ThreadPoolExecutor(self.manners.workers) as pool:
@@ -105,6 +116,9 @@ class Session:
                     reason = reason or self._settled()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+        if self._unreached:
+            self.log.take_back()
+            raise DataError(f"{self.predictor.description}: {self._unreached}: nothing was sent, and nothing recorded")
         self.log.end(reason, key)
         return reason
 
@@ -119,13 +133,15 @@ class Session:
         self._budget = Budget(self.manners.budget, spent)
         self._silent = 0
         self._last = ""
+        # Why no connection came about, while that is all that happened.
+        self._unreached, self._reached = "", False
         self._started, self._done_here = self.clock(), 0
 
     def _fill(self, pool: ThreadPoolExecutor, under_way: dict[Future[tuple[Reply, float]], int]) -> None:
         """Send queries while there is room. Each is written down first; a budget that may run out keeps the rest
         back.
         """
-        while self._waiting and len(under_way) < self.manners.workers:
+        while self._waiting and len(under_way) < self.manners.workers and not self._unreached:
             # One request for each query under way and one for the next, or it would only be cut short.
             if self._budget.total - self._budget.spent < len(under_way) + 1:
                 return
@@ -150,8 +166,26 @@ class Session:
         self._done_here += 1
         self._silent = 0 if recorded.label is not None else self._silent + 1
         self._last = reply.detail or recorded.status
+        self._reached = self._reached or reply.reached
+        self._unreached = "" if self._reached else self._unreached or (reply.detail if reply.attempts else "")
+        if recorded.label is None and self.on_failure is not None:
+            self.on_failure(self._words(reply, recorded))
         if self.on_state is not None:
             self.on_state(self._state())
+
+    def _words(self, reply: Reply, recorded: Recorded) -> str:
+        """What came in place of a usable answer, with the service's own words."""
+        if recorded.status == "unknown label":
+            names = ", ".join(map(repr, self.schedule.classes[:MOST_NAMES]))
+            more = ", ..." if len(self.schedule.classes) > MOST_NAMES else ""
+            known = (
+                f"the registered classes are {names}{more}; --label-map translates"
+                if self.label_map is None
+                else "the label map has no such label"
+            )
+            said = reply.said or "an answer that fits no class"
+            return visible(f"unknown label: {said}; {known}", most=MOST_WORDS)
+        return visible(self._last + (f", in: {reply.said}" if reply.said else ""), most=MOST_WORDS)
 
     def _read(self, number: int, reply: Reply) -> Recorded:
         """The reply as a class index, without a look at any target."""

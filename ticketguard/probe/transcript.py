@@ -18,7 +18,7 @@ from typing import Any
 from ticketguard.claims import canonical, envelope, statements
 from ticketguard.claims.keys import SecretKey
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
-from ticketguard.storage.atomic import is_there, read_bytes
+from ticketguard.storage.atomic import is_there, read_bytes, remove, write_bytes
 from ticketguard.storage.documents import append_jsonl, encode, parse_json
 from ticketguard.verify.transcript import TYPE as FROZEN
 
@@ -72,6 +72,7 @@ class Log:
     def __init__(self, path: Path, head: str) -> None:
         self.path = path
         self._head = head
+        self._before = bytes(read_bytes(path, limit=FILE_LIMIT)) if is_there(path) else None
 
     @classmethod
     def begin(cls, path: Path, fields: Mapping[str, Any]) -> Log:
@@ -116,6 +117,13 @@ class Log:
             return
         payload = _signed(read_bytes(self.path, limit=FILE_LIMIT), reason, key.public.spki)
         self._append("signature", {"envelope": envelope.sign(payload, key).decode()})
+
+    def take_back(self) -> None:
+        """Put the file back as it was found. Only for queries of which nothing was sent."""
+        if self._before is None:
+            remove(self.path)
+        else:
+            write_bytes(self.path, self._before)
 
     def _append(self, kind: str, fields: Mapping[str, Any]) -> None:
         line = {

@@ -138,6 +138,16 @@ def open_regular(path: Path) -> BinaryIO:
     return handle
 
 
+def remove(path: Path) -> None:
+    """Take a file away; one that is not there is fine. Raises `StorageError` when that is impossible."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be removed: {reason(error)}") from error
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder and its parents where missing, and return it; raises `StorageError` when that is impossible."""
     require_possible(path)

@@ -30,6 +30,8 @@ from ticketguard.verify.verifier import Examiner
 
 MODEL_LIMIT = 1 << 34
 MOST_THREADS = 4096
+# Names of two parts of a bench's digest.
+RUNNING, UNSIGNED = "threads and device", "unsigned ticket"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,10 +89,32 @@ class Bench:
     @cached_property
     def digest(self) -> str:
         """Hex SHA-256 over everything that a result depends on, apart from its cell."""
-        parts = [self.payload, self.beacon, self.dataset.digest.encode(), f"{self.threads} {self.device}".encode()]
-        for path in (Bundle(self.folder).model, Bundle(self.folder).ticket, self.unsigned):
-            parts.append(b"" if path is None else read_bytes(path, limit=MODEL_LIMIT))
-        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+        return _joined(self._parts)
+
+    @cached_property
+    def digest_without_unsigned(self) -> str:
+        """The `digest` of the same bench before it was given its `unsigned`."""
+        return _joined({**self._parts, UNSIGNED: hashlib.sha256(b"").digest()})
+
+    @property
+    def settings(self) -> dict[str, str]:
+        """What `digest` is over, by name, so that two that differ can be told apart: values, or hex SHA-256; "" for none."""
+        found = {name: digest.hex() for name, digest in self._parts.items()}
+        return {**found, UNSIGNED: found[UNSIGNED] if self.unsigned else "", RUNNING: f"{self.threads}, {self.device}"}
+
+    @cached_property
+    def _parts(self) -> dict[str, bytes]:
+        folder = Bundle(self.folder)
+        parts = {
+            "registration": self.payload,
+            "beacon": self.beacon,
+            "data": self.dataset.digest.encode(),
+            RUNNING: f"{self.threads} {self.device}".encode(),
+            "model": read_bytes(folder.model, limit=MODEL_LIMIT),
+            "ticket": read_bytes(folder.ticket, limit=MODEL_LIMIT),
+            UNSIGNED: b"" if self.unsigned is None else read_bytes(self.unsigned, limit=MODEL_LIMIT),
+        }
+        return {name: hashlib.sha256(part).digest() for name, part in parts.items()}
 
     @cached_property
     def accuracy(self) -> float:
@@ -164,6 +188,10 @@ def prepare(
         if isinstance(note, Mapping) and note.get("registration") == hashlib.sha256(opening.payload).hexdigest():
             raise UsageError(f"{unsigned}: signed by this registration; --unsigned takes the ticket before signing")
     return bench
+
+
+def _joined(parts: Mapping[str, bytes]) -> str:
+    return hashlib.sha256(b"".join(parts.values())).hexdigest()
 
 
 def recipe_of(model: Model) -> Recipe:

@@ -93,6 +93,11 @@ def trains(cell: Cell) -> bool:
     return any(part.trains for part in _parts(make(cell.attack, cell.strength)))
 
 
+def unsigned_matters(cell: Cell) -> bool:
+    """Whether the cell's result depends on the ticket before signing."""
+    return any(part.unsigned_matters for part in _parts(make(cell.attack, cell.strength)))
+
+
 def _parts(attack: Attack) -> tuple[Attack, ...]:
     return attack.parts if isinstance(attack, Stacked) else (attack,)
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.storage.atomic import is_there, write_bytes
 from ticketguard.storage.documents import encode, read_json, read_jsonl, write_json
+from ticketguard.storage.hostile import visible
 from ticketguard.suite.plan import Cell
 from ticketguard.suite.price import Price, prices
 
@@ -73,7 +74,8 @@ class Timing:
 class SuiteResult:
     """A whole suite: the subject, the plan's name, every result in the plan's order, and the times of those that ran.
 
-    `accuracy`: of the released model, in percent; `subject`: digest of everything that results depend on.
+    `accuracy`: of the released model, in percent; `subject`: digest of everything that results depend on; `settings`: its
+    parts by name (none in files of earlier versions).
     """
 
     plan: str
@@ -82,6 +84,7 @@ class SuiteResult:
     dataset: str
     results: tuple[Result, ...]
     timings: Mapping[str, Timing]
+    settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def prices(self) -> tuple[Price, ...]:
@@ -99,6 +102,7 @@ class SuiteResult:
             "format": FORMAT,
             "plan": self.plan,
             "subject": self.subject,
+            "settings": dict(self.settings),
             "dataset": self.dataset,
             "accuracy": self.accuracy,
             "results": [item.to_json() for item in self.results],
@@ -119,8 +123,9 @@ class SuiteResult:
                 dataset=document["dataset"],
                 results=tuple(Result.from_json(item) for item in document["results"]),
                 timings={digest: Timing(**item) for digest, item in document["timings"].items()},
+                settings=dict(document.get("settings", {})),
             )
-        except (KeyError, TypeError, AttributeError) as problem:
+        except (KeyError, TypeError, ValueError, AttributeError) as problem:
             raise FormatError(f"suite: field missing or malformed ({problem})") from problem
 
 
@@ -158,20 +163,51 @@ def write_lines(path: Path, documents: Sequence[Mapping[str, Any]]) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
-def require_same_suite(folder: Path, plan: str, subject: str, digests: Collection[str]) -> None:
-    """Raise `UsageError` where the folder holds a suite whose results this one, of those cells, would take the place of."""
+def require_same_suite(
+    folder: Path, plan: str, subject: str, wanted: Mapping[str, Cell], *, settings: Mapping[str, str], grown: str
+) -> None:
+    """Raise `UsageError` where the folder holds a suite whose results this one, of the cells `wanted`, would take the place of.
+
+    `settings`: the parts of `subject`; `grown`: the subject that this one adds something to, whose suite may go on as this one.
+    """
     if not is_there(folder / SUITE_FILE):
         return
     held = read_suite(folder)
-    lost = sum(item.digest not in digests for item in held.results)
-    differences = {
-        f"plan: {held.plan} there, {plan} here": held.plan != plan,
-        "model, data or settings": held.subject != subject,
-        f"{lost} of its results are not in this plan": held.subject == subject and lost > 0,
-    }
-    if any(differences.values()):
-        shown = "; ".join(words for words, differs in differences.items() if differs)
-        raise UsageError(f"{folder}: holds another suite ({shown}): use another directory")
+    differences = [] if held.plan == plan else [f"plan: {held.plan} there, {plan} here"]
+    if held.subject not in (subject, grown):
+        differences += list(_changed(held.settings, settings)) or ["model, data or settings"]
+    else:
+        cells = set(wanted.values())
+        lost = [item.cell for item in held.results if item.cell not in cells]
+        if lost:
+            differences.append(f"{len(lost)} of its results are not in this plan{_elsewhere(lost, cells)}")
+    if differences:
+        raise UsageError(f"{folder}: holds another suite ({'; '.join(differences)}): use another directory")
+
+
+def _changed(there: Mapping[str, str], here: Mapping[str, str]) -> Iterator[str]:
+    """The settings that differ, in words; none where those of a folder are not known."""
+    for name in here if there else ():
+        old, new = (_brief(str(values.get(name, ""))) for values in (there, here))
+        if old != new:
+            yield f"{name}: {old} there, {new} here"
+
+
+def _brief(value: str) -> str:
+    """A setting for people: of a digest its beginning."""
+    return visible(f"sha256 {value[:16]}" if len(value) == 64 else value or "none", most=80)
+
+
+def _elsewhere(lost: Sequence[Cell], wanted: Iterable[Cell]) -> str:
+    """The field of a cell that alone keeps these from being in the plan, and its values: `: seed 0 there, 1 here`."""
+    for name in ("seed", "epochs", "images"):
+        there, here = ({getattr(cell, name) for cell in cells} for cells in (lost, wanted))
+        if not there & here:
+            old, new = (
+                ", ".join(sorted("all" if value is None else str(value) for value in some)) for some in (there, here)
+            )
+            return f": {name} {old} there, {new} here"
+    return ""
 
 
 def read_suite(folder: Path) -> SuiteResult:

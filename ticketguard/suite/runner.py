@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ticketguard.bundle import Bundle
@@ -13,8 +13,9 @@ from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import make_folder
 from ticketguard.storage.documents import append_jsonl
 from ticketguard.suite.bench import Bench, prepare
+from ticketguard.suite.cells import unsigned_matters
 from ticketguard.suite.engines import ENGINES, EngineOptions, Outcome
-from ticketguard.suite.plan import Plan, preset
+from ticketguard.suite.plan import Cell, Plan, preset
 from ticketguard.suite.results import (
     CELLS_FILE,
     Result,
@@ -81,9 +82,10 @@ def run_bench(
     wanted, accuracy = {cell.digest(bench.digest): cell for cell in plan.cells()}, bench.accuracy
     ENGINES[engine](bench, [], options or EngineOptions(), lambda outcome: outcome)
     if out is not None:
-        require_same_suite(out, plan.name, bench.digest, wanted)
+        grown = bench.digest_without_unsigned
+        require_same_suite(out, plan.name, bench.digest, wanted, settings=bench.settings, grown=grown)
     finished = {} if out is None else read_cells(make_folder(out))
-    outcomes = {digest: finished[digest] for digest in wanted if digest in finished}
+    outcomes = {digest: found for digest, cell in wanted.items() if (found := _known(bench, cell, finished))}
     missing = [cell for digest, cell in wanted.items() if digest not in outcomes]
     started, resumed = time.monotonic(), len(outcomes)
     _tell(on_progress, len(outcomes), len(wanted), resumed, started, None)
@@ -103,10 +105,20 @@ def run_bench(
         dataset=bench.dataset.name,
         results=tuple(outcomes[digest][0] for digest in wanted),
         timings={digest: outcomes[digest][1] for digest in wanted},
+        settings=bench.settings,
     )
     if out is not None:
         write_results(out, suite)
     return suite
+
+
+def _known(bench: Bench, cell: Cell, finished: Mapping[str, Outcome]) -> Outcome | None:
+    """The outcome of a cell that ended before, on this bench, or where its `unsigned` cannot matter on the same without it."""
+    digest = cell.digest(bench.digest)
+    if digest in finished or unsigned_matters(cell):
+        return finished.get(digest)
+    before = finished.get(cell.digest(bench.digest_without_unsigned))
+    return None if before is None else (replace(before[0], digest=digest), before[1])
 
 
 def _tell(

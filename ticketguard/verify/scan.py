@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import traceback
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,7 +13,7 @@ from ticketguard.evidence import Verdict
 from ticketguard.storage.suspects import read_any
 from ticketguard.storage.tensors import INDEX_SUFFIX
 from ticketguard.verify.verifier import Align, Examiner
-from ticketguard.workers import MOST_JOBS, Staff
+from ticketguard.workers import MOST_JOBS, Staff, cores
 
 Result = Verdict | TicketguardError
 
@@ -55,8 +54,7 @@ def scan(examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto",
 
 def jobs_for(suspects: Sequence[Path]) -> int:
     """Processes that a scan of these suspects gains by: one for every `WORTH_A_PROCESS`, a core each, fewer for large files."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    wanted = min(cores, len(suspects) // WORTH_A_PROCESS, MOST_JOBS)
+    wanted = min(cores(), len(suspects) // WORTH_A_PROCESS, MOST_JOBS)
     if wanted <= 1:
         return 1
     # An index of shards is as large as the folder that they lie in.
