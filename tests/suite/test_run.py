@@ -112,6 +112,12 @@ def test_finished_cells_are_skipped(suite, bench, plan, monkeypatch) -> None:
     assert other.digest != bench.digest
 
 
+def test_the_folder_may_be_text(suite, tiny_signed, bench, plan) -> None:
+    folder, passphrase, unsigned = str(suite[1]), tiny_signed.passphrase, str(bench.unsigned)
+    again = run_suite(tiny_signed.bundle, bench.dataset, plan, folder, passphrase=passphrase, unsigned=unsigned)
+    assert again.results == suite[0].results
+
+
 def test_a_damaged_line_is_refused_and_a_cut_one_repeated(suite, bench, plan, tmp_path: Path) -> None:
     text = (suite[1] / CELLS_FILE).read_bytes()
     (tmp_path / CELLS_FILE).write_bytes(text[:-20])

@@ -83,6 +83,17 @@ def _integer(answer: object) -> int | None:
     return int(answer) if isinstance(answer, int | np.integer) and not isinstance(answer, bool) else None
 
 
+def integers(answers: object, *, where: str) -> NDArray[np.int64]:
+    """Class indices (-1 for none) that a caller gives, a list or an array, as int64. Raises `DataError` for anything else."""
+    try:
+        array = np.asarray(answers)
+    except (ValueError, TypeError) as problem:
+        raise DataError(f"{where}: not a list of integers") from problem
+    if array.dtype.kind not in "iu" or (array.size and array.max() > np.iinfo(np.int64).max):
+        raise DataError(f"{where}: integers are needed, one an answer and -1 for none, not {array.dtype}")
+    return array.astype(np.int64)
+
+
 def best_classes(scores: NDArray[Any], classes: int, *, where: str) -> NDArray[np.int64]:
     """Class of the highest score in every row of a (N, classes) array; -1 for a row with NaN. The first of equals
     wins.
