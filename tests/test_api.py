@@ -161,6 +161,13 @@ def test_options_of_triggers_are_refused_without_triggers(ticket, option):
         ticketguard.sign(ticket, SecretKey.generate(), owner="Lab", triggers=False, **option)
 
 
+def test_a_signed_ticket_is_shown_without_its_secrets(ticket):
+    signed = ticketguard.sign(ticket, SecretKey.generate(), owner="Lab")
+    shown = repr(signed) + repr(signed.opening)
+    for secret in (signed.registered.secret.master, *signed.opening.leaves.values()):
+        assert repr(secret) not in shown
+
+
 def test_folders_may_be_text(signed, tmp_path):
     written = signed.write(str(tmp_path / "signed"), "cheap")
     assert written == Bundle(tmp_path / "signed") == Bundle(str(tmp_path / "signed"))
