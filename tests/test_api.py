@@ -9,9 +9,10 @@ import pytest
 
 import ticketguard
 from ticketguard import api
+from ticketguard.bundle import Bundle
 from ticketguard.claims import vault
 from ticketguard.claims.keys import SecretKey
-from ticketguard.errors import TicketguardError, UsageError
+from ticketguard.errors import DataError, TicketguardError, UsageError
 from ticketguard.tickets import Architecture, Ticket, read_ticket
 from ticketguard.triggers.pictures import write_folder
 from ticketguard.triggers.render import render
@@ -128,6 +129,52 @@ def test_predictions_without_triggers_are_refused(ticket):
     for predictions in (np.zeros(256, int), lambda images: np.zeros(len(images), int)):
         with pytest.raises(UsageError, match="no triggers"):
             ticketguard.verify(signed=plain, predictions=predictions)
+
+
+def test_answers_may_be_a_list(signed):
+    known = render(signed.opening, api.plan_of(signed.opening.registration))
+    assert ticketguard.verify(signed=signed, predictions=known.labels.tolist()).decision == "MATCH"
+    assert ticketguard.verify(signed=signed, predictions=lambda images: known.labels.tolist()).decision == "MATCH"
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [[0.5] * 256, ["3"] * 256, [None] * 256, [True] * 256, [[1], [1, 2]], [2**64 - 1] * 256, [2**70] * 256, [], 3],
+)
+def test_answers_that_are_no_integers_are_refused(signed, labels):
+    with pytest.raises(DataError, match="predictions"):
+        ticketguard.verify(signed=signed, predictions=labels)
+    with pytest.raises(DataError, match="predictions"):
+        ticketguard.verify(signed=signed, predictions=lambda images: labels)
+
+
+def test_an_examiner_without_a_suspect_says_so(signed):
+    with pytest.raises(UsageError, match="nothing to verify"):
+        api.examiner_of(signed).verify()
+
+
+@pytest.mark.parametrize(
+    "option", [{"service_input": {"range": "unit"}}, {"own_images": np.zeros((1, 1, 8, 8), "uint8")}]
+)
+def test_options_of_triggers_are_refused_without_triggers(ticket, option):
+    with pytest.raises(UsageError, match=next(iter(option))):
+        ticketguard.sign(ticket, SecretKey.generate(), owner="Lab", triggers=False, **option)
+
+
+def test_a_signed_ticket_is_shown_without_its_secrets(ticket):
+    signed = ticketguard.sign(ticket, SecretKey.generate(), owner="Lab")
+    shown = repr(signed) + repr(signed.opening)
+    for secret in (signed.registered.secret.master, *signed.opening.leaves.values()):
+        assert repr(secret) not in shown
+
+
+def test_folders_may_be_text(signed, tmp_path):
+    written = signed.write(str(tmp_path / "signed"), "cheap")
+    assert written == Bundle(tmp_path / "signed") == Bundle(str(tmp_path / "signed"))
+    assert written.read_registration()[0] == signed.registered.registration
+    assert set(api.scan(api.examiner_of(signed), [str(SUSPECTS / "half.safetensors")])) == {
+        SUSPECTS / "half.safetensors"
+    }
 
 
 def test_scan_gives_errors_in_place_of_verdicts(tmp_path):

@@ -68,3 +68,15 @@ def test_support_keeps_what_is_not_zero_nan_included():
     found = support({"a": np.array([0.0, -0.0, 1e-45, np.nan, np.inf]), "b": np.ones(2)}, ["a"])
     assert list(found) == ["a"]
     assert found["a"].tolist() == [False, False, True, True, True]
+
+
+def test_masks_are_compared_by_value_and_shown_in_one_line():
+    mask, same = (Mask({"a": np.eye(3) > 0, "b": np.ones(2) > 0}) for _ in range(2))
+    assert mask == same
+    assert hash(mask) == hash(same)
+    assert mask != Mask({"a": np.eye(3) > 0, "b": np.zeros(2) > 0})
+    assert mask != Mask({"a": np.eye(3) > 0, "b": np.ones((2, 1)) > 0})
+    assert mask != Mask({name: mask[name] for name in ("b", "a")})
+    assert mask != Mask({"a": np.eye(3) > 0})
+    assert mask != {"a": np.eye(3) > 0}
+    assert repr(mask) == "Mask(2 layers, 5 of 11 weights kept)"

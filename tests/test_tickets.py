@@ -1,5 +1,7 @@
 """Tickets: values that cannot be inconsistent, files that come back equal, files of strangers."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -170,6 +172,9 @@ def test_no_input_is_no_task_and_no_classes_are_none(ticket):
         {"input": {**INPUT, "shape": None}},
         {"input": {**INPUT, "mean": 3}},
         {"input": {**INPUT, "std": ["1"]}},
+        {"input": {**INPUT, "std": [1, 1, 10**400]}},
+        {"input": {**INPUT, "mean": [0.5, float("nan"), 0.5]}},
+        {"input": {**INPUT, "mean": [0.5, float("inf"), 0.5]}},
         {"input": INPUT, "classes": "ab"},
         {"input": INPUT, "classes": [1, 2]},
     ],
@@ -178,3 +183,11 @@ def test_malformed_tasks_are_refused(provenance):
     found = ticket_from_tensors({}, {"format": 1, "provenance": provenance}, where="x")
     with pytest.raises(FormatError, match="provenance"):
         task_of(found)
+
+
+def test_a_ticket_is_one_line_and_equal_to_itself(ticket):
+    assert ticket == ticket
+    assert len({ticket, replace(ticket)}) == 2
+    assert repr(ticket).startswith("Ticket(")
+    assert len(repr(ticket)) < 200
+    assert "\n" not in repr(ticket)

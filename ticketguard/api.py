@@ -26,6 +26,7 @@ from ticketguard.signatures.capacity import DEFAULT_LEAVES
 from ticketguard.signing import Embedded, Registered
 from ticketguard.storage.suspects import read_any
 from ticketguard.tickets import Model, Ticket, Weights, task_of, write_ticket
+from ticketguard.triggers.labels import integers
 from ticketguard.triggers.plan import TriggerPlan, make_plan, plan_of
 from ticketguard.triggers.render import Triggers, render
 from ticketguard.verify.verifier import Align, Examiner
@@ -61,7 +62,7 @@ class Signed:
         """The owner's opening: what `verify` needs."""
         return self.registered.opening
 
-    def write(self, folder: Path, passphrase: str) -> Bundle:
+    def write(self, folder: Path | str, passphrase: str) -> Bundle:
         """Write ticket, registration and encrypted secret to `folder`, which must not hold a signature yet."""
         bundle = Bundle(folder)
         write_registered(bundle, self.registered, passphrase)
@@ -130,6 +131,9 @@ def register(
     """
     symmetry, notes = symmetry_for(ticket)
     chosen = {name: options.pop(name, None) for name in ("own_images", "service_input")}
+    unused = [name for name, value in chosen.items() if value is not None]
+    if unused and not triggers:
+        raise UsageError(f"{' and '.join(unused)} belong to triggers, and none are wanted")
     plan = trigger_plan(ticket, leaves=leaves, **chosen) if triggers else None
     if triggers and plan is None:
         notes = (*notes, "no triggers: the ticket does not say which classes and input its task has")
@@ -160,9 +164,9 @@ def sign(
     return Signed(registered=registered, embedded=embedded, notes=notes)
 
 
-def read_rewind(path: Path) -> dict[str, NDArray[Any]]:
+def read_rewind(path: Path | str) -> dict[str, NDArray[Any]]:
     """Dense rewind weights by parameter name: of a state dict, or of the checkpoint that `find` leaves beside its ticket."""
-    tensors = read_any(path)
+    tensors = read_any(Path(path))
     return {name.removeprefix(REWIND_PREFIX): np.asarray(tensors[name]) for name in tensors}
 
 
@@ -198,15 +202,17 @@ def verify(
     *,
     signed: Path | str | Bundle | Signed,
     passphrase: str | None = None,
-    predictions: NDArray[np.int64] | Predict | None = None,
+    predictions: NDArray[np.int64] | Sequence[int] | Predict | None = None,
     own_images: NDArray[np.uint8] | None = None,
     align: Align = "auto",
     supplied_by: str = "",
 ) -> Verdict:
-    """Test one suspect: a path or named weights, `predictions` on the triggers (labels, or a callable from images), or both.
+    """Test one suspect: a path or named weights, `predictions` on the triggers (labels, -1 for none,
+    or a callable from images), or both.
 
     `signed` is a signed folder (then `passphrase` opens its secret) or the value of `sign`. A callable is asked about
-    `own_images` when those are registered; by default they come from the signed folder.
+    `own_images` when those are registered; by default they come from the signed folder. Raises `DataError` for labels that are
+    not integers.
     """
     examiner = examiner_of(signed, passphrase)
     weights = read_any(Path(suspect)) if isinstance(suspect, Path | str) else suspect
@@ -218,8 +224,9 @@ def verify(
         found = triggers_of(examiner.opening, own_images=own_images)
         if found is None:
             raise UsageError("this registration has no triggers: a model cannot be tested by its predictions")
-        predictions = np.asarray(predictions(found.images), dtype=np.int64)
-    return examiner.verify(weights, predictions=predictions, align=align, supplied_by=supplied_by)
+        predictions = predictions(found.images)
+    labels = None if predictions is None else integers(predictions, where="predictions")
+    return examiner.verify(weights, predictions=labels, align=align, supplied_by=supplied_by)
 
 
 def examiner_of(signed: Path | str | Bundle | Signed, passphrase: str | None = None) -> Examiner:
@@ -241,9 +248,9 @@ def _bundle(signed: Path | str | Bundle) -> Bundle:
 
 
 def scan(
-    examiner: Examiner, suspects: Sequence[Path], *, align: Align = "auto", jobs: int = 1
+    examiner: Examiner, suspects: Sequence[Path | str], *, align: Align = "auto", jobs: int = 1
 ) -> dict[Path, Verdict | TicketguardError]:
     """Verify many suspects against one signature, in `jobs` processes: see `verify.scan.scan`."""
     from ticketguard.verify.scan import scan as run
 
-    return run(examiner, suspects, align=align, jobs=jobs)
+    return run(examiner, [Path(suspect) for suspect in suspects], align=align, jobs=jobs)

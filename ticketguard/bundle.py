@@ -30,11 +30,14 @@ from ticketguard.triggers.plan import plan_of
 ENVELOPE_LIMIT = 4 << 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, init=False)
 class Bundle:
     """Paths inside a signed folder. Only `secret` must never leave the owner."""
 
     folder: Path
+
+    def __init__(self, folder: Path | str) -> None:
+        object.__setattr__(self, "folder", Path(folder))
 
     @property
     def ticket(self) -> Path:

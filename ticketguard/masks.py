@@ -14,12 +14,12 @@ from ticketguard.errors import FormatError, UsageError
 Bits = NDArray[np.bool_]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class Mask(Mapping[str, Bits]):
     """Kept positions of every prunable parameter: parameter name -> boolean array of the parameter's shape.
 
     Arrays are made read-only on construction. Layers keep the order they are given in, which is the order of
-    registration tables and of frames.
+    registration tables and of frames. Equal masks have the same names in the same order, and the same arrays.
     """
 
     layers: Mapping[str, Bits]
@@ -44,6 +44,17 @@ class Mask(Mapping[str, Bits]):
     def __len__(self) -> int:
         return len(self.layers)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Mask):
+            return NotImplemented
+        return list(self) == list(other) and all(np.array_equal(bits, other[name]) for name, bits in self.items())
+
+    def __hash__(self) -> int:
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} layers, {self.kept:,} of {self.size:,} weights kept)"
+
     @property
     def kept(self) -> int:
         """Number of edges: kept weights over all layers."""
@@ -65,12 +76,15 @@ class Mask(Mapping[str, Bits]):
         return 1.0 - self.density
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class StoredMask(Mask):
     """A mask whose layers are made from a file each time they are asked for: never two of them in memory."""
 
     def __post_init__(self) -> None:
         """Nothing is read yet."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self)} layers)"
 
 
 def support(weights: Mapping[str, NDArray[np.generic]], names: Mapping[str, object] | list[str]) -> Mask:

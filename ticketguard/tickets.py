@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError
 from ticketguard.masks import Mask, StoredMask
+from ticketguard.storage.hostile import visible
 from ticketguard.storage.tensors import Computed, TensorFile, TensorInfo, raw_of, read_tensors, write_tensors
 
 FORMAT = 1
@@ -33,12 +35,12 @@ class Architecture:
     arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Ticket:
     """A sparse network before training: architecture, rewind weights and buffers, masks, provenance.
 
     `weights` maps PyTorch state-dict names to numpy arrays; pruned positions are exact zero. `provenance` is JSON:
-    finder, rounds, rewind epoch, seeds, data set name and digest.
+    finder, rounds, rewind epoch, seeds, data set name and digest. Two tickets are equal when they are the same object.
     """
 
     architecture: Architecture
@@ -59,8 +61,12 @@ class Ticket:
             if np.any(np.asarray(self.weights[name])[~bits]):
                 raise FormatError(f"{name}: a pruned position is not exactly zero")
 
+    def __repr__(self) -> str:
+        network = visible(self.architecture.name or "unknown architecture", most=80)
+        return f"{type(self).__name__}({network}, {len(self.weights)} tensors, {self.mask!r})"
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Model(Ticket):
     """A trained ticket: the same fields, with trained weights."""
 
@@ -236,7 +242,9 @@ def _sizes(values: Any) -> TypeGuard[list[int]]:
 
 
 def _numbers(values: Any) -> TypeGuard[list[float]]:
-    return isinstance(values, list) and all(type(value) in (int, float) for value in values)
+    return isinstance(values, list) and all(
+        type(value) in (int, float) and abs(value) <= sys.float_info.max for value in values
+    )
 
 
 def trained(ticket: Ticket, weights: Weights, provenance: Mapping[str, Any]) -> Model:

@@ -305,12 +305,27 @@ def test_subset_is_seeded_and_keeps_the_test_images():
         {"train_labels": np.zeros(9, dtype=np.int64)},
         {"train_images": np.zeros((10, 1, 2, 2))},
         {"test_images": np.zeros((4, 1, 3, 2), dtype=np.uint8)},
+        {"mean": (0.5, 0.5)},
+        {"mean": ()},
+        {"std": (0.5, 0.5, 0.5)},
+        {"std": (0.0,)},
+        {"std": (-1.0,)},
+        {"std": (float("inf"),)},
+        {"std": (float("nan"),)},
+        {"mean": (float("nan"),)},
         {"test_images": np.zeros((0, 1, 2, 2), dtype=np.uint8), "test_labels": np.zeros(0, dtype=np.int64)},
     ],
 )
 def test_inconsistent_arrays_are_refused(changes):
     with pytest.raises(DataError):
         plain(**changes)
+
+
+def test_a_data_set_is_one_line_and_equal_to_itself():
+    whole = plain()
+    assert whole == whole
+    assert len({whole, plain()}) == 2
+    assert repr(whole) == "Dataset(plain, 10 + 4 images of 1 x 2 x 2, 2 classes)"
 
 
 def test_every_change_changes_the_digest():

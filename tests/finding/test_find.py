@@ -62,7 +62,7 @@ def test_equal_searches_give_equal_bits_and_seeds_matter(tiny):
 def test_a_finished_search_is_not_run_again(tiny, tmp_path):
     first = find(tiny.config(), tiny.dataset(), tmp_path, threads=1)
     again = []
-    second = find(tiny.config(), tiny.dataset(), tmp_path, threads=1, on_progress=again.append)
+    second = find(tiny.config(), tiny.dataset(), str(tmp_path), threads=1, on_progress=again.append)
     assert not again
     assert same(first.model.weights, second.model.weights)
 

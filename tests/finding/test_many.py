@@ -26,7 +26,7 @@ def test_searches_side_by_side_find_what_each_finds_alone(tiny, tmp_path):
 
 
 def test_one_job_needs_no_process_and_goes_on_where_it_was(tiny, tmp_path):
-    first = find_many(tiny.config(), (4, 3), tiny.dataset(), tmp_path, threads=1)
+    first = find_many(tiny.config(), (4, 3), tiny.dataset(), str(tmp_path), threads=1)
     assert next(first)[0] == 4
     first.close()
     assert sorted(folder.name for folder in tmp_path.iterdir()) == ["seed-4"]

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
 from ticketguard.errors import UsageError
 from ticketguard.probe.adapters import Input, input_of, pixels_for, prepare
-from ticketguard.probe.endpoint import mapping_from, pick, place, steps
+from ticketguard.probe.client import Client, Response
+from ticketguard.probe.endpoint import JsonEndpoint, mapping_from, pick, place, steps
 from ticketguard.probe.oip import Tensor, fit
 from ticketguard.triggers.plan import TriggerPlan
 
@@ -58,7 +60,17 @@ def test_the_registered_input_comes_first_and_the_given_one_after() -> None:
         {"size": [4]},
         {"size": 7},
         {"size": ["4", 4]},
+        {"size": []},
+        {"size": {}},
+        {"size": ""},
+        {"size": 0},
+        {"size": False},
+        {"size": [True, 4]},
         {"channels": 2},
+        {"channels": 0},
+        {"channels": 3.0},
+        {"channels": True},
+        {"channels": [3]},
         {"colour": 1},
         ["range"],
     ],
@@ -130,3 +142,19 @@ def test_paths() -> None:
 def test_malformed_mappings_are_refused(document: object) -> None:
     with pytest.raises(UsageError, match="mapping"):
         mapping_from(document)
+
+
+def test_fields_of_a_form_are_text_or_json() -> None:
+    """A service that reads `true` or a list in a form field reads JSON, not Python."""
+
+    class Recording:
+        def request(self, method: str, url: str, take: object, **content: Any) -> Response:
+            sent.append(content)
+            return Response(ok=True, status=200, body=b'{"class": "a"}', attempts=1)
+
+    sent: list[dict[str, Any]] = []
+    body = {"task": "digits", "top": 1, "all": True, "crop": None, "size": [4, 6]}
+    mapped = mapping_from({"image": "multipart", "at": "picture", "body": body, "label": "class"})
+    service = JsonEndpoint(cast(Client, Recording()), "http://localhost/", GREY, Input(), mapped)
+    assert service.ask(IMAGE[:1], lambda: True).answer == "a"
+    assert sent[0]["data"] == {"task": "digits", "top": "1", "all": "true", "crop": "null", "size": "[4,6]"}

@@ -141,6 +141,8 @@ def test_files(tmp_path: Path) -> None:
         ({"attacks": ["rename"], "seeds": []}, "seeds"),
         ({"attacks": ["rename"], "seeds": [-1]}, "seeds"),
         ({"attacks": [{"name": "prune-magnitude", "strengths": ["much"]}]}, "much"),
+        ({"attacks": [{"name": "prune-magnitude", "strengths": [10**400]}]}, "beyond"),
+        ({"attacks": ["rename"], "epochs": {"a": []}}, "epochs: dict"),
     ],
 )
 def test_malformed_plans(document, words: str, tmp_path: Path) -> None:
@@ -148,6 +150,22 @@ def test_malformed_plans(document, words: str, tmp_path: Path) -> None:
     path.write_text(json.dumps(document))
     with pytest.raises(FormatError, match=words):
         read_plan(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("attacks = " + "[" * 5000, id="lists"),
+        pytest.param("attacks = " + "{a=" * 5000, id="tables"),
+        pytest.param("attacks = ['rename']\nepochs" + ".a" * 5000 + " = 1", id="keys"),
+        pytest.param("attacks = ['rename']\nepochs = 1" + "0" * 5000, id="digits"),
+        pytest.param("attacks = [['prune-magnitude', [1" + "0" * 400 + "]]]", id="no float"),
+    ],
+)
+def test_hostile_toml_is_refused(text: str, tmp_path: Path) -> None:
+    (tmp_path / "plan.toml").write_text(text)
+    with pytest.raises(FormatError, match=r"plan\.toml"):
+        read_plan(tmp_path / "plan.toml")
 
 
 def test_impossible_plans(tmp_path: Path) -> None:

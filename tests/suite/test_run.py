@@ -160,6 +160,12 @@ def test_a_suite_of_an_earlier_version_knows_no_settings(suite, bench, plan, tmp
         SuiteResult.from_json({**document, "settings": "ab"})
 
 
+def test_the_folder_may_be_text(suite, tiny_signed, bench, plan) -> None:
+    folder, passphrase, unsigned = str(suite[1]), tiny_signed.passphrase, str(bench.unsigned)
+    again = run_suite(tiny_signed.bundle, bench.dataset, plan, folder, passphrase=passphrase, unsigned=unsigned)
+    assert again.results == suite[0].results
+
+
 def test_a_damaged_line_is_refused_and_a_cut_one_repeated(suite, bench, plan, tmp_path: Path) -> None:
     text = (suite[1] / CELLS_FILE).read_bytes()
     (tmp_path / CELLS_FILE).write_bytes(text[:-20])

@@ -209,10 +209,14 @@ def test_data_that_do_not_fit_the_network_are_refused_in_one_line(blobs):
     module = convnet().train()
     before = weights_of(module)
     rgb = replace(
-        blobs, train_images=np.repeat(blobs.train_images, 3, 1), test_images=np.repeat(blobs.test_images, 3, 1)
+        blobs,
+        train_images=np.repeat(blobs.train_images, 3, 1),
+        test_images=np.repeat(blobs.test_images, 3, 1),
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
     )
     with pytest.raises(UsageError, match=r"does not take its images of shape \(3, 8, 8\)") as refused:
-        fit(module, replace(rgb, mean=(0.5,) * 3, std=(0.25,) * 3), RECIPE, seed=0)
+        fit(module, rgb, RECIPE, seed=0)
     assert "\n" not in str(refused.value)
     with pytest.raises(UsageError, match="no score for each of its 20 classes"):
         fit(module, replace(blobs, classes=tuple(map(str, range(20)))), RECIPE, seed=0)

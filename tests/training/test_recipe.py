@@ -44,6 +44,8 @@ def test_recipes_are_json(name):
         {"epochs": 0}, {"batch_size": 1}, {"lr": 0.0}, {"lr": float("nan")}, {"momentum": 1.0}, {"weight_decay": -1e-4},
         {"momentum": 0.0, "nesterov": True}, {"schedule": "sometimes"}, {"precision": "fp8"}, {"rewind_epoch": 5},
         {"label_smoothing": 1.0}, {"warmup": -1.0}, {"triggers_per_batch": 0}, {"evaluate_every": 0},
+        {"warmup": 1e9}, {"warmup": float("nan")}, {"gamma": float("nan")}, {"gamma": -0.1}, {"gamma": float("inf")},
+        {"milestones": (4, 2)}, {"milestones": (-1, 2)}, {"milestones": (float("nan"),)},
     ],
 )  # fmt: skip
 def test_impossible_recipes_are_refused(wrong):

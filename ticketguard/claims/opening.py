@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ticketguard.claims import merkle, streams
 from ticketguard.claims.registration import GRINDING_BITS, Registration
@@ -22,7 +22,8 @@ class Opening:
     registration: Registration
     payload: bytes
     beacon: bytes
-    leaves: Mapping[int, bytes]
+    # As secret as long as nobody reveals them: not to be shown with the value.
+    leaves: Mapping[int, bytes] = field(repr=False)
 
     @property
     def binder(self) -> bytes:

@@ -24,7 +24,8 @@ class Secret:
     against from then on, so it proves nothing about later suspects.
     """
 
-    master: bytes
+    # Not in a log or a notebook that shows the value.
+    master: bytes = field(repr=False)
     registration: str
     beacon: bytes = NO_BEACON
     used: Mapping[int, str] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import cached_property
+from math import inf, isfinite
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ Labels = NDArray[np.int64]
 AUGMENTATIONS = ("none", "crop-flip", "shift")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
 class Dataset:
     """Labelled images, split into training and test.
 
     Images are uint8 (N, C, H, W), labels int64 (N,) indices into `classes`. `mean` and `std` are per channel, for pixels
     scaled to [0, 1]. `augment` names what training does to a batch: "none", "crop-flip" (random crop with padding 4 and
-    horizontal flip) or "shift" (random crop with padding 1).
+    horizontal flip) or "shift" (random crop with padding 1). Two data sets are equal when they are the same object; `digest`
+    tells whether they hold the same.
     """
 
     name: str
@@ -53,6 +55,14 @@ class Dataset:
                 raise DataError(f"data set {self.name}: a {split} label is outside its {len(self.classes)} classes")
         if self.train_images.shape[1:] != self.test_images.shape[1:]:
             raise DataError(f"data set {self.name}: training and test images differ in shape")
+        if {len(self.mean), len(self.std)} != {self.shape[0]}:
+            raise DataError(f"data set {self.name}: {self.shape[0]} channels, and not as many means and deviations")
+        if not all(map(isfinite, self.mean)) or not all(0 < std < inf for std in self.std):
+            raise DataError(f"data set {self.name}: means must be finite, and standard deviations above 0 as well")
+
+    def __repr__(self) -> str:
+        sizes = f"{len(self.train_images):,} + {len(self.test_images):,} images of {' x '.join(map(str, self.shape))}"
+        return f"{type(self).__name__}({self.name}, {sizes}, {len(self.classes)} classes)"
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -35,7 +35,7 @@ OnProgress = Callable[[FindProgress], None]
 def find(
     config: FindConfig,
     dataset: Dataset,
-    directory: Path | None = None,
+    directory: Path | str | None = None,
     *,
     device: str = "auto",
     threads: int | None = None,
@@ -48,7 +48,8 @@ def find(
     directory of another search, for layers the network lacks, and when training diverges.
     """
     with distributed.group():
-        return _find(config, dataset, directory, device=device, threads=threads, on_progress=on_progress)
+        place = None if directory is None else Path(directory)
+        return _find(config, dataset, place, device=device, threads=threads, on_progress=on_progress)
 
 
 def _find(

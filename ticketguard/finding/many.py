@@ -20,7 +20,7 @@ def find_many(
     config: FindConfig,
     seeds: Sequence[int],
     dataset: Dataset,
-    directory: Path,
+    directory: Path | str,
     *,
     jobs: int = 1,
     threads: int | None = None,
@@ -33,7 +33,7 @@ def find_many(
     """
     if jobs < 1 or not seeds or len(set(seeds)) != len(seeds):
         raise UsageError("several searches need at least one job, and different seeds")
-    search = partial(_search, config=config, dataset=dataset, directory=directory, threads=threads)
+    search = partial(_search, config=config, dataset=dataset, directory=Path(directory), threads=threads)
     jobs = min(jobs, len(seeds))
     if jobs == 1:
         for seed in seeds:

@@ -16,7 +16,7 @@ Weights = Mapping[str, NDArray[Any]]
 Choice = Mapping[int, Indices]
 
 
-def widen(axis: Axis, groups: Sequence[Group], sizes: Sequence[int]) -> Axis:
+def widen(axis: Axis, groups: Sequence[Group], sizes: Sequence[int] | Mapping[int, int]) -> Axis:
     """The axis of a network whose groups have other `sizes`: the run that ends a group takes the difference.
 
     A run that would become empty or negative leaves the axis unchanged there; the length then tells that it does not fit.

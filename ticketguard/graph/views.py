@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from ticketguard.graph.assignment import LayerView
 from ticketguard.graph.cells import Counts, Layer
-from ticketguard.graph.groups import Axes, Axis, Indices, Segment, Symmetry, fixed_axis, length
+from ticketguard.graph.groups import Axes, Axis, Group, Indices, Segment, Symmetry, fixed_axis, length
 from ticketguard.graph.layout import gather, take, widen
 from ticketguard.graph.matching import WIDEST, fits, trimmed
 from ticketguard.graph.support import edges
@@ -42,32 +43,41 @@ def suspect_sizes(
     symmetry: Symmetry, layers: Mapping[str, Layer], arrays: Mapping[str, NDArray[Any]]
 ) -> tuple[int, ...]:
     """Channels of every group in the suspect: from axes whose other segments are known, until nothing new is learnt."""
-    known: dict[int, int] = {}
-    pending = [
+    axes = [
         (axis, array.shape[dimension])
         for name, array in arrays.items()
         for dimension, axis in enumerate(_all_axes(symmetry, layers, name))
         if axis is not None and dimension < array.ndim
     ]
-    progress = True
-    while progress:
-        progress = False
-        for axis, total in pending:
-            open_groups = {s.group for s in axis if s.group is not None and s.group not in known}
-            if len(open_groups) == 1:
-                group = open_groups.pop()
-                size = _solve(axis, group, total, symmetry, known) if group is not None else None
-                if group is not None and size is not None:
-                    known[group] = size
-                    progress = True
+    known: dict[int, int] = {}
+    open_groups = [{s.group for s in axis if s.group is not None} for axis, _ in axes]
+    mentions: dict[int, list[int]] = {}
+    for number, groups in enumerate(open_groups):
+        for group in groups:
+            mentions.setdefault(group, []).append(number)
+    # In the order of repeated passes over all axes: where two of them disagree about a group, the first counts.
+    ready = [(0, number) for number, groups in enumerate(open_groups) if len(groups) == 1]
+    while ready:
+        turn, number = heappop(ready)
+        if not open_groups[number]:
+            continue
+        (group,) = open_groups[number]
+        size = _solve(*axes[number], group, symmetry.groups, known)
+        if size is None:
+            continue
+        known[group] = size
+        for other in mentions[group]:
+            open_groups[other].discard(group)
+            if len(open_groups[other]) == 1:
+                heappush(ready, (turn + (other < number), other))
     return tuple(known.get(g, group.size) for g, group in enumerate(symmetry.groups))
 
 
-def _solve(axis: Axis, group: int, total: int, symmetry: Symmetry, known: Mapping[int, int]) -> int | None:
+def _solve(axis: Axis, total: int, group: int, groups: Sequence[Group], known: Mapping[int, int]) -> int | None:
     """Size of one group such that the axis has `total` positions; None when no size fits."""
-    sizes = [known.get(g, item.size) for g, item in enumerate(symmetry.groups)]
-    surplus = total - length(widen(axis, symmetry.groups, sizes))
-    own = symmetry.groups[group].size
+    sizes = {s.group: known.get(s.group, groups[s.group].size) for s in axis if s.group is not None}
+    surplus = total - length(widen(axis, groups, sizes))
+    own = groups[group].size
     step = sum(s.repeat for s in axis if s.group == group and s.start + s.count == own)
     if step == 0 or surplus % step:
         return None

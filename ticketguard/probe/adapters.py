@@ -35,15 +35,21 @@ class Input:
     def __post_init__(self) -> None:
         if self.range not in RANGES or self.layout not in LAYOUTS:
             raise UsageError(f"service input: range is one of {', '.join(RANGES)}, layout one of {', '.join(LAYOUTS)}")
-        sides = self.size or (1, 1)
-        if len(sides) != 2 or not all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in sides):
+        if self.size is not None and not _are_sides(self.size):
             raise UsageError(f"service input: the size is two integers up to {LARGEST_SIDE}")
-        if self.channels not in (None, 1, 3):
+        # By type first: 3.0 and True are equal to integers, and fit no shape.
+        if self.channels is not None and (type(self.channels) is not int or self.channels not in (1, 3)):
             raise UsageError("service input: channels are 1 or 3")
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON for the transcript."""
         return {**asdict(self), "size": None if self.size is None else list(self.size)}
+
+
+def _are_sides(size: object) -> bool:
+    if not isinstance(size, tuple | list) or len(size) != 2:
+        return False
+    return all(type(side) is int and 1 <= side <= LARGEST_SIDE for side in size)
 
 
 def input_of(plan: TriggerPlan, given: Mapping[str, Any] | None = None) -> Input:

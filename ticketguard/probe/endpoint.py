@@ -157,7 +157,8 @@ class JsonEndpoint:
             picture = jpeg_bytes(pixels, quality=98, full_colour=True) if kind == "jpeg" else png_bytes(pixels)
             if kind == "multipart":
                 data = {
-                    key: value if isinstance(value, str) else str(value) for key, value in self._mapped.body.items()
+                    key: value if isinstance(value, str) else encode(value, where="mapping")
+                    for key, value in self._mapped.body.items()
                 }
                 return {"files": {self._mapped.at: ("image.png", picture, "image/png")}, "data": data}
             encoded = base64.b64encode(picture).decode("ascii")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,7 @@ class Bench:
     folder: Path
     payload: bytes
     beacon: bytes
-    leaves: Mapping[int, bytes]
+    leaves: Mapping[int, bytes] = field(repr=False)
     dataset: Dataset
     unsigned: Path | None = None
     threads: int = 1

@@ -100,8 +100,11 @@ def read_plan(path: Path) -> Plan:
     if path.suffix == ".toml":
         try:
             document: object = tomllib.loads(data.decode("utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as problem:
+        # TOML's own errors, UTF-8's, and those of an integer of too many digits.
+        except ValueError as problem:
             raise FormatError(f"{path}: not TOML: {problem}") from problem
+        except RecursionError as problem:
+            raise FormatError(f"{path}: TOML nested too deeply") from problem
     else:
         document = parse_json(data, where=str(path))
     if not isinstance(document, dict):
@@ -161,5 +164,9 @@ def _numbers(values: object, kind: type[N], where: str, what: str) -> tuple[N, .
 
 def _number(value: object, kind: type[N], where: str, what: str) -> N:
     if isinstance(value, bool) or not isinstance(value, int | float) or (kind is int and not isinstance(value, int)):
-        raise FormatError(f"{where}: {what}: {value!r} is not {'an integer' if kind is int else 'a number'}")
-    return kind(value)
+        shown = repr(value)[:60] if isinstance(value, str | float | bool) else type(value).__name__
+        raise FormatError(f"{where}: {what}: {shown} is not {'an integer' if kind is int else 'a number'}")
+    try:
+        return kind(value)
+    except OverflowError as problem:
+        raise FormatError(f"{where}: {what}: a number beyond every float") from problem

@@ -41,10 +41,10 @@ def run_suite(
     signed: Bundle | Path | str,
     dataset: Dataset,
     plan: Plan | str = "quick",
-    out: Path | None = None,
+    out: Path | str | None = None,
     *,
     passphrase: str,
-    unsigned: Path | None = None,
+    unsigned: Path | str | None = None,
     threads: int = 1,
     device: str = "cpu",
     engine: str = "serial",
@@ -57,9 +57,12 @@ def run_suite(
     signing, for controls. See `prepare` and `run_bench`, whose errors are raised here.
     """
     bundle = signed if isinstance(signed, Bundle) else Bundle(Path(signed))
-    bench = prepare(bundle, passphrase, dataset, unsigned=unsigned, threads=threads, device=device)
+    ticket = None if unsigned is None else Path(unsigned)
+    bench = prepare(bundle, passphrase, dataset, unsigned=ticket, threads=threads, device=device)
     chosen = preset(plan) if isinstance(plan, str) else plan
-    return run_bench(bench, chosen, out, engine=engine, options=options, on_progress=on_progress)
+    return run_bench(
+        bench, chosen, None if out is None else Path(out), engine=engine, options=options, on_progress=on_progress
+    )
 
 
 def run_bench(

@@ -56,7 +56,13 @@ class Recipe:
                 f"rewind epoch {self.rewind_epoch} is not within {self.epochs} epochs",
             ),
             (0 <= self.label_smoothing < 1, f"label smoothing must be in [0, 1), not {self.label_smoothing}"),
-            (self.warmup >= 0, f"warmup must be 0 or more epochs, not {self.warmup}"),
+            (0 <= self.warmup <= self.epochs, f"warmup must be from 0 to {self.epochs} epochs, not {self.warmup}"),
+            (0 < self.gamma < math.inf, f"gamma must be above 0, not {self.gamma}"),
+            (
+                all(0 <= milestone < math.inf for milestone in self.milestones)
+                and list(self.milestones) == sorted(self.milestones),
+                f"milestones must be epochs in rising order, not {self.milestones}",
+            ),
             (self.triggers_per_batch >= 1, f"triggers per batch must be at least 1, not {self.triggers_per_batch}"),
             (self.evaluate_every >= 1, f"evaluation interval must be at least 1 epoch, not {self.evaluate_every}"),
         )

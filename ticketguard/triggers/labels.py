@@ -4,8 +4,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 
 from ticketguard.errors import DataError
 from ticketguard.triggers.score import ERASURE, label_map_bits
+
+_INTEGER = re.compile(r"-?[0-9]{1,11}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +30,12 @@ class Classes:
 
     names: tuple[str, ...]
     label_map: Mapping[str, str] | None = None
+    _places: Mapping[str, int] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        # Backwards: the first of equal names wins.
+        places = {name: place for place, name in reversed(list(enumerate(self.names)))}
+        object.__setattr__(self, "_places", places)
         if self.label_map is None:
             return
         named = list(self.label_map.values())
@@ -42,10 +49,8 @@ class Classes:
         text = answer.strip() if isinstance(answer, str) else answer
         if self.label_map is not None:
             mapped = self.label_map.get(str(text))
-            return ERASURE if mapped is None else self.names.index(mapped)
-        if isinstance(text, str) and text in self.names:
-            return self.names.index(text)
-        number = self._number(text)
+            return ERASURE if mapped is None else self._places[mapped]
+        number = self.place(text) if isinstance(text, str) else _integer(text)
         if number is None:
             raise DataError(
                 f"{where}: unknown class name {str(answer)[:60]!a}: it must be one of the {len(self.names)} registered ones"
@@ -54,13 +59,15 @@ class Classes:
             raise DataError(f"{where}: label {str(number)[:20]} is out of range: there are {len(self.names)} classes")
         return number
 
-    def _number(self, answer: object) -> int | None:
-        if isinstance(answer, str):
-            plain = answer.lstrip("-").isascii() and answer.lstrip("-").isdigit() and len(answer) <= 12
-            return int(answer) if plain and not any(name.isdigit() for name in self.names) else None
-        if isinstance(answer, bool) or not isinstance(answer, int | np.integer):
-            return None
-        return int(answer)
+    def place(self, text: str) -> int | None:
+        """The index that a text stands for without a map: its name's, else the number itself; None when it is neither.
+
+        A number may be out of range.
+        """
+        if text in self._places:
+            return self._places[text]
+        plain = _INTEGER.fullmatch(text) and not any(name.isdigit() for name in self.names)
+        return int(text) if plain else None
 
     def charge_bits(self, answers: Sequence[object]) -> float:
         """What the map costs, given every answer it was applied to: the larger the service's vocabulary, the
@@ -70,6 +77,21 @@ class Classes:
             return 0.0
         seen = {str(answer).strip() for answer in answers if answer is not None} | set(self.label_map)
         return label_map_bits(len(self.names), len(seen))
+
+
+def _integer(answer: object) -> int | None:
+    return int(answer) if isinstance(answer, int | np.integer) and not isinstance(answer, bool) else None
+
+
+def integers(answers: object, *, where: str) -> NDArray[np.int64]:
+    """Class indices (-1 for none) that a caller gives, a list or an array, as int64. Raises `DataError` for anything else."""
+    try:
+        array = np.asarray(answers)
+    except (ValueError, TypeError) as problem:
+        raise DataError(f"{where}: not a list of integers") from problem
+    if array.dtype.kind not in "iu" or (array.size and array.max() > np.iinfo(np.int64).max):
+        raise DataError(f"{where}: integers are needed, one an answer and -1 for none, not {array.dtype}")
+    return array.astype(np.int64)
 
 
 def best_classes(scores: NDArray[Any], classes: int, *, where: str) -> NDArray[np.int64]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ticketguard.claims import canonical, statements
 from ticketguard.errors import DataError, FormatError, UsageError
+from ticketguard.triggers.labels import Classes
 from ticketguard.triggers.plan import TriggerPlan, image_digest
 from ticketguard.triggers.render import Images, Triggers
 from ticketguard.triggers.score import ERASURE
@@ -108,13 +109,13 @@ def trigger_answers(transcript: Transcript, triggers: Triggers, plan: TriggerPla
     Positions of leaves that are not revealed hold -1. Raises `DataError` for a label that is no registered class.
     """
     predictions = np.full(plan.total, ERASURE, dtype=np.int64)
-    missing = 0
+    missing, classes = 0, Classes(names=plan.classes)
     for image, target, position in zip(
         triggers.images, triggers.labels.tolist(), triggers.indices.tolist(), strict=True
     ):
         answer = transcript.answers.get(image_digest(image))
         missing += answer is None
-        predictions[position] = (target + 1) % len(plan.classes) if answer is None else _class_of(answer, plan.classes)
+        predictions[position] = (target + 1) % len(plan.classes) if answer is None else _class_of(answer, classes)
     return predictions, missing
 
 
@@ -126,13 +127,12 @@ def answered_leaves(transcript: Transcript, digests: Sequence[str], plan: Trigge
     return found
 
 
-def _class_of(answer: str, classes: Sequence[str]) -> int:
+def _class_of(answer: str, classes: Classes) -> int:
     """A class by its registered name, else by its index: a label map chosen now would be a search."""
-    if answer in classes:
-        return list(classes).index(answer)
-    if answer.isascii() and answer.isdigit() and len(answer) < 8 and int(answer) < len(classes):
-        return int(answer)
-    raise DataError(f"transcript: label {answer[:80]!r} is none of the registered class names")
+    place = classes.place(answer)
+    if place is None or not 0 <= place < len(classes.names):
+        raise DataError(f"transcript: label {answer[:80]!r} is none of the registered class names")
+    return place
 
 
 def _image(value: object) -> str:

@@ -170,8 +170,10 @@ class Examiner:
         """The verdict on one suspect, from its weights, from its predictions on the triggers, or from both.
 
         `predictions`: int64 labels in the order of the pooled triggers, -1 for an erasure; `charge_bits`: bits that a label map
-        supplied afterwards costs; `suspects`: number of suspects in this scan.
+        supplied afterwards costs; `suspects`: number of suspects in this scan. Raises `UsageError` with neither.
         """
+        if weights is None and predictions is None:
+            raise UsageError("nothing to verify: give a suspect's weights or its predictions")
         rule = self.opening.rule(suspects)
         evidence: list[Evidence] = []
         said = list(notes)
