@@ -28,6 +28,7 @@ from ticketguard.probe.run import probe, replay
 from ticketguard.probe.schedule import Parameters, make_schedule, one_leaf
 from ticketguard.probe.session import Manners, Session, State
 from ticketguard.probe.transcript import Log, read
+from ticketguard.storage.atomic import exclusive_file
 from ticketguard.triggers.plan import image_digest, plan_of
 from ticketguard.triggers.render import render
 
@@ -265,6 +266,8 @@ def test_transcripts_of_another_secret_or_service_are_refused(tmp_path: Path, op
     with pytest.raises(AuthenticityError, match="another registration"):
         replay(replace(opening, payload=b"another"), path)
     with pytest.raises(UsageError, match="has ended"):
+        probe(opening, Service({}), path, manners=ALONE)
+    with exclusive_file(path), pytest.raises(UsageError, match="another process works on"):
         probe(opening, Service({}), path, manners=ALONE)
 
 

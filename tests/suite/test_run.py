@@ -17,6 +17,7 @@ import pytest
 
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.evidence import Verdict
+from ticketguard.storage.atomic import exclusive
 from ticketguard.suite import EngineOptions, SuiteResult, preset, read_suite, run_bench, run_suite
 from ticketguard.suite.results import CELLS_FILE, RESULTS_FILE, read_cells
 
@@ -124,9 +125,11 @@ def test_a_damaged_line_is_refused_and_a_cut_one_repeated(suite, bench, plan, tm
         run_bench(bench, plan, tmp_path)
 
 
-def test_bad_requests(tiny_signed, bench, plan) -> None:
+def test_bad_requests(tiny_signed, bench, plan, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="engine"):
         run_bench(bench, plan, engine="abacus")
+    with exclusive(tmp_path), pytest.raises(UsageError, match="another process works in"):
+        run_bench(bench, plan, tmp_path)
     with pytest.raises(UsageError):
         EngineOptions(jobs=0)
     other = replace(tiny_signed.data, classes=("e", "f", "g", "h"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from ticketguard.bundle import Bundle
 from ticketguard.data import Dataset
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import make_folder
+from ticketguard.storage.atomic import exclusive, make_folder
 from ticketguard.storage.documents import append_jsonl
 from ticketguard.suite.bench import Bench, prepare
 from ticketguard.suite.engines import ENGINES, EngineOptions, Outcome
@@ -73,40 +74,42 @@ def run_bench(
     """Every cell of `plan` on `bench`. With a folder `out`, each is written as it ends and a later call skips it.
 
     The result is the same from every engine, and after any interruption, on one machine. Raises `UsageError` for an unknown
-    engine and for a folder that holds another suite, and as the storage layer does.
+    engine and for a folder that holds another suite or where one runs, and as the storage layer does.
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
     # The folder is made last: by then the model was read and measured, and the engine, which only starts without cells, works.
     wanted, accuracy = {cell.digest(bench.digest): cell for cell in plan.cells()}, bench.accuracy
     ENGINES[engine](bench, [], options or EngineOptions(), lambda outcome: outcome)
-    if out is not None:
-        require_same_suite(out, plan.name, bench.digest, wanted)
-    finished = {} if out is None else read_cells(make_folder(out))
-    outcomes = {digest: finished[digest] for digest in wanted if digest in finished}
-    missing = [cell for digest, cell in wanted.items() if digest not in outcomes]
-    started, resumed = time.monotonic(), len(outcomes)
-    _tell(on_progress, len(outcomes), len(wanted), resumed, started, None)
-
-    def deliver(outcome: Outcome) -> None:
-        result, timing = outcome
-        outcomes[result.digest] = outcome
+    with ExitStack() as stack:
         if out is not None:
-            append_jsonl(out / CELLS_FILE, line_of(result, timing))
-        _tell(on_progress, len(outcomes), len(wanted), resumed, started, result)
+            stack.enter_context(exclusive(make_folder(out), wait=False))
+            require_same_suite(out, plan.name, bench.digest, wanted)
+        finished = {} if out is None else read_cells(out)
+        outcomes = {digest: finished[digest] for digest in wanted if digest in finished}
+        missing = [cell for digest, cell in wanted.items() if digest not in outcomes]
+        started, resumed = time.monotonic(), len(outcomes)
+        _tell(on_progress, len(outcomes), len(wanted), resumed, started, None)
 
-    ENGINES[engine](bench, missing, options or EngineOptions(), deliver)
-    suite = SuiteResult(
-        plan=plan.name,
-        subject=bench.digest,
-        accuracy=accuracy,
-        dataset=bench.dataset.name,
-        results=tuple(outcomes[digest][0] for digest in wanted),
-        timings={digest: outcomes[digest][1] for digest in wanted},
-    )
-    if out is not None:
-        write_results(out, suite)
-    return suite
+        def deliver(outcome: Outcome) -> None:
+            result, timing = outcome
+            outcomes[result.digest] = outcome
+            if out is not None:
+                append_jsonl(out / CELLS_FILE, line_of(result, timing))
+            _tell(on_progress, len(outcomes), len(wanted), resumed, started, result)
+
+        ENGINES[engine](bench, missing, options or EngineOptions(), deliver)
+        suite = SuiteResult(
+            plan=plan.name,
+            subject=bench.digest,
+            accuracy=accuracy,
+            dataset=bench.dataset.name,
+            results=tuple(outcomes[digest][0] for digest in wanted),
+            timings={digest: outcomes[digest][1] for digest in wanted},
+        )
+        if out is not None:
+            write_results(out, suite)
+        return suite
 
 
 def _tell(
