@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from ticketguard.errors import FormatError, StorageError, UsageError
 from ticketguard.storage.atomic import (
     exclusive,
     exclusive_file,
+    file_digest,
     is_folder,
     is_there,
     listed,
@@ -187,10 +189,17 @@ def test_an_exclusive_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_digest_is_that_of_the_bytes(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(bytes(300_000))
+    assert file_digest(tmp_path / "a") == hashlib.sha256(bytes(300_000)).digest()
+    with pytest.raises(StorageError, match="not a regular file"):
+        file_digest(tmp_path)
+
+
 def test_who_does_not_wait_is_told(tmp_path: Path) -> None:
-    with exclusive(tmp_path):
-        with pytest.raises(UsageError, match=f"another process works in {tmp_path}"), exclusive(tmp_path, wait=False):
-            pass
+    refused = pytest.raises(UsageError, match=f"another process works in {tmp_path}")
+    with exclusive(tmp_path), refused, exclusive(tmp_path, wait=False):
+        pass
     with exclusive(tmp_path, wait=False):
         pass
 

@@ -14,12 +14,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
+from ticketguard.bundle import Bundle
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.storage.atomic import exclusive
 from ticketguard.suite import EngineOptions, SuiteResult, preset, read_suite, run_bench, run_suite
+from ticketguard.suite.bench import recipe_of
 from ticketguard.suite.results import CELLS_FILE, RESULTS_FILE, read_cells
+from ticketguard.training.devices import resolve_device, resolve_precision
 
 # The command's tests run a suite too, in less time.
 pytestmark = pytest.mark.slow
@@ -111,6 +115,24 @@ def test_finished_cells_are_skipped(suite, bench, plan, monkeypatch) -> None:
     assert [(item.done, item.total) for item in seen] == [(7, 7)]
     other = replace(bench, threads=2)
     assert other.digest != bench.digest
+
+
+def test_what_auto_means_and_the_precision_are_part_of_a_bench(bench, monkeypatch) -> None:
+    # Another instance: digests are kept.
+    auto = replace(bench, device="auto")
+    assert (auto.digest == bench.digest) == (resolve_device("auto").type == "cpu")
+    native = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
+    monkeypatch.setattr("ticketguard.training.devices.native_bf16", lambda device: not native)
+    assert recipe_of(bench.model).precision != "auto" or replace(bench).digest != bench.digest
+
+
+def test_the_ticket_is_read_once_for_all_cells(bench, plan, monkeypatch) -> None:
+    fresh, reads = replace(bench), []
+    read = Bundle.read_ticket
+    monkeypatch.setattr(Bundle, "read_ticket", lambda folder: reads.append(folder) or read(folder))
+    for cell in plan.cells()[:3]:
+        fresh.victim(cell)
+    assert len(reads) == 1
 
 
 def test_a_damaged_line_is_refused_and_a_cut_one_repeated(suite, bench, plan, tmp_path: Path) -> None:

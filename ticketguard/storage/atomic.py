@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import secrets
 import stat
@@ -122,6 +123,15 @@ def read_bytes(path: Path, *, limit: int) -> bytes:
     if size > limit or len(data) > limit:
         raise FormatError(f"{path}: larger than the {limit} bytes allowed for such a file")
     return data
+
+
+def file_digest(path: Path) -> bytes:
+    """SHA-256 of a regular file of any size, a piece of it in memory at a time. Raises `StorageError` as `read_bytes` does."""
+    try:
+        with open_regular(path) as handle:
+            return hashlib.file_digest(handle, "sha256").digest()
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
 
 
 def read_start(path: Path, size: int) -> bytes:

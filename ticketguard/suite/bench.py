@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ticketguard.attacks.base import Victim
 from ticketguard.attacks.rebuild import network
 from ticketguard.bundle import Bundle
@@ -18,17 +20,16 @@ from ticketguard.data import Dataset
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.signatures.edge import Carriers
-from ticketguard.storage.atomic import read_bytes
+from ticketguard.storage.atomic import file_digest
 from ticketguard.suite.plan import Cell
-from ticketguard.tickets import Model, Ticket, read_ticket
+from ticketguard.tickets import Model, Ticket, Weights, read_ticket
 from ticketguard.training import RECIPES, Recipe, evaluate
-from ticketguard.training.devices import resolve_device
+from ticketguard.training.devices import resolve_device, resolve_precision
 from ticketguard.training.evaluate import require_fit
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import Triggers, render
 from ticketguard.verify.verifier import Examiner
 
-MODEL_LIMIT = 1 << 34
 MOST_THREADS = 4096
 
 
@@ -86,11 +87,16 @@ class Bench:
 
     @cached_property
     def digest(self) -> str:
-        """Hex SHA-256 over everything that a result depends on, apart from its cell."""
-        parts = [self.payload, self.beacon, self.dataset.digest.encode(), f"{self.threads} {self.device}".encode()]
+        """Hex SHA-256 over everything that a result depends on, apart from its cell: the device that "auto" means, too."""
+        device = resolve_device(self.device)
+        settings = [str(self.threads), device.type]
+        if resolve_precision(recipe_of(self.model).precision, device) == torch.bfloat16:
+            settings.append("bf16")
+        parts = [self.payload, self.beacon, self.dataset.digest.encode(), " ".join(settings).encode()]
+        digests = [hashlib.sha256(part).digest() for part in parts]
         for path in (Bundle(self.folder).model, Bundle(self.folder).ticket, self.unsigned):
-            parts.append(b"" if path is None else read_bytes(path, limit=MODEL_LIMIT))
-        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+            digests.append(hashlib.sha256(b"").digest() if path is None else file_digest(path))
+        return hashlib.sha256(b"".join(digests)).hexdigest()
 
     @cached_property
     def accuracy(self) -> float:
@@ -111,12 +117,16 @@ class Bench:
             symmetry=self.opening.registration.channel_groups,
             recipe=replace(recipe_of(self.model), epochs=cell.epochs, milestones=(), rewind_epoch=0, compiled=False),
             seed=cell.seed,
-            rewind=Bundle(self.folder).read_ticket().weights,
+            rewind=self._rewind,
             leaked=self._carriers,
             unsigned=self._unsigned,
             device=self.device,
             threads=self.threads,
         )
+
+    @cached_property
+    def _rewind(self) -> Weights:
+        return Bundle(self.folder).read_ticket().weights
 
     @cached_property
     def _carriers(self) -> dict[int, dict[str, Carriers]]:
