@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from ticketguard.claims import merkle, streams
 from ticketguard.claims.registration import GRINDING_BITS, Registration
@@ -24,7 +25,7 @@ class Opening:
     beacon: bytes
     leaves: Mapping[int, bytes]
 
-    @property
+    @cached_property
     def binder(self) -> bytes:
         """B: what binds every stream to every parameter of the registration."""
         return streams.binder(self.payload, self.beacon)
