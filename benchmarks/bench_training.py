@@ -107,7 +107,7 @@ def ours(
 
 def bare(module: nn.Module, data: Images, recipe: Recipe, device: torch.device, mask: Mask | None = None) -> float:
     """Images per second of the same step over and over on one batch that lies on the device, without masks or with."""
-    run = _Run(module, data, recipe, seed=0, mask=mask, triggers=None, state=None, device=device.type)
+    run = _Run(module, data, recipe, seed=0, mask=mask, triggers=None, loss=None, state=None, device=device.type)
     plan = plan_epoch(len(run.batches), run.augmentation, torch.Generator().manual_seed(0), device)
     images, labels = run.batches.take(plan, 0, recipe.batch_size)
     module.train()

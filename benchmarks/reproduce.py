@@ -39,7 +39,6 @@ from ticketguard.signatures.keymask import forge, lock, merge
 from ticketguard.signatures.labels import label, place_of
 from ticketguard.signatures.symbols import encode
 from ticketguard.storage.documents import append_jsonl, read_jsonl
-from ticketguard.storage.tensors import read_tensors
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 from ticketguard.training import RECIPES, TriggerBatch, evaluate, predict, train
 from ticketguard.training import module_of as network_of
@@ -108,8 +107,7 @@ class Reproduction:
     @cached_property
     def rewind(self) -> dict[str, np.ndarray]:
         """Dense rewind weights by name."""
-        file = read_tensors((self.options.found or self.out / "find") / "rewind.safetensors")
-        return {name.removeprefix("weights/"): file[name] for name in file if name.startswith("weights/")}
+        return api.read_rewind((self.options.found or self.out / "find") / "rewind.safetensors")
 
     def record(self, name: str, **values: Any) -> None:
         """Note a finished step and print it."""

@@ -10,7 +10,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from ticketguard.report.suites import price_words, work_words
+from ticketguard.report.suites import price_words, strongest, work_words
 from ticketguard.storage.documents import read_json, read_jsonl
 from ticketguard.suite.price import prices
 from ticketguard.suite.results import RESULTS_FILE, SUITE_FILE, Result
@@ -48,9 +48,11 @@ def controls(results: Sequence[Result]) -> list[str]:
     """One row for each control."""
     lines = ["| control | accuracy | highest raw evidence | verdict |", "|---|---:|---:|---|"]
     for result in results:
-        most = max(value for value in (result.edge_bits, result.trigger_bits) if value is not None)
         name = f"`{result.cell.attack}`, seed {result.cell.seed}"
-        lines.append(f"| {name} | {result.accuracy:.1f} | {most:.1f} | {result.decision} |")
+        if result.accuracy is None:
+            lines.append(f"| {name} | – | – | not run: {result.reason} |")
+            continue
+        lines.append(f"| {name} | {result.accuracy:.1f} | {strongest(result):.1f} | {result.decision} |")
     return lines
 
 

@@ -219,8 +219,13 @@ def test_a_callable_is_asked_about_own_images(ticket, tmp_path):
 def test_rewind_weights_are_read_by_parameter_name(tmp_path, ticket):
     from ticketguard.storage.tensors import write_tensors
 
-    write_tensors(tmp_path / "rewind.safetensors", {"weight/fc.weight": np.ones((2, 2), np.float32)}, {})
-    assert list(api.read_rewind(tmp_path / "rewind.safetensors")) == ["fc.weight"]
+    ones = np.ones((2, 2), np.float32)
+    write_tensors(tmp_path / "rewind.safetensors", {"weight/fc.weight": ones, "momentum/fc.weight": 2 * ones}, {})
+    found = api.read_rewind(tmp_path / "rewind.safetensors")
+    assert list(found) == ["fc.weight"]
+    assert np.array_equal(found["fc.weight"], ones)
+    write_tensors(tmp_path / "state.safetensors", {"fc.weight": ones}, {})
+    assert list(api.read_rewind(tmp_path / "state.safetensors")) == ["fc.weight"]
 
 
 @pytest.mark.slow

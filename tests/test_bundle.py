@@ -10,6 +10,7 @@ from ticketguard.claims import vault
 from ticketguard.claims.keys import SecretKey
 from ticketguard.errors import AuthenticityError, StorageError, UsageError
 from ticketguard.signing import register
+from ticketguard.storage.tensors import TensorFile
 
 FIXTURE = Path(__file__).parents[1] / "fixtures" / "bundle-v1"
 
@@ -75,3 +76,11 @@ def test_reference_frame_is_the_released_tickets(bundle):
         "conv3.weight": (24, 24),
     }
     assert sum(int(matrix.sum()) for matrix in counts.values()) == bundle.read_ticket().mask.kept
+
+
+def test_the_reference_reads_each_mask_once_and_no_weight(bundle, monkeypatch):
+    registered, _ = bundle.read_registration()
+    reads, read = [], TensorFile.__getitem__
+    monkeypatch.setattr(TensorFile, "__getitem__", lambda file, name: reads.append(name) or read(file, name))
+    bundle.reference(registered)
+    assert reads == [f"{name}_mask" for name in registered.layers]

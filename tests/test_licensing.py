@@ -18,7 +18,7 @@ from ticketguard.errors import AuthenticityError, CapacityError, FormatError, Us
 from ticketguard.licensing import READING_BITS, TURN_BITS, issue, make_copy, readings_of, trace
 from ticketguard.masks import Mask, keep_largest
 from ticketguard.signatures.edge import Reading
-from ticketguard.signatures.fingerprint import ERROR_BITS, Code, Fingerprinter, fingerprinter
+from ticketguard.signatures.fingerprint import BIAS_LABEL, ERROR_BITS, Code, Fingerprinter, fingerprinter
 from ticketguard.signatures.turns import TURNS
 from ticketguard.tickets import Architecture, Ticket
 from ticketguard.verify.aligned import InPlace
@@ -275,3 +275,14 @@ def test_the_owner_could_have_made_every_copy(owned) -> None:
     ]
     for name, bits in made[0].ticket.mask.items():
         assert np.array_equal(bits, made[1].ticket.mask[name])
+
+
+def test_the_biases_of_a_code_are_drawn_once(owned, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, registered, _ = owned
+    labels: list[str] = []
+    stream = Fingerprinter._stream
+    monkeypatch.setattr(Fingerprinter, "_stream", lambda self, label: labels.append(label) or stream(self, label))
+    code = Code(kind="tardos", bits=256)
+    many = fingerprinter(registered.opening, registered.secret.master, code)
+    many.accuse(np.zeros(256, np.int8), [serial(number) for number in range(3)])
+    assert labels.count(BIAS_LABEL) == 1

@@ -24,6 +24,7 @@ from ticketguard.graph.groups import Symmetry
 from ticketguard.probe.adapters import input_of, prepare
 from ticketguard.signatures.capacity import DEFAULT_LEAVES
 from ticketguard.signing import Embedded, Registered
+from ticketguard.storage.checkpoint import weights_among
 from ticketguard.storage.suspects import read_any
 from ticketguard.tickets import Model, Ticket, Weights, task_of, write_ticket
 from ticketguard.triggers.labels import integers
@@ -34,9 +35,6 @@ from ticketguard.verify.verifier import Align, Examiner
 if TYPE_CHECKING:
     from ticketguard.data import Dataset
     from ticketguard.training import EpochReport, Recipe, TriggerBatch
-
-# What the training checkpoint puts in front of parameter names.
-REWIND_PREFIX = "weight/"
 
 Predict = Callable[[NDArray[np.uint8]], NDArray[np.int64]]
 
@@ -165,9 +163,12 @@ def sign(
 
 
 def read_rewind(path: Path | str) -> dict[str, NDArray[Any]]:
-    """Dense rewind weights by parameter name: of a state dict, or of the checkpoint that `find` leaves beside its ticket."""
+    """Dense rewind weights by parameter name: of a state dict, or of the checkpoint that `find` leaves beside its ticket.
+
+    The momentum that a checkpoint also holds is left out.
+    """
     tensors = read_any(Path(path))
-    return {name.removeprefix(REWIND_PREFIX): np.asarray(tensors[name]) for name in tensors}
+    return {name: np.asarray(tensors[stored]) for name, stored in weights_among(tensors).items()}
 
 
 def triggers_of(opening: Opening, *, own_images: NDArray[np.uint8] | None = None) -> Triggers | None:

@@ -20,10 +20,11 @@ from ticketguard.claims.streams import NO_BEACON
 from ticketguard.claims.withdrawal import open_withdrawal
 from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
 from ticketguard.graph.cells import Counts
+from ticketguard.masks import Mask
 from ticketguard.signing import Embedded, Registered, embed
 from ticketguard.storage.atomic import exclusive, is_folder, is_there, listed, make_folder, read_bytes, write_bytes
 from ticketguard.storage.tensors import read_tensors
-from ticketguard.tickets import Model, Ticket, Weights, read_ticket, write_ticket
+from ticketguard.tickets import Model, Ticket, Weights, open_ticket, read_ticket, write_ticket
 from ticketguard.triggers.pictures import read_folder
 from ticketguard.triggers.plan import plan_of
 
@@ -182,6 +183,10 @@ class Bundle:
         """The signed ticket."""
         return read_ticket(self.ticket)
 
+    def read_mask(self) -> Mask:
+        """The masks of the signed ticket, each read when it is asked for."""
+        return open_ticket(read_tensors(self.ticket), where=str(self.ticket)).mask
+
     def embed(
         self, ticket: Ticket, passphrase: str, *, rewind: Weights | None = None, without_stamp: bool = False
     ) -> Embedded:
@@ -265,7 +270,7 @@ class Bundle:
 
     def reference(self, registered: Registration) -> Counts:
         """The frame of the released ticket: the reference of alignment."""
-        return frame_counts(self.read_ticket().mask, registered.layers)
+        return frame_counts(self.read_mask(), registered.layers)
 
 
 def read_registration(path: Path) -> tuple[Registration, bytes]:

@@ -118,9 +118,9 @@ def trace(
 ) -> Trace:
     """Name the licensees that `suspect` came from. `base`: masks of the owner's own ticket, before any licence.
 
-    The suspect is read as stored, and aligned when it must be; where that names nobody, with its kernels turned as well. Each
-    reading pays for the others (`READING_BITS`, `TURN_BITS`). Raises `UsageError` without licences, or when they use different
-    codes.
+    The suspect is read as stored, and aligned as well where that moves channels; where neither names anybody, with its kernels
+    turned too. Each reading pays for the others (`READING_BITS`, `TURN_BITS`). Raises `UsageError` without licences, or when
+    they use different codes.
     """
     codes = {Code(kind=item.kind, bits=item.bits, collusion=item.collusion) for item in licenses}
     if len(codes) != 1:

@@ -8,6 +8,7 @@ import pytest
 
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.finding import find, rate_for
+from ticketguard.storage.atomic import exclusive
 from ticketguard.tickets import Model, read_ticket
 from ticketguard.training import Recipe, load_state
 
@@ -21,6 +22,8 @@ def test_a_search_ends_with_exact_counts_and_readable_files(tiny, tmp_path):
     result = find(tiny.config(), tiny.dataset(), tmp_path, threads=1, on_progress=seen.append)
     assert [entry.kept for entry in result.rounds] == [256, 128, 64]
     assert result.ticket.mask.kept == 64
+    with exclusive(tmp_path), pytest.raises(UsageError, match="another process works in"):
+        find(tiny.config(), tiny.dataset(), tmp_path, threads=1)
     assert list(result.ticket.mask) == ["fc2.weight"]
     assert [(p.stage, p.stages, p.report.epoch) for p in seen] == [
         (0, 3, 1), (0, 3, 2), (0, 3, 3), (1, 3, 2), (1, 3, 3), (2, 3, 2), (2, 3, 3)

@@ -147,3 +147,12 @@ def test_an_answer_that_is_too_long_is_not_read_as_the_next_ones(tmp_path: Path)
     assert model.ask(image, always).detail == "the model's process answered with too much"
     assert model.ask(image, always).detail == "the model's process has died"
     model.close()
+
+
+def test_a_child_that_does_not_read_is_not_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "asleep.py").write_text("import time; time.sleep(60)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("ticketguard.probe.onnxmodel.CHILD", "asleep")
+    (tmp_path / "large").write_bytes(bytes(1 << 20))
+    with pytest.raises(DataError, match="cannot load"):
+        OnnxModel(tmp_path / "large", PLAN, UNIT, timeout=0.5)

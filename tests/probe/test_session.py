@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.opening import Opening
 from ticketguard.errors import AuthenticityError, FormatError, TicketguardError, UsageError
-from ticketguard.probe.judging import begin_fields
+from ticketguard.probe.judging import Tally, begin_fields, tally
 from ticketguard.probe.predictor import CallablePredictor, RecordedPredictor, Reply, Take
 from ticketguard.probe.run import probe, replay
 from ticketguard.probe.schedule import Parameters, make_schedule, one_leaf
 from ticketguard.probe.session import Manners, Session, State
 from ticketguard.probe.transcript import Log, read
+from ticketguard.storage.atomic import exclusive_file
 from ticketguard.triggers.plan import image_digest, plan_of
 from ticketguard.triggers.render import render
 
@@ -212,7 +213,46 @@ def test_progress_is_told(tmp_path: Path, opening: Opening) -> None:
     probe(opening, Service(answers_of(opening, 0.9)), tmp_path / "t", manners=ALONE, on_state=states.append)
     assert [state.queries for state in states] == list(range(1, len(states) + 1))
     assert states[-1].bits >= states[-1].bar_bits == 126.0
-    assert states[0].seconds_left >= 0
+
+
+def test_the_seconds_left_follow_the_pace_and_each_answer_is_counted_once(
+    tmp_path: Path, opening: Opening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+
+    def counted(*arguments: Any, **options: Any) -> Tally:
+        calls.append(len(arguments[1]))
+        return tally(*arguments, **options)
+
+    monkeypatch.setattr("ticketguard.probe.session.tally", counted)
+    schedule = make_schedule(
+        one_leaf(opening, 0), plan_of(opening.registration), Parameters(salt="0123456789", decoys=0)
+    )
+    states: list[State] = []
+    # Each query takes one tick of this clock, and the look at it after the answer another.
+    clock = itertools.count().__next__
+    session = Session(
+        predictor=Service(answers_of(opening, 0.9)),
+        schedule=schedule,
+        log=Log.begin(tmp_path / "t", begin_fields(opening, schedule, service="a test service")),
+        bar_bits=20.0,
+        manners=ALONE,
+        clock=clock,
+        on_state=states.append,
+    )
+    session.run()
+    assert calls == [state.queries for state in states]
+    assert [state.seconds_left for state in states] == [3.0 * (len(schedule.order) - done) for done in calls]
+
+
+def test_a_tally_is_that_of_the_answers_alone(opening: Opening) -> None:
+    schedule = make_schedule(opening, plan_of(opening.registration), Parameters(salt="0123456789", decoys=7, repeats=2))
+    assert sorted(number for numbers in schedule.copies.values() for number in numbers) == list(
+        range(len(schedule.order))
+    )
+    last = [schedule.copies[image][-1] for image in schedule.triggers]
+    assert last == sorted(last)
+    assert sorted(schedule.triggers) == list(range(len(schedule.targets)))
 
 
 def test_callables_and_recorded_answers(tmp_path: Path, opening: Opening) -> None:
@@ -265,6 +305,8 @@ def test_transcripts_of_another_secret_or_service_are_refused(tmp_path: Path, op
     with pytest.raises(AuthenticityError, match="another registration"):
         replay(replace(opening, payload=b"another"), path)
     with pytest.raises(UsageError, match="has ended"):
+        probe(opening, Service({}), path, manners=ALONE)
+    with exclusive_file(path), pytest.raises(UsageError, match="another process works on"):
         probe(opening, Service({}), path, manners=ALONE)
 
 

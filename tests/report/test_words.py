@@ -239,6 +239,7 @@ def test_a_suite_on_a_terminal_shows_lost_rows_too(suite: SuiteResult) -> None:
     for item in suite.results:
         assert item.decision in shown
     assert "removed for 1.0 points at 0.3" in shown
+    assert suite.results[0].label in printed(suite_text(replace(suite, timings={})), 120)
 
 
 @pytest.mark.parametrize(

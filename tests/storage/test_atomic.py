@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from ticketguard.errors import FormatError, StorageError
+from ticketguard.errors import FormatError, StorageError, UsageError
 from ticketguard.storage.atomic import (
     exclusive,
+    exclusive_file,
     is_folder,
     is_there,
     listed,
@@ -186,6 +187,48 @@ def test_an_exclusive_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     assert entered.wait(30)
     other.join()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_does_not_wait_is_told(tmp_path: Path) -> None:
+    refused = pytest.raises(UsageError, match=f"another process works in {tmp_path}")
+    with exclusive(tmp_path), refused, exclusive(tmp_path, wait=False):
+        pass
+    with exclusive(tmp_path, wait=False):
+        pass
+
+
+def test_a_lock_ends_with_its_block_though_a_fork_holds_the_folder_open(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    with exclusive(tmp_path):
+        child = os.fork()
+        if child == 0:
+            os.close(writing)
+            os.read(reading, 1)
+            os._exit(0)
+    with exclusive(tmp_path, wait=False):
+        os.close(writing)
+    os.waitpid(child, 0)
+    os.close(reading)
+
+
+def test_an_exclusive_file_stays_only_when_something_was_written(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    with exclusive_file(path):
+        assert path.exists()
+        with pytest.raises(UsageError, match="another process works on"), exclusive_file(path):
+            pass
+    assert not path.exists()
+    with exclusive_file(path):
+        path.write_text("a line")
+    with exclusive_file(path):
+        pass
+    assert path.read_text() == "a line"
+    (tmp_path / "empty").touch()
+    with exclusive_file(tmp_path / "empty"):
+        pass
+    assert (tmp_path / "empty").exists()
+    with pytest.raises(StorageError, match="cannot be locked"), exclusive_file(tmp_path / "missing" / "log"):
+        pass
 
 
 @pytest.mark.parametrize("name", ["missing", "file"])

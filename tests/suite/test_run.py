@@ -15,13 +15,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from ticketguard.attacks.registry import ATTACKS
+from ticketguard.bundle import Bundle
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.evidence import Verdict
+from ticketguard.storage.atomic import exclusive
 from ticketguard.suite import EngineOptions, SuiteResult, engines, preset, read_suite, run_bench, run_suite
+from ticketguard.suite.bench import recipe_of
 from ticketguard.suite.results import CELLS_FILE, RESULTS_FILE, read_cells
 from ticketguard.tickets import read_ticket, write_ticket
+from ticketguard.training.devices import resolve_device, resolve_precision
 
 # The command's tests run a suite too, in less time.
 pytestmark = pytest.mark.slow
@@ -166,6 +171,24 @@ def test_the_folder_may_be_text(suite, tiny_signed, bench, plan) -> None:
     assert again.results == suite[0].results
 
 
+def test_what_auto_means_and_the_precision_are_part_of_a_bench(bench, monkeypatch) -> None:
+    # Another instance: digests are kept.
+    auto = replace(bench, device="auto")
+    assert (auto.digest == bench.digest) == (resolve_device("auto").type == "cpu")
+    native = resolve_precision("auto", torch.device("cpu")) == torch.bfloat16
+    monkeypatch.setattr("ticketguard.training.devices.native_bf16", lambda device: not native)
+    assert recipe_of(bench.model).precision != "auto" or replace(bench).digest != bench.digest
+
+
+def test_the_ticket_is_read_once_for_all_cells(bench, plan, monkeypatch) -> None:
+    fresh, reads = replace(bench), []
+    read = Bundle.read_ticket
+    monkeypatch.setattr(Bundle, "read_ticket", lambda folder: reads.append(folder) or read(folder))
+    for cell in plan.cells()[:3]:
+        fresh.victim(cell)
+    assert len(reads) == 1
+
+
 def test_a_damaged_line_is_refused_and_a_cut_one_repeated(suite, bench, plan, tmp_path: Path) -> None:
     text = (suite[1] / CELLS_FILE).read_bytes()
     (tmp_path / CELLS_FILE).write_bytes(text[:-20])
@@ -178,9 +201,11 @@ def test_a_damaged_line_is_refused_and_a_cut_one_repeated(suite, bench, plan, tm
         run_bench(bench, plan, tmp_path)
 
 
-def test_bad_requests(tiny_signed, bench, plan) -> None:
+def test_bad_requests(tiny_signed, bench, plan, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="engine"):
         run_bench(bench, plan, engine="abacus")
+    with exclusive(tmp_path), pytest.raises(UsageError, match="another process works in"):
+        run_bench(bench, plan, tmp_path)
     with pytest.raises(UsageError):
         EngineOptions(jobs=0)
     other = replace(tiny_signed.data, classes=("e", "f", "g", "h"))

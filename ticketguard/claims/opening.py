@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from ticketguard.claims import merkle, streams
 from ticketguard.claims.registration import GRINDING_BITS, Registration
@@ -25,7 +26,7 @@ class Opening:
     # As secret as long as nobody reveals them: not to be shown with the value.
     leaves: Mapping[int, bytes] = field(repr=False)
 
-    @property
+    @cached_property
     def binder(self) -> bytes:
         """B: what binds every stream to every parameter of the registration."""
         return streams.binder(self.payload, self.beacon)

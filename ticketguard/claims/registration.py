@@ -254,10 +254,13 @@ def _successors(value: object) -> tuple[str, ...]:
 
 def frame_counts(mask: Mask, layers: Mapping[str, Layer]) -> dict[str, NDArray[np.int64]]:
     """The frame of a mask over the registered layers: kept counts per cell, int64 `rows` x `cells_per_row` each."""
-    missing = [name for name, layer in layers.items() if name not in mask or mask[name].shape != layer.shape]
-    if missing:
-        raise FormatError(f"the ticket has no mask of the registered shape for {missing[0]}")
-    return {name: cell_counts(layer, mask[name]) for name, layer in layers.items()}
+    counts = {}
+    for name, layer in layers.items():
+        bits = mask.get(name)
+        if bits is None or bits.shape != layer.shape:
+            raise FormatError(f"the ticket has no mask of the registered shape for {name}")
+        counts[name] = cell_counts(layer, bits)
+    return counts
 
 
 def frame_digest(counts: Counts) -> str:

@@ -7,8 +7,10 @@ from pathlib import Path
 import click
 
 from ticketguard.bundle import Bundle
+from ticketguard.claims.registration import frame_counts
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.licensing import trace
+from ticketguard.masks import Mask
 from ticketguard.storage.suspects import read_any
 
 
@@ -27,10 +29,10 @@ def command(suspect: Path, signed: Path, as_json: bool) -> int:
     bundle = Bundle(signed)
     opening, secret = bundle.unlock(passphrase())
     licenses = bundle.read_licenses()
-    base = bundle.read_ticket()
-    found = trace(
-        read_any(suspect), base.mask, opening, secret.master, licenses, bundle.reference(opening.registration)
-    )
+    # In memory, for every reading asks for them.
+    base = Mask(dict(bundle.read_mask()))
+    reference = frame_counts(base, opening.registration.layers)
+    found = trace(read_any(suspect), base, opening, secret.master, licenses, reference)
     names = {item.serial: item.licensee for item in licenses}
     if as_json:
         rows = [

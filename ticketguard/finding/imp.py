@@ -45,7 +45,7 @@ def find(
 
     Without a directory nothing stays on disk. Files written: see `ticketguard.finding.rundir`. Under torchrun all processes
     train together, in a directory that all of them see, and `on_progress` is called on rank 0 only. Raises `UsageError` for a
-    directory of another search, for layers the network lacks, and when training diverges.
+    directory of another search or where one runs, for layers the network lacks, and when training diverges.
     """
     with distributed.group():
         place = None if directory is None else Path(directory)
@@ -68,17 +68,20 @@ def _find(
             return _find(config, dataset, Path(folder), device=device, threads=threads, on_progress=on_progress)
     threads = default_threads(dataset.shape) if threads is None else threads
     run = RunDirectory(path=directory)
-    run.claim(_record(config, dataset, device, threads))
-    search = _Search(config=config, dataset=dataset, run=run, device=device, threads=threads, on_progress=on_progress)
-    with settings(threads=threads, seed=derive(config.seed, 0, purpose=5)):
-        module = build(config.architecture)
-    names = _layers(config, module)
-    rounds = run.rounds()
-    if not rounds:
-        rounds = search.dense(module, names)
-    while (rate := next_rate(config, rounds)) is not None:
-        rounds = search.prune(module, names, rounds, rate)
-    return _results(config, dataset, run, rounds, _record(config, dataset, device, threads))
+    with run.alone():
+        run.claim(_record(config, dataset, device, threads))
+        search = _Search(
+            config=config, dataset=dataset, run=run, device=device, threads=threads, on_progress=on_progress
+        )
+        with settings(threads=threads, seed=derive(config.seed, 0, purpose=5)):
+            module = build(config.architecture)
+        names = _layers(config, module)
+        rounds = run.rounds()
+        if not rounds:
+            rounds = search.dense(module, names)
+        while (rate := next_rate(config, rounds)) is not None:
+            rounds = search.prune(module, names, rounds, rate)
+        return _results(config, dataset, run, rounds, _record(config, dataset, device, threads))
 
 
 @dataclass(frozen=True, kw_only=True)

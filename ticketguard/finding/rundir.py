@@ -8,14 +8,14 @@ and at the end dense.safetensors, ticket.safetensors, model.safetensors.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.finding.config import Round
-from ticketguard.storage.atomic import is_there, make_folder, write_bytes
+from ticketguard.storage.atomic import exclusive, is_there, make_folder, write_bytes
 from ticketguard.storage.documents import encode, read_json, read_jsonl, write_json
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 from ticketguard.training import TrainState, distributed, load_state, save_state
@@ -33,6 +33,15 @@ class RunDirectory:
     """
 
     path: Path
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Make the directory when it is missing, and hold it on rank 0 for all: `UsageError` where another search runs."""
+        with contextlib.ExitStack() as stack:
+            with distributed.first() as writer:
+                if writer:
+                    stack.enter_context(exclusive(make_folder(self.path), wait=False))
+            yield
 
     def claim(self, record: Mapping[str, Any]) -> None:
         """Take the directory for the search that `record` describes, or go on with it there.

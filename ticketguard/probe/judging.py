@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import log2
@@ -73,16 +73,13 @@ def tally(
     copy: a rule that knows no target, like the one for erasures (no answer, or copies that disagree). `label_map` is
     charged here, for the probe that stops and for the judge alike: by the service's vocabulary as far as it showed.
     """
-    copies: dict[int, list[int]] = defaultdict(list)
-    for number, image in enumerate(schedule.order.tolist()):
-        copies[image].append(number)
+    copies, triggers = schedule.copies, schedule.triggers
     done = answers.keys() | set(interrupted)
     labels = {
         image: {answers[number].label for number in numbers if number in answers} - {None}
         for image, numbers in copies.items()
     }
     unknown = {recorded.unknown for recorded in answers.values()} - {None}
-    triggers = sorted((image for image in copies if image < len(schedule.targets)), key=lambda image: copies[image][-1])
     progress, resolved = Progress(classes=len(schedule.classes)), 0
     for image in triggers:
         if not done.issuperset(copies[image]):

@@ -32,13 +32,19 @@ DATATYPES = {
 
 def read_frame(stream: IO[bytes]) -> bytes | None:
     """The next frame; None at the end."""
-    head = stream.read(8)
-    return stream.read(struct.unpack(">Q", head)[0]) if len(head) == 8 else None
+    length = stream.read(8)
+    return stream.read(struct.unpack(">Q", length)[0]) if len(length) == 8 else None
+
+
+def head(content: bytes) -> bytes:
+    """What comes before the content of a frame."""
+    return struct.pack(">Q", len(content))
 
 
 def write_frame(stream: IO[bytes], content: bytes) -> None:
     """Send one frame."""
-    stream.write(struct.pack(">Q", len(content)) + content)
+    stream.write(head(content))
+    stream.write(content)
     stream.flush()
 
 

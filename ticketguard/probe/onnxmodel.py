@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import select
 import struct
 import subprocess
 import sys
@@ -14,17 +13,18 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Lock
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
 from ticketguard.errors import DataError, FormatError, StorageError, UsageError
 from ticketguard.probe.adapters import Input, prepare
 from ticketguard.probe.oip import Tensor, fit
-from ticketguard.probe.onnxchild import write_frame
+from ticketguard.probe.onnxchild import head
 from ticketguard.probe.predictor import Image, Reply, Take, reply_of
 from ticketguard.storage.atomic import read_bytes
 from ticketguard.storage.documents import parse_json
+from ticketguard.storage.pipes import receive, send
 from ticketguard.triggers.plan import TriggerPlan
 
 MODEL_LIMIT = 1 << 31
@@ -103,26 +103,18 @@ class OnnxModel:
         stdin, stdout = self._child.stdin, self._child.stdout
         if stdin is None or stdout is None:
             raise DataError("the model's process has no pipes")
-        try:
-            write_frame(stdin, frame)
-        except (BrokenPipeError, ValueError, OSError) as problem:
-            raise DataError("the model's process has died") from problem
         deadline = time.monotonic() + self._timeout
-        (length,) = struct.unpack(">Q", _read_exactly(stdout, 8, deadline))
-        if length > FRAME_LIMIT:
-            raise DataError("the model's process answered with too much")
-        return _read_exactly(stdout, length, deadline)
-
-
-def _read_exactly(pipe: IO[bytes], count: int, deadline: float) -> bytes:
-    data = bytearray()
-    while len(data) < count:
-        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-        piece = os.read(pipe.fileno(), count - len(data)) if ready else b""
-        if not piece:
-            raise DataError("the model's process has died" if ready else "the model took too long")
-        data += piece
-    return bytes(data)
+        try:
+            send(stdin, head(frame), deadline)
+            send(stdin, frame, deadline)
+            (length,) = struct.unpack(">Q", receive(stdout, 8, deadline))
+            if length > FRAME_LIMIT:
+                raise DataError("the model's process answered with too much")
+            return receive(stdout, length, deadline)
+        except TimeoutError as problem:
+            raise DataError("the model took too long") from problem
+        except (EOFError, ValueError, OSError) as problem:
+            raise DataError("the model's process has died") from problem
 
 
 def _start(folder: str) -> subprocess.Popen[bytes]:

@@ -16,6 +16,7 @@ from ticketguard.probe.predictor import Predictor
 from ticketguard.probe.schedule import Parameters, Schedule, make_schedule, one_leaf
 from ticketguard.probe.session import Manners, OnFailure, OnState, Session
 from ticketguard.probe.transcript import Log, Transcript, begun, read
+from ticketguard.storage.atomic import exclusive_file
 from ticketguard.triggers.labels import Classes
 from ticketguard.triggers.plan import required_plan
 from ticketguard.triggers.render import Images
@@ -47,37 +48,40 @@ def probe(
     repeats hold. `decoys` is their number for each trigger; with `own_decoys` all of those are used. `declared` is
     plain JSON for the first line (how images are prepared, who records). `suspects`: how many are probed in this
     search, which raises the bar. `key` signs the end. `on_failure` is told what came in place of every usable answer.
-    Raises `UsageError` when the request makes no sense, or when the transcript belongs to another service or label map, and
-    `DataError` when the service cannot be reached at all: `path` is then as it was.
+    Raises `UsageError` when the request makes no sense, when the transcript belongs to another service or label map, or when
+    another process is at it, and `DataError` when the service cannot be reached at all: `path` is then as it was.
     """
     fixed = {
         "service": predictor.description,
         "labelMap": None if label_map is None else dict(label_map),
         **(declared or {}),
     }
-    if begun(path):
-        log, previous = Log.resume(path)
-        for name, value in fixed.items():
-            if previous.begin.get(name) != value:
-                raise UsageError(f"{path}: this probe was begun with another {name}: choose a new file for a new probe")
-        narrowed, schedule = schedule_of(opening, previous, own_images=own_images, own_decoys=own_decoys)
-    else:
-        narrowed, schedule = _new_schedule(opening, leaf, decoys, repeats, own_images, own_decoys)
-        Classes(names=schedule.classes, label_map=label_map)
-        log, previous = Log.begin(path, begin_fields(narrowed, schedule, **fixed)), None
-    session = Session(
-        predictor=predictor,
-        schedule=schedule,
-        log=log,
-        bar_bits=opening.rule(suspects).bar_bits,
-        manners=manners,
-        previous=previous,
-        label_map=label_map,
-        on_state=on_state,
-        on_failure=on_failure,
-    )
-    session.run(key)
-    return read(path)
+    with exclusive_file(path):
+        if begun(path):
+            log, previous = Log.resume(path)
+            for name, value in fixed.items():
+                if previous.begin.get(name) != value:
+                    raise UsageError(
+                        f"{path}: this probe was begun with another {name}: choose a new file for a new probe"
+                    )
+            narrowed, schedule = schedule_of(opening, previous, own_images=own_images, own_decoys=own_decoys)
+        else:
+            narrowed, schedule = _new_schedule(opening, leaf, decoys, repeats, own_images, own_decoys)
+            Classes(names=schedule.classes, label_map=label_map)
+            log, previous = Log.begin(path, begin_fields(narrowed, schedule, **fixed)), None
+        session = Session(
+            predictor=predictor,
+            schedule=schedule,
+            log=log,
+            bar_bits=opening.rule(suspects).bar_bits,
+            manners=manners,
+            previous=previous,
+            label_map=label_map,
+            on_state=on_state,
+            on_failure=on_failure,
+        )
+        session.run(key)
+        return read(path)
 
 
 def _new_schedule(

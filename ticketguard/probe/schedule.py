@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,20 @@ class Schedule:
     scope: str
     classes: tuple[str, ...]
     parameters: Parameters
+
+    @cached_property
+    def copies(self) -> dict[int, tuple[int, ...]]:
+        """The queries that show each image, in order; images in the order in which they are first asked."""
+        found: dict[int, list[int]] = {}
+        for number, image in enumerate(self.order.tolist()):
+            found.setdefault(image, []).append(number)
+        return {image: tuple(numbers) for image, numbers in found.items()}
+
+    @cached_property
+    def triggers(self) -> tuple[int, ...]:
+        """The images that are triggers, in the order of their last copies."""
+        asked = (image for image in self.copies if image < len(self.targets))
+        return tuple(sorted(asked, key=lambda image: self.copies[image][-1]))
 
     @property
     def digest(self) -> str:

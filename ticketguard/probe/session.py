@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -127,8 +128,9 @@ class Session:
         self._classes = Classes(names=self.schedule.classes, label_map=self.label_map)
         self._answers: dict[int, Recorded] = dict(before.answers) if before else {}
         self._lost = before.interrupted if before else []
+        self._tallied: Tally | None = None
         asked = before.asked.keys() if before else set()
-        self._waiting = [number for number in range(len(self.schedule.order)) if number not in asked]
+        self._waiting = deque(number for number in range(len(self.schedule.order)) if number not in asked)
         spent = sum(item.attempts for item in self._answers.values()) + self.manners.attempts * len(self._lost)
         self._budget = Budget(self.manners.budget, spent)
         self._silent = 0
@@ -145,7 +147,7 @@ class Session:
             # One request for each query under way and one for the next, or it would only be cut short.
             if self._budget.total - self._budget.spent < len(under_way) + 1:
                 return
-            number = self._waiting.pop(0)
+            number = self._waiting.popleft()
             image = int(self.schedule.order[number])
             self.log.ask(number, self.schedule.digests[image])
             delay = self.random.uniform(0, self.manners.jitter) if self.manners.jitter else 0.0
@@ -163,6 +165,7 @@ class Session:
         name = None if recorded.label is None else self.schedule.classes[recorded.label]
         self.log.answer(recorded, name, response=reply.response, seconds=seconds)
         self._answers[number] = recorded
+        self._tallied = None
         self._done_here += 1
         self._silent = 0 if recorded.label is not None else self._silent + 1
         self._last = reply.detail or recorded.status
@@ -208,7 +211,10 @@ class Session:
         return None if index < 0 else index
 
     def _tally(self) -> Tally:
-        return tally(self.schedule, self._answers, self._lost, label_map=self.label_map)
+        """The tally of the answers so far, made once after each."""
+        if self._tallied is None:
+            self._tallied = tally(self.schedule, self._answers, self._lost, label_map=self.label_map)
+        return self._tallied
 
     def _settled(self) -> str | None:
         if self._silent >= self.manners.give_up:

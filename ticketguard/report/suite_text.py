@@ -9,7 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from ticketguard.report.suites import examined_controls, not_run, price_words, strongest, work_words
+from ticketguard.report.suites import examined_controls, not_run, price_words, seconds, strongest, work_words
 from ticketguard.report.text import decision, plain_table, uncut
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ def cells_table(suite: SuiteResult) -> Table:
     table.add_column("verdict", no_wrap=True)
     table.add_column("seconds", justify="right", no_wrap=True)
     for row in suite.results:
-        timing = suite.timings[row.digest]
         table.add_row(
             row.label + (f" seed {row.cell.seed}" if row.cell.seed else ""),
             f"{suite.accuracy:.2f}",
@@ -53,7 +52,7 @@ def cells_table(suite: SuiteResult) -> Table:
             _bits(row.edge_bits),
             _bits(row.trigger_bits),
             decision(row.decision),
-            f"{timing.attack + timing.verify:.1f}",
+            seconds(suite, row),
         )
     return uncut(table)
 

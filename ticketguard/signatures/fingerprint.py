@@ -78,6 +78,7 @@ class Fingerprinter:
     def _stream(self, label: str) -> Stream:
         return Stream(label, self.binder, self.group, self.leaf)
 
+    @cached_property
     def biases(self) -> NDArray[np.float64]:
         """Probability of a one at each bit, float64 (bits,): 1/2, or arcsine-distributed between cut-offs (Tardos)."""
         if self.code.kind == "uniform":
@@ -88,7 +89,7 @@ class Fingerprinter:
 
     def codeword(self, serial: str) -> NDArray[np.bool_]:
         """The word of the licence with this serial, boolean (bits,)."""
-        return np.asarray(_unit(self._stream(CODE_LABEL + serial).words(self.code.bits)) < self.biases())
+        return np.asarray(_unit(self._stream(CODE_LABEL + serial).words(self.code.bits)) < self.biases)
 
     def embed(self, base: Mask, serial: str) -> tuple[Mask, dict[str, list[edge.Moves]]]:
         """The mask of the licensee's copy, and the moves that make it. Raises `CapacityError` when `base` has no room."""
@@ -131,7 +132,7 @@ class Fingerprinter:
     def accuse(self, received: Words, serials: list[str]) -> dict[str, float]:
         """Evidence in bits against each licence, after the correction for the number of licences; at least 0."""
         read = received >= 0
-        ones, bias = received[read] == 1, self.biases()[read]
+        ones, bias = received[read] == 1, self.biases[read]
         charge = log2(max(1, len(serials)))
         found = {}
         for serial in serials:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from ticketguard.errors import FormatError, StorageError
+from ticketguard.errors import FormatError, StorageError, UsageError
 
 # Bytes of a large file that are held at a time.
 PIECE = 1 << 20
@@ -58,24 +58,54 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def exclusive(folder: Path) -> Iterator[None]:
+def exclusive(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """Wait until no other process holds `folder`, and hold it for the block: for files that are read, changed and written back.
 
-    The lock is on the folder itself, so that it leaves no file behind, and ends with its process. Raises `StorageError` when
-    the folder cannot be locked.
+    The lock is on the folder itself, so that it leaves no file behind, and ends with its process. Without `wait`, for work of
+    hours, a folder that is held raises `UsageError`. Raises `StorageError` when the folder cannot be locked.
     """
-    try:
-        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    with _held(folder, os.O_RDONLY | os.O_DIRECTORY, f"another process works in {folder}", wait=wait):
+        yield
+
+
+@contextmanager
+def exclusive_file(path: Path) -> Iterator[None]:
+    """Hold the file at `path` alone for the block, made when missing, and gone after it when nothing was written.
+
+    For a file that grows: one that is replaced would be another file. Raises `UsageError` when another process holds it,
+    and `StorageError` when it cannot be locked.
+    """
+    new = not is_there(path)
+    # Without waiting, so that a named pipe is refused later instead of waited for here.
+    with _held(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, f"another process works on {path}", wait=False):
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            with suppress(OSError):
+                if new and not os.stat(path).st_size:
+                    os.unlink(path)
+
+
+@contextmanager
+def _held(path: Path, flags: int, taken: str, *, wait: bool) -> Iterator[None]:
+    """An open file or folder under a lock of its own; `taken` says that somebody else has it."""
+    require_possible(path)
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BaseException:
             os.close(descriptor)
             raise
+    except BlockingIOError as error:
+        raise UsageError(taken) from error
     except OSError as error:
-        raise StorageError(f"{folder}: cannot be locked: {reason(error)}") from error
+        raise StorageError(f"{path}: cannot be locked: {reason(error)}") from error
     try:
         yield
     finally:
+        # Not only closed: a worker that was forked in between holds the same lock.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
 
 

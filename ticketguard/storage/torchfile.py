@@ -27,6 +27,7 @@ from typing import IO, cast
 from ticketguard.errors import FormatError, StorageError
 from ticketguard.storage.atomic import open_regular, reason
 from ticketguard.storage.hostile import visible
+from ticketguard.storage.pipes import send
 from ticketguard.storage.tensors import TensorFile, read_tensors
 
 FILE_LIMIT = 64 << 30
@@ -165,10 +166,8 @@ reader = _Reader()
 
 def _answer(server: _Server, request: Mapping[str, object], deadline: float) -> int | None:
     """The exit code that the process answers with; None when it went without one. Lines that are no answer are not heard."""
-    left = json.dumps(request).encode() + b"\n"
     try:
-        while left:
-            left = left[server.requests.write(left) :]
+        send(server.requests, json.dumps(request).encode() + b"\n", deadline)
     except BrokenPipeError:
         return None
     with selectors.DefaultSelector() as ready:

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from ticketguard.attacks.base import Victim
 from ticketguard.attacks.rebuild import network
 from ticketguard.bundle import Bundle
@@ -18,17 +20,16 @@ from ticketguard.data import Dataset
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.signatures.carriers import all_carriers
 from ticketguard.signatures.edge import Carriers
-from ticketguard.storage.atomic import read_bytes
+from ticketguard.storage.atomic import sha256_of
 from ticketguard.suite.plan import Cell
-from ticketguard.tickets import Model, Ticket, read_ticket
+from ticketguard.tickets import Model, Ticket, Weights, read_ticket
 from ticketguard.training import RECIPES, Recipe, evaluate
-from ticketguard.training.devices import resolve_device
+from ticketguard.training.devices import resolve_device, resolve_precision
 from ticketguard.training.evaluate import require_fit
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import Triggers, render
 from ticketguard.verify.verifier import Examiner
 
-MODEL_LIMIT = 1 << 34
 MOST_THREADS = 4096
 # Names of two parts of a bench's digest.
 RUNNING, UNSIGNED = "threads and device", "unsigned ticket"
@@ -100,21 +101,32 @@ class Bench:
     def settings(self) -> dict[str, str]:
         """What `digest` is over, by name, so that two that differ can be told apart: values, or hex SHA-256; "" for none."""
         found = {name: digest.hex() for name, digest in self._parts.items()}
-        return {**found, UNSIGNED: found[UNSIGNED] if self.unsigned else "", RUNNING: f"{self.threads}, {self.device}"}
+        return {**found, UNSIGNED: found[UNSIGNED] if self.unsigned else "", RUNNING: ", ".join(self._running)}
+
+    @property
+    def _running(self) -> list[str]:
+        """Threads, the device that is used (also for "auto"), and bf16 where it computes in that."""
+        device = resolve_device(self.device)
+        low = resolve_precision(recipe_of(self.model).precision, device) == torch.bfloat16
+        return [str(self.threads), device.type, *(["bf16"] if low else [])]
 
     @cached_property
     def _parts(self) -> dict[str, bytes]:
-        folder = Bundle(self.folder)
-        parts = {
+        texts = {
             "registration": self.payload,
             "beacon": self.beacon,
             "data": self.dataset.digest.encode(),
-            RUNNING: f"{self.threads} {self.device}".encode(),
-            "model": read_bytes(folder.model, limit=MODEL_LIMIT),
-            "ticket": read_bytes(folder.ticket, limit=MODEL_LIMIT),
-            UNSIGNED: b"" if self.unsigned is None else read_bytes(self.unsigned, limit=MODEL_LIMIT),
+            RUNNING: " ".join(self._running).encode(),
         }
-        return {name: hashlib.sha256(part).digest() for name, part in parts.items()}
+        folder = Bundle(self.folder)
+        files = {"model": folder.model, "ticket": folder.ticket, UNSIGNED: self.unsigned}
+        return {
+            **{name: hashlib.sha256(part).digest() for name, part in texts.items()},
+            **{
+                name: hashlib.sha256(b"").digest() if path is None else bytes.fromhex(sha256_of(path))
+                for name, path in files.items()
+            },
+        }
 
     @cached_property
     def accuracy(self) -> float:
@@ -135,12 +147,16 @@ class Bench:
             symmetry=self.opening.registration.channel_groups,
             recipe=replace(recipe_of(self.model), epochs=cell.epochs, milestones=(), rewind_epoch=0, compiled=False),
             seed=cell.seed,
-            rewind=Bundle(self.folder).read_ticket().weights,
+            rewind=self._rewind,
             leaked=self._carriers,
             unsigned=self._unsigned,
             device=self.device,
             threads=self.threads,
         )
+
+    @cached_property
+    def _rewind(self) -> Weights:
+        return Bundle(self.folder).read_ticket().weights
 
     @cached_property
     def _carriers(self) -> dict[int, dict[str, Carriers]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ticketguard.bundle import Bundle
 from ticketguard.data import Dataset
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import make_folder
+from ticketguard.storage.atomic import exclusive, make_folder
 from ticketguard.storage.documents import append_jsonl
 from ticketguard.suite.bench import Bench, prepare
 from ticketguard.suite.cells import unsigned_matters
@@ -77,41 +78,42 @@ def run_bench(
     """Every cell of `plan` on `bench`. With a folder `out`, each is written as it ends and a later call skips it.
 
     The result is the same from every engine, and after any interruption, on one machine. Raises `UsageError` for an unknown
-    engine and for a folder that holds another suite, and as the storage layer does.
+    engine and for a folder that holds another suite or where one runs, and as the storage layer does.
     """
     if engine not in ENGINES:
         raise UsageError(f"unknown engine {engine!r}: one of {', '.join(ENGINES)}")
     # The folder is made last: by then the model was read and measured, and the engine, which only starts without cells, works.
     wanted, accuracy = {cell.digest(bench.digest): cell for cell in plan.cells()}, bench.accuracy
     ENGINES[engine](bench, [], options or EngineOptions(), lambda outcome: outcome)
-    if out is not None:
-        grown = bench.digest_without_unsigned
-        require_same_suite(out, plan.name, bench.digest, wanted, settings=bench.settings, grown=grown)
-    finished = {} if out is None else read_cells(make_folder(out))
-    outcomes = {digest: found for digest, cell in wanted.items() if (found := _known(bench, cell, finished))}
-    missing = [cell for digest, cell in wanted.items() if digest not in outcomes]
-    started, resumed = time.monotonic(), len(outcomes)
-    _tell(on_progress, len(outcomes), len(wanted), resumed, started, None)
-
-    def deliver(outcome: Outcome) -> None:
-        result, timing = outcome
-        outcomes[result.digest] = outcome
+    with exclusive(make_folder(out), wait=False) if out is not None else nullcontext():
         if out is not None:
-            append_jsonl(out / CELLS_FILE, line_of(result, timing))
-        _tell(on_progress, len(outcomes), len(wanted), resumed, started, result)
+            grown = bench.digest_without_unsigned
+            require_same_suite(out, plan.name, bench.digest, wanted, settings=bench.settings, grown=grown)
+        finished = {} if out is None else read_cells(out)
+        outcomes = {digest: found for digest, cell in wanted.items() if (found := _known(bench, cell, finished))}
+        missing = [cell for digest, cell in wanted.items() if digest not in outcomes]
+        started, resumed = time.monotonic(), len(outcomes)
+        _tell(on_progress, len(outcomes), len(wanted), resumed, started, None)
 
-    ENGINES[engine](bench, missing, options or EngineOptions(), deliver)
-    suite = SuiteResult(
-        plan=plan.name,
-        subject=bench.digest,
-        accuracy=accuracy,
-        dataset=bench.dataset.name,
-        results=tuple(outcomes[digest][0] for digest in wanted),
-        timings={digest: outcomes[digest][1] for digest in wanted},
-        settings=bench.settings,
-    )
-    if out is not None:
-        write_results(out, suite)
+        def deliver(outcome: Outcome) -> None:
+            result, timing = outcome
+            outcomes[result.digest] = outcome
+            if out is not None:
+                append_jsonl(out / CELLS_FILE, line_of(result, timing))
+            _tell(on_progress, len(outcomes), len(wanted), resumed, started, result)
+
+        ENGINES[engine](bench, missing, options or EngineOptions(), deliver)
+        suite = SuiteResult(
+            plan=plan.name,
+            subject=bench.digest,
+            accuracy=accuracy,
+            dataset=bench.dataset.name,
+            results=tuple(outcomes[digest][0] for digest in wanted),
+            timings={digest: outcomes[digest][1] for digest in wanted},
+            settings=bench.settings,
+        )
+        if out is not None:
+            write_results(out, suite)
     return suite
 
 

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ticketguard.errors import FormatError, UsageError
+from ticketguard.storage.checkpoint import MOMENTUM, WEIGHT
 from ticketguard.storage.tensors import read_tensors, write_tensors
 from ticketguard.training.masking import unwrap
 
 Arrays = dict[str, NDArray[Any]]
-WEIGHT, MOMENTUM = "weight/", "momentum/"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -82,11 +82,18 @@ class Case:
         return tuple(digest_of(file) for file in self.controls)
 
     @cached_property
+    def original_digest(self) -> str:
+        """Manifest digest of the original: the file is read whole, once."""
+        return digest_of(self.original)
+
+    @cached_property
     def suspect_digest(self) -> str:
         """Manifest or transcript digest of the suspect. Raises `UsageError` unless exactly one of the two is given."""
-        if (self.suspect is None) == (self.transcript is None):
-            raise UsageError("a case has one suspect: its weights, or a transcript of its answers")
-        return digest_of(self.suspect) if self.suspect is not None else self.transcript.digest  # type: ignore[union-attr]
+        if self.suspect is not None and self.transcript is None:
+            return digest_of(self.suspect)
+        if self.suspect is None and self.transcript is not None:
+            return self.transcript.digest
+        raise UsageError("a case has one suspect: its weights, or a transcript of its answers")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +160,7 @@ def opened(case: Case) -> Opening:
         raise AuthenticityError("the claim names another owner than the registration")
     if case.claim.ticket != case.ticket:
         raise AuthenticityError("the released ticket is not the one that the claim names")
-    if digest_of(case.original) != case.claim.model:
+    if case.original_digest != case.claim.model:
         raise AuthenticityError("the model given as the original is not the one that the claim names")
     return reveal.open_reveal(case.reveal, case.registration, case.registration_payload)
 

@@ -1,0 +1,39 @@
+"""Pipes to a child process that is not trusted to read or to answer: whole messages, within a deadline."""
+
+from __future__ import annotations
+
+import os
+import select
+import time
+from typing import IO
+
+
+def send(pipe: IO[bytes], content: bytes, deadline: float) -> None:
+    """Write all of `content` to an unbuffered pipe; `deadline` by the monotonic clock.
+
+    Raises `BrokenPipeError` when nobody reads any more and `TimeoutError` when it is not all taken in time. Nothing is copied.
+    """
+    # A pipe that blocks takes a large write whole, however long its reader sleeps.
+    os.set_blocking(pipe.fileno(), False)
+    left = memoryview(content)
+    while left:
+        _wait(deadline, write=pipe)
+        left = left[os.write(pipe.fileno(), left) :]
+
+
+def receive(pipe: IO[bytes], count: int, deadline: float) -> bytes:
+    """The next `count` bytes of an unbuffered pipe. Raises `EOFError` when it ends before, and `TimeoutError`."""
+    data = bytearray()
+    while len(data) < count:
+        _wait(deadline, read=pipe)
+        piece = os.read(pipe.fileno(), count - len(data))
+        if not piece:
+            raise EOFError
+        data += piece
+    return bytes(data)
+
+
+def _wait(deadline: float, *, read: IO[bytes] | None = None, write: IO[bytes] | None = None) -> None:
+    ready = select.select([read] if read else [], [write] if write else [], [], max(0.0, deadline - time.monotonic()))
+    if not any(ready):
+        raise TimeoutError
