@@ -152,6 +152,9 @@ def test_fields_of_a_form_are_text_or_json() -> None:
             sent.append(content)
             return Response(ok=True, status=200, body=b'{"class": "a"}', attempts=1)
 
+        def safe(self, url: str, text: str) -> str:
+            return text
+
     sent: list[dict[str, Any]] = []
     body = {"task": "digits", "top": 1, "all": True, "crop": None, "size": [4, 6]}
     mapped = mapping_from({"image": "multipart", "at": "picture", "body": body, "label": "class"})

@@ -2,14 +2,15 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from importlib import import_module
 
 import numpy as np
 import pytest
 
 from ticketguard.claims import canonical, envelope
-from ticketguard.errors import AuthenticityError, DataError, FormatError, UsageError
+from ticketguard.errors import AuthenticityError, DataError, FormatError, StorageError, UsageError
 from ticketguard.evidence import Verdict
-from ticketguard.storage.tensors import in_memory
+from ticketguard.storage.tensors import in_memory, read_tensors, write_tensors
 from ticketguard.triggers.plan import plan_of
 from ticketguard.triggers.render import render
 from ticketguard.verify import transcript as transcripts
@@ -27,6 +28,9 @@ def case(owner, suspect, unrelated):
     return owner.case(suspect, controls=[unrelated])
 
 
+MODULE = import_module("ticketguard.verify.judge")
+
+
 def judged(world, case, **options):
     return judge(case, **{"nonce": world.NONCE, "now": world.NOW, **options})
 
@@ -39,6 +43,33 @@ def test_stolen_and_unrelated_models_are_told_apart_by_one_leaf(world, owner, ca
     assert found.verdict.supplied_by == "the market place"
     assert found.priority == {"status": "unproven"}
     assert judged(world, owner.case(unrelated)).outcome == "NO MATCH"
+
+
+@pytest.mark.parametrize("which", ["suspect", "original", "control"])
+def test_a_model_that_changes_while_it_is_judged_is_not_judged(world, owner, unrelated, tmp_path, monkeypatch, which):
+    """Its digest, which the verdict names, was taken before it was read: the innocent file's, and then the copy is read."""
+    suspect, original = in_memory(world.pruned(owner.model, 0.3)), world.tensors_of(owner.model)
+    models = {"suspect": suspect, "control": unrelated, "original": original}
+    files = {}
+    for name, tensors in models.items():
+        write_tensors(tmp_path / name, {key: np.array(tensors[key]) for key in tensors}, dict(tensors.metadata))
+        files[name] = read_tensors(tmp_path / name)
+    case = owner.case(files["suspect"], controls=[files["control"]], original=files["original"])
+    assert judged(world, case).outcome == "MATCH"
+    real = MODULE.examine
+
+    def examine(examiner, file, rule, **options):
+        if file is files["suspect"]:
+            path = tmp_path / which
+            with path.open("r+b") as handle:
+                handle.seek(-4, 2)
+                handle.write(b"\x00\x00\x80\x3f")
+        return real(examiner, file, rule, **options)
+
+    monkeypatch.setattr(MODULE, "examine", examine)
+    case = owner.case(files["suspect"], controls=[files["control"]], original=files["original"])
+    with pytest.raises(StorageError, match=f"{which}: changed while it was judged"):
+        judged(world, case)
 
 
 def test_every_leaf_works(world, owner, suspect):

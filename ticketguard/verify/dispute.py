@@ -67,6 +67,8 @@ def settle(a: Case, b: Case, *, nonce: str, now: datetime) -> Dispute:
             )
         else:
             outcome, reason = _by_time(a, b, a.suspect, checks)
+    for case in (a, b):
+        case.require_unchanged()
     return Dispute(outcome=outcome, reason=reason, checks=tuple(checks), a=found_a, b=found_b)
 
 

@@ -20,7 +20,7 @@ from ticketguard.claims.registration import GRINDING_BITS, Registration, frame_d
 from ticketguard.claims.reveal import Reveal, SuspectKind
 from ticketguard.claims.streams import NO_BEACON
 from ticketguard.claims.timestamps import Stamp
-from ticketguard.errors import AuthenticityError, UsageError
+from ticketguard.errors import AuthenticityError, StorageError, UsageError
 from ticketguard.evidence import Evidence, Rule, Verdict, decide
 from ticketguard.graph.cells import Counts
 from ticketguard.storage.tensors import TensorFile
@@ -95,6 +95,19 @@ class Case:
             return self.transcript.digest
         raise UsageError("a case has one suspect: its weights, or a transcript of its answers")
 
+    def require_unchanged(self) -> None:
+        """Raise `StorageError` unless every model still has the digest that a judgement names, which was taken first.
+
+        Files are mapped, not copied: whoever can write to one could have another model judged under this one's digest.
+        """
+        suspects = [] if self.suspect is None else [(self.suspect, self.suspect_digest)]
+        controls = zip(self.controls, self.control_digests, strict=True)
+        for file, digest in [(self.original, self.original_digest), *controls, *suspects]:
+            if digest_of(file) != digest:
+                raise StorageError(
+                    f"{file.path}: changed while it was judged: judge a copy that nobody else can write to"
+                )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
@@ -123,7 +136,8 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
 
     `nonce` is the one this judge gave to the owner, `now` the time of judgement (UTC). `suspects`: how many the claimant
     examined to find this one, itself included; each raises the suspect's bar as a test more would, and no other bar. Raises
-    `AuthenticityError` when a file does not belong, a digest differs or the reveal has expired.
+    `AuthenticityError` when a file does not belong, a digest differs or the reveal has expired, and `StorageError` when a model
+    changes meanwhile.
     """
     opening = opened(case)
     reveal.require_valid(case.reveal, kind=case.kind, suspect=case.suspect_digest, nonce=nonce, now=now)
@@ -137,6 +151,7 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
         verdict = examine(examiner, case.suspect, searched, supplied_by=supplied_by)
     else:
         verdict = examine_transcript(opening, case, searched, supplied_by=supplied_by)
+    case.require_unchanged()
     checks = [*form_checks(case), *claim_checks(original, controls)]
     outcome, reason = _outcome(checks, verdict)
     return Judgement(
