@@ -18,7 +18,7 @@ from ticketguard.commands import cli, run
 from ticketguard.probe.transcript import Log
 from ticketguard.storage.documents import read_csv, write_csv
 from ticketguard.storage.tensors import read_tensors, write_tensors
-from ticketguard.triggers.plan import plan_of
+from ticketguard.triggers.plan import image_digest, plan_of
 from ticketguard.triggers.render import render
 from ticketguard.verify.judge import digest_of
 
@@ -229,10 +229,21 @@ def test_reveals_at_the_same_time_take_different_leaves(place, world, monkeypatc
         suspect = ("--suspect", f"{name}.safetensors", "--out", f"{name}.json")
         return run(["reveal", "signed", "--nonce", world.NONCE, "--key", "owner.key", *suspect])
 
+    shutil.copy(place / "suspect.safetensors", place / "other.safetensors")
     monkeypatch.setattr(module, "write_secret", slow)
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(disclose, ("suspect", "other"))) == [0, 0]
     assert read_secret(place / "signed" / "secret.tgs", "correct horse").used.keys() == {0, 1}
+
+
+def test_a_leaf_that_does_not_find_the_mark_is_not_spent(place, world, capsys):
+    before = snapshot(place)
+    arguments = ("reveal", "signed", "--suspect", "other.safetensors", "--nonce", world.NONCE, "--key", "owner.key")
+    words = refused(capsys, *arguments, "--out", "r.json")
+    assert "leaf 0 does not find the mark in this suspect (NO MATCH: every test is at chance" in words
+    assert "--override" in words
+    assert snapshot(place) == before
+    good(*arguments, "--out", "r.json", "--override")
 
 
 def test_a_reveal_that_is_there_is_not_made_again(place, world, capsys):
@@ -259,7 +270,7 @@ def test_a_withdrawn_registration_issues_and_traces_no_copies(place, capsys):
 def test_unrelated_suspect_is_exit_code_1(place, world):
     good("keygen", "--out", place / "judge.key")
     shutil.copy(place / "other.safetensors", place / "suspect.safetensors")
-    make_reveal(place, world)
+    make_reveal(place, world, "--override")
     code, text = good(*judge_arguments(place, world))
     assert (code, text.split(":")[0]) == (1, "NO MATCH")
     code, text = good("audit", "public", "--reveal", "reveal.json", "--suspect", "suspect.safetensors")
@@ -325,7 +336,17 @@ def test_a_reveal_for_answers_takes_the_leaf_that_was_asked(place, world, owner,
     assert "no answer to a trigger of leaf 1, it asked those of leaf 2" in refused(
         capsys, *reveal, "r.json", "--leaf", 1
     )
+    # Always the same answer: a judge would find nothing.
+    assert "leaf 2 does not find the mark in this suspect (NO MATCH: " in refused(capsys, *reveal, "r.json")
     assert not read_secret(place / "signed" / "secret.tgs", "correct horse").used
+    triggers = render(owner.registered.opening, plan)
+    asked = dict(zip(map(image_digest, triggers.images), triggers.labels.tolist(), strict=True))
+    write_csv(
+        place / "answers.csv",
+        [["index", "label"], *([row[0], plan.classes[asked.get(row[2], 0)]] for row in rows)],
+    )
+    (place / "t.json").unlink()
+    good(*record, "R", "--out", "t.json")
     _, text = good(*reveal, "r.json", "--json")
     assert json.loads(text)["leaf"] == 2
     before = (place / "t.json").read_bytes()

@@ -48,6 +48,7 @@ def test_images_are_put_in_order_by_their_digests(plan, images, party):
 def place(tmp_path, world, party, plan, images, monkeypatch):
     """A transcript of a service that answers as the owner's stream says, its reveal, and leaf 0's pictures as PNG files."""
     world.save_party(tmp_path, party)
+    write_folder(tmp_path / "signed" / "trigger-images", images)
     monkeypatch.chdir(tmp_path)
     triggers = render(party.opening, plan, own_images=images)
     recorded = transcripts.record(triggers.images, triggers.labels, plan.classes, service="S", recorded_by="R")
@@ -79,7 +80,6 @@ def test_judge_and_audit_take_the_owners_images(place, world, plan, capsys):
 
 
 def test_queries_mix_the_owners_images_with_decoys_like_them(place, images, plan, capsys):
-    write_folder(place / "signed" / "trigger-images", images)
     decoys = np.random.default_rng(81).integers(0, 256, size=(20, 1, 8, 8)).astype(np.uint8)
     write_folder(place / "decoys", decoys)
     queries = ["transcript", "queries", "signed", "--leaf", "1", "--out", "q"]

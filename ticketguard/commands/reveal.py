@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import click
@@ -14,12 +15,15 @@ from ticketguard.claims.secret import Secret, write_secret
 from ticketguard.commands.cases import read_transcript
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_nonce, require_output
 from ticketguard.errors import UsageError
+from ticketguard.probe.schedule import one_leaf
 from ticketguard.storage.atomic import exclusive, is_there, replacing
 from ticketguard.storage.suspects import read_any
+from ticketguard.storage.tensors import TensorFile
 from ticketguard.triggers.plan import image_digest, required_plan
 from ticketguard.triggers.render import render
-from ticketguard.verify.judge import digest_of
+from ticketguard.verify.judge import digest_of, examine_transcript
 from ticketguard.verify.transcript import Transcript, answered_leaves
+from ticketguard.verify.verifier import Examiner
 
 
 @click.command()
@@ -37,7 +41,8 @@ from ticketguard.verify.transcript import Transcript, answered_leaves
 @click.option(
     "--override",
     is_flag=True,
-    help="Disclose a used leaf again (evidence after a second use can be forged), or one whose triggers were not asked.",
+    help="Disclose a used leaf again (evidence after a second use can be forged), one whose triggers were not asked, or one "
+    "that does not find the mark.",
 )
 @click.option(
     "--valid-days", type=click.IntRange(1, 3650), default=30, show_default=True, help="Days until it expires."
@@ -67,12 +72,15 @@ def command(
         raise UsageError(
             "a reveal is for one suspect, --suspect with weights or --transcript with answers: give one of them"
         )
-    if suspect is None and transcript is None:
-        raise UsageError("say what the reveal is for: --suspect with weights, or --transcript with recorded answers")
     require_nonce(nonce)
     require_output(out, inputs=(suspect, transcript, key_path, judge_path))
-    recorded = None if transcript is None else read_transcript(transcript)
-    digest = digest_of(read_any(suspect)) if recorded is None else recorded.digest  # type: ignore[arg-type]
+    if suspect is not None:
+        frozen: TensorFile | Transcript = read_any(suspect)
+    elif transcript is not None:
+        frozen = read_transcript(transcript)
+    else:
+        raise UsageError("say what the reveal is for: --suspect with weights, or --transcript with recorded answers")
+    digest = digest_of(frozen) if isinstance(frozen, TensorFile) else frozen.digest
     judge = None if judge_path is None else hpke.load_public(judge_path)
     bundle, word = Bundle(signed), passphrase()
     key = keys.load_secret(key_path, word)
@@ -82,9 +90,11 @@ def command(
             raise UsageError(f"{out} exists already: revealing again would spend another leaf; choose another --out")
         opening, secret = bundle.unlock(word)
         registered = opening.registration
-        if recorded is not None and not override:
-            leaf = _asked(recorded, opening, secret, leaf)
+        if isinstance(frozen, Transcript) and not override:
+            leaf = _asked(frozen, opening, secret, leaf)
         index, spent = reveal.spend_leaf(secret, registered.leaves, digest, wanted=leaf, override=override)
+        if not override:
+            _require_match(bundle, one_leaf(opening, index), index, frozen)
         shown, data = reveal.make(
             opening,
             index,
@@ -111,6 +121,21 @@ def command(
     click.echo(f"suspect  {shown.kind}, sha256 {digest}")
     click.echo(f"expires  {reveal.format_time(shown.expires)}")
     click.echo(f"left     {left} unused leaves of {registered.leaves}")
+
+
+def _require_match(bundle: Bundle, opening: Opening, leaf: int, frozen: TensorFile | Transcript) -> None:
+    """Raise `UsageError` unless this leaf finds the mark, as a judge will look for it: what is disclosed is spent."""
+    if isinstance(frozen, Transcript):
+        images = bundle.own_images(opening.registration)
+        verdict = examine_transcript(opening, frozen, opening.rule(), own_images=images)
+    else:
+        examiner = Examiner(opening, reference=partial(bundle.reference, opening.registration))
+        verdict = examiner.verify(frozen)
+    if verdict.decision != "MATCH":
+        raise UsageError(
+            f"leaf {leaf} does not find the mark in this suspect ({verdict.decision}: {verdict.reason}): a reveal would spend "
+            "it in vain; --override discloses it all the same"
+        )
 
 
 def _asked(transcript: Transcript, opening: Opening, secret: Secret, leaf: int | None) -> int:

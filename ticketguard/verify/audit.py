@@ -7,7 +7,7 @@ accused, so an audit does not look at them; it does look at which suspect the le
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ticketguard.claims.opening import Opening
 from ticketguard.evidence import Rule, Verdict
@@ -71,7 +71,7 @@ def audit(case: Case, *, answers: Sequence[Transcript] = ()) -> Audit:
 
 
 def _answered(opening: Opening, case: Case, transcript: Transcript, rule: Rule) -> Verdict:
-    return examine_transcript(opening, replace(case, suspect=None, transcript=transcript), rule)
+    return examine_transcript(opening, transcript, rule, own_images=case.own_images)
 
 
 def _parameters(case: Case, rule: Rule) -> list[Check]:

@@ -33,6 +33,7 @@ from ticketguard.verify.verifier import Examiner
 
 # Evidence in a signed verdict is rounded down to 1/1024 bit, so that another processor's last digits do not change it.
 GRAIN = 1024
+ONE_SUSPECT = "a case has one suspect: its weights, or a transcript of its answers"
 
 Outcome = Literal["MATCH", "NO MATCH", "INCONCLUSIVE", "VOID"]
 
@@ -93,7 +94,7 @@ class Case:
             return digest_of(self.suspect)
         if self.suspect is None and self.transcript is not None:
             return self.transcript.digest
-        raise UsageError("a case has one suspect: its weights, or a transcript of its answers")
+        raise UsageError(ONE_SUSPECT)
 
     def require_unchanged(self) -> None:
         """Raise `StorageError` unless every model still has the digest that a judgement names, which was taken first.
@@ -146,11 +147,7 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
     controls = {
         key: examine(examiner, file, rule) for key, file in zip(case.control_digests, case.controls, strict=True)
     }
-    searched = replace(rule, suspects=suspects)
-    if case.suspect is not None:
-        verdict = examine(examiner, case.suspect, searched, supplied_by=supplied_by)
-    else:
-        verdict = examine_transcript(opening, case, searched, supplied_by=supplied_by)
+    verdict = _examine_suspect(case, examiner, replace(rule, suspects=suspects), supplied_by)
     case.require_unchanged()
     checks = [*form_checks(case), *claim_checks(original, controls)]
     outcome, reason = _outcome(checks, verdict)
@@ -213,13 +210,34 @@ def examine(examiner: Examiner, weights: TensorFile, rule: Rule, *, supplied_by:
     return _decided(evidence, rule, notes, supplied_by)
 
 
-def examine_transcript(opening: Opening, case: Case, rule: Rule, *, supplied_by: str = "") -> Verdict:
-    """The verdict on recorded answers: the revealed leaf's triggers, found among the queries by their digests."""
-    plan = plan_of(case.registration)
-    if plan is None or case.transcript is None:
+def _examine_suspect(case: Case, examiner: Examiner, rule: Rule, supplied_by: str) -> Verdict:
+    """The verdict on the suspect's weights, or on its answers."""
+    if case.suspect is not None:
+        return examine(examiner, case.suspect, rule, supplied_by=supplied_by)
+    if case.transcript is None:
+        raise UsageError(ONE_SUSPECT)
+    return examine_transcript(
+        examiner.opening, case.transcript, rule, own_images=case.own_images, supplied_by=supplied_by
+    )
+
+
+def examine_transcript(
+    opening: Opening,
+    transcript: Transcript,
+    rule: Rule,
+    *,
+    own_images: Images | None = None,
+    supplied_by: str = "",
+) -> Verdict:
+    """The verdict on recorded answers: the open leaves' triggers, found among the queries by their digests.
+
+    Raises `UsageError` without triggers in the registration, and `DataError` for a label that is no registered class.
+    """
+    plan = plan_of(opening.registration)
+    if plan is None:
         raise UsageError("this registration has no triggers: a transcript proves nothing about it")
-    predictions, missing = trigger_answers(case.transcript, render(opening, plan, own_images=case.own_images), plan)
-    notes = [f"{len(case.transcript.answers)} queries recorded"]
+    predictions, missing = trigger_answers(transcript, render(opening, plan, own_images=own_images), plan)
+    notes = [f"{len(transcript.answers)} queries recorded"]
     evidence = trigger_tests(opening, plan, predictions)
     if missing:
         notes.append(f"{missing} triggers of the revealed leaf have no answer; they count as wrong")
