@@ -1,11 +1,16 @@
 """No option that names an output may destroy what the command reads, a key, a secret or the evidence in a signed folder."""
 
 import os
+from typing import get_args
 
 import pytest
 
-from ticketguard.commands.common import require_output
+from ticketguard.commands.common import FIRST_BYTES, STARTS, require_output
 from ticketguard.errors import UsageError
+from ticketguard.evidence import Decision, Rule, Verdict, decide
+from ticketguard.report.csvfile import verdicts_csv
+from ticketguard.report.html import verdict_page
+from ticketguard.report.markdown import verdict_markdown
 
 HALF = "suspects/half.safetensors"
 REVEAL = ("reveal", "signed", "--suspect", HALF, "--nonce", "00" * 16, "--key", "owner.key", "--out")
@@ -111,6 +116,46 @@ def test_nothing_of_value_is_overwritten(command, out, says, tg, world, snapshot
     assert snapshot(world) == before
 
 
+# What somebody froze or was given, outside of a signed folder: none of it is what these options write.
+EVIDENCE = {
+    "reveal.dsse.json": b'{"payload":"e30=","payloadType":"application/vnd.in-toto+json","signatures":[]}',
+    "reveal.hpke": b"TGHPKE\0\1" + bytes(64),
+    "transcript.json": b'{"format":1,"queries":[],"recordedBy":"A notary"}',
+    "probe.jsonl": b'{"ticketguard":"probe"}\n{"label":1}\n',
+    "registration.tsr": b"\x30\x82\x0f\x51\x30\x03\x02\x01\x00",
+    "frozen.safetensors": None,
+    "suspect.pt": b"PK\x03\x04" + bytes(64),
+    "notes.md": b"# Notes of the case\n",
+    "answers.csv": b"index,label\n0,1\n",
+    "short": b"x",
+}
+WRITERS = (
+    VERIFY,
+    (*VERIFY[:-1], "--markdown"),
+    (*VERIFY[:-1], "--csv"),
+    (*REPLAY, "--html"),
+    ATTACK,
+    (*JUDGE, "v.json", "--html"),
+    UNLOCK,
+    TRAIN,
+    TIMESTAMP,
+    ("convert", "paper.pth.tar", "--out"),
+)
+
+
+@pytest.mark.parametrize("command", WRITERS, ids=lambda command: f"{command[0]} {command[-1]}")
+@pytest.mark.parametrize("name", EVIDENCE)
+def test_evidence_is_not_overwritten(command, name, tg, world, snapshot):
+    (world / name).write_bytes(EVIDENCE[name] or (world / HALF).read_bytes())
+    before = snapshot(world)
+    result = tg(*command, name)
+    assert result.code == 2
+    assert f"{name}: {KEPT}" in result.err
+    assert "choose another --" in result.err
+    assert (result.err.count("\n"), result.out) == (1, "")
+    assert snapshot(world) == before
+
+
 @pytest.mark.parametrize("command", [LICENSE, EXPORT, QUERIES, REVEAL], ids=lambda command: " ".join(command[:2]))
 @pytest.mark.parametrize("out", ["no\0name", "loop", "loop/in"])
 def test_impossible_outputs_give_one_line(command, out, tg, world, snapshot):
@@ -125,9 +170,26 @@ def test_impossible_outputs_give_one_line(command, out, tg, world, snapshot):
 
 
 def test_an_earlier_output_is_replaced(tg, world):
+    (world / "signed" / "report.html").write_bytes(b"")  # as mktemp leaves it
     for _ in range(2):
         assert tg(*VERIFY, "signed/report.html").code == 0
+        assert tg(*VERIFY[:-1], "--markdown", "report.md").code == 0
+        assert tg("verify", HALF, "suspects/nothing.safetensors", "--signed", "signed", "--csv", "scan.csv").code == 0
+        assert tg(*ATTACK, "attacked.safetensors").code == 0
         assert tg(*TIMESTAMP, "query.tsq").code == 0
+
+
+@pytest.mark.parametrize("decision", get_args(Decision))
+def test_every_report_begins_as_one(decision):
+    """What the next run replaces is told by how it begins."""
+    verdict = Verdict(**{**vars(decide([], Rule(tests=64))), "decision": decision})
+    reports = {
+        "--html": verdict_page(verdict, suspect="x"),
+        "--markdown": verdict_markdown(verdict, suspect="x"),
+        "--csv": verdicts_csv({"x": verdict}),
+    }
+    for option, text in reports.items():
+        assert text.encode()[:FIRST_BYTES].startswith(STARTS[option])
 
 
 def test_the_file_that_a_command_makes_may_be_there(world):

@@ -152,15 +152,33 @@ def test_a_secret_in_the_folder_that_is_judged_is_told(place, world, capsys):
 def test_a_void_claim_counts_no_test(place, world, owner, capsys):
     good("keygen", "--out", place / "judge.key")
     make_reveal(place, world)
-    ancestor = place / "signed" / "model.safetensors"
-    code, text = good(*judge_arguments(place, world, "--control", ancestor))
+    write_tensors(place / "descendant.safetensors", world.pruned(owner.model, 0.1), {})
+    code, text = good(*judge_arguments(place, world, "--control", "descendant.safetensors"))
     assert (code, text.split(":")[0]) == (1, "VOID")
     assert "the test below does not count: the claim is void" in text
     assert "lawful or unwitting access" not in text
-    capsys.readouterr()
-    shutil.copy(place / "suspect.safetensors", place / "same.safetensors")
-    itself = judge_arguments(place, world, "--control", "same.safetensors", "--out", "another.json")
-    assert "same.safetensors: this control is the suspect itself" in refused(capsys, *itself)
+
+
+CONTROLS = {
+    "suspect": "the suspect itself",
+    "public/model": "the claim's own model",
+    "public/ticket": "the claim's own ticket",
+}
+
+
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_control_of_the_case_itself_is_refused(place, world, capsys, name):
+    """Its mark is where it belongs: a void claim would be the judge's mistake, not the claimant's."""
+    good("keygen", "--out", place / "judge.key")
+    make_reveal(place, world)
+    shutil.copy(place / f"{name}.safetensors", place / "same.safetensors")
+    before = snapshot(place)
+    others = ("--control", "other.safetensors", "--control", "same.safetensors")
+    audit = ("audit", "public", "--reveal", "reveal.json", "--suspect", "suspect.safetensors", *others)
+    for command in (judge_arguments(place, world, *others), audit):
+        capsys.readouterr()
+        assert f"same.safetensors: this control is {CONTROLS[name]}" in refused(capsys, *command)
+    assert snapshot(place) == before
 
 
 def test_a_verdict_writes_over_no_file(place, world, capsys):

@@ -66,7 +66,7 @@ def command(
         refuse_idle({"epochs"}, f"goes with attacks that train: with {name} it has no effect")
     if data is None:
         refuse_idle({"data_dir", "limit"}, "goes with --data: here it has no effect")
-    require_output(out, inputs=(model,))
+    require_output(out, inputs=(model,), entry="attack")
     released = _released(model)
     dataset = None if data is None else load_data(data, data_dir, limit)
     if dataset is not None:

@@ -14,6 +14,7 @@ from ticketguard.commands.cases import (
     control_files,
     read_case,
     read_transcript,
+    require_controls,
     show_checks,
     show_numbers,
 )
@@ -52,6 +53,7 @@ def command(
     key = None if key_path is None else keys.load_secret(key_path, passphrase())
     case = read_case(public, reveal_path, controls=controls, key=key, **files)
     warn_of_secrets(public)
+    require_controls(case, control_files(controls, case.control_digests))
     recorded = [read_transcript(path) for path in answers]
     found = audit(case, answers=recorded)
     decision = found.verdict.decision if found.verdict else "NOT TESTED"

@@ -148,6 +148,24 @@ def control_files(paths: Sequence[Path], digests: Sequence[str]) -> dict[str, st
     return {digest: str(path) for path, digest in zip(paths, digests, strict=True)}
 
 
+def require_controls(case: Case, names: Mapping[str, str]) -> None:
+    """Raise `UsageError` for a control that is the suspect or of the claim itself; `names`: of the controls, by digest.
+
+    The claimant's mark in the claimant's own files would void a claim about which nothing is wrong.
+    """
+    own = {
+        case.claim.model: "the claim's own model, which carries the mark",
+        case.claim.ticket: "the claim's own ticket, which carries the mark",
+    }
+    if case.suspect is not None or case.transcript is not None:
+        own[case.suspect_digest] = "the suspect itself"
+    for digest, what in own.items():
+        if digest in names:
+            raise UsageError(
+                f"{names[digest]}: this control is {what}: name models that have nothing to do with the claim"
+            )
+
+
 def show_checks(checks: Sequence[Check], files: Mapping[str, str], controls: Iterable[Verdict] = ()) -> None:
     """Print every check on a line, controls under the names that `files` has by digest.
 

@@ -15,9 +15,9 @@ from click.core import ParameterSource
 
 from ticketguard.bundle import Bundle
 from ticketguard.claims import reveal, vault
-from ticketguard.errors import UsageError
+from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.storage.atomic import is_folder, is_there, listed, read_start, require_possible, require_writable
-from ticketguard.storage.tensors import INDEX_SUFFIX
+from ticketguard.storage.tensors import INDEX_SUFFIX, read_tensors
 from ticketguard.triggers.pictures import SUFFIXES
 
 if TYPE_CHECKING:
@@ -26,7 +26,17 @@ if TYPE_CHECKING:
 PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105 - the name of the variable
 # How keys and certificates begin.
 PEM = b"-----BEGIN "
+# Enough of a file to tell what it is.
+FIRST_BYTES = 32
 SHARDS = (".safetensors", INDEX_SUFFIX)
+# How what an option writes begins. It replaces nothing else: any other file may be evidence that somebody froze.
+STARTS = {
+    "--html": (b"<!DOCTYPE html>",),
+    "--markdown": (b"# MATCH: ", b"# NO MATCH: ", b"# INCONCLUSIVE: "),
+    "--csv": (b"suspect,decision,reason,",),
+    # A query of a time stamp is a short DER sequence that starts with version 1; what authorities answer is not.
+    "--request": tuple(bytes((0x30, size, 0x02, 0x01, 0x01)) for size in range(128)),
+}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -109,13 +119,15 @@ def require_output(
     inputs: Iterable[Path | None] = (),
     reports: Iterable[Path] = (),
     makes: Path | None = None,
+    entry: str | None = None,
     option: str = "--out",
 ) -> None:
     """Raise unless a command may write `path`, a new file or one that it may replace; for every option that names an output.
 
-    `UsageError` for one of the command's own `inputs` (None: not given) or other `reports`, for a secret or a key, and for a
-    file of a signed folder other than the one that the command `makes`; `StorageError` where a write would fail. Ask
-    before anything is spent.
+    `UsageError` for one of the command's own `inputs` (None: not given) or other `reports`, for a secret or a key, for a
+    file of a signed folder other than the one that the command `makes`, for anything but an earlier report where the option
+    writes one (`STARTS`), and for anything but a tensor file with `entry` in its metadata where that is given;
+    `StorageError` where a write would fail. Ask before anything is spent.
     """
     require_writable(path)
     place = path.parent.resolve() / path.name
@@ -126,10 +138,19 @@ def require_output(
         raise UsageError(f"{path}: two reports need two files: choose another {option}")
     if not is_there(path) or (makes is not None and _same(place, makes)):
         return
-    start = read_start(path, max(len(PEM), len(vault.MAGIC)))
+    start = read_start(path, FIRST_BYTES)
     precious = vault.is_sealed(start) or start.startswith(PEM)
-    if precious or _is_kept(place):
+    foreign = not start.startswith(STARTS.get(option, b"")) or (entry is not None and not _has_entry(path, entry))
+    if precious or _is_kept(place) or (start and foreign):
         raise UsageError(f"{path}: exists and is not a file that this command makes: choose another {option}")
+
+
+def _has_entry(path: Path, entry: str) -> bool:
+    """Whether a file is one of tensors with `entry` in its metadata."""
+    try:
+        return entry in read_tensors(path).metadata
+    except TicketguardError:
+        return False
 
 
 def require_output_folder(path: Path, *, inputs: Iterable[Path | None] = (), empty: bool = False) -> None:

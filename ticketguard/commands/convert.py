@@ -30,7 +30,7 @@ def command(checkpoint: Path, out: Path, arch: str | None, trained: bool, as_jso
     from ticketguard.storage.torchfile import read_torch
     from ticketguard.tickets import write_ticket
 
-    require_output(out, inputs=(checkpoint,))
+    require_output(out, inputs=(checkpoint,), entry="ticketguard")
     if checkpoint.name.endswith(SAFETENSORS_SUFFIX) and "ticketguard" in read_tensors(checkpoint).metadata:
         raise UsageError(f"{checkpoint}: already a ticket of ticketguard; nothing to convert")
     tensors = read_torch(checkpoint, whole=True)

@@ -12,7 +12,14 @@ import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT
 from ticketguard.claims import keys, statements
-from ticketguard.commands.cases import case_options, control_files, read_case, show_checks, show_numbers
+from ticketguard.commands.cases import (
+    case_options,
+    control_files,
+    read_case,
+    require_controls,
+    show_checks,
+    show_numbers,
+)
 from ticketguard.commands.common import (
     PATH,
     json_option,
@@ -100,8 +107,7 @@ def command(
     else:
         if key is None or out is None or nonce is None:
             raise UsageError("a new verdict needs --nonce, --key and --out; an old one is recomputed with --check")
-        if case.suspect_digest in named_controls:
-            raise UsageError(f"{named_controls[case.suspect_digest]}: this control is the suspect itself")
+        require_controls(case, named_controls)
         now = datetime.now(UTC).replace(microsecond=0)
         found, signed = verdicts.sign(
             case, key, nonce=nonce, now=now, supplied_by=supplied_by or "", suspects=searched or 1

@@ -43,7 +43,7 @@ def command(
     bundle = Bundle(signed)
     bundle.require_folder()
     path = out or bundle.model
-    require_output(path, makes=bundle.model)
+    require_output(path, makes=bundle.model, entry="ticketguard")
     opening = None if no_triggers else bundle.open(passphrase())
     ticket = bundle.read_ticket()
     dataset = load_data(data, data_dir, limit)

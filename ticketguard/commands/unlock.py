@@ -34,7 +34,7 @@ def command(locked_path: Path, key_path: Path, secret: Path | None, out: Path, a
     from ticketguard.signatures.keymask import read_key, unlock
     from ticketguard.tickets import read_ticket, write_ticket
 
-    require_output(out, inputs=(locked_path, key_path, secret))
+    require_output(out, inputs=(locked_path, key_path, secret), entry="ticketguard")
     if secret is None and hpke.is_sealed(read_start(key_path, len(hpke.MAGIC))):
         raise UsageError(f"{key_path}: encrypted to a licensee; give that licensee's secret key with --secret")
     key = read_key(key_path) if secret is None else _decrypted(key_path, secret)

@@ -1,8 +1,9 @@
 """Disputes: two claims match one suspect; who was first? (docs/protocol.md, Disputes)
 
-(1) A mark that is in the other's original, while the other's is not in one's own, was there first. (2) Both or neither: the
-earlier trusted time stamp, on a registration whose committed frame the suspect overlaps; when it overlaps both, they must
-overlap each other. (3) Otherwise nobody can tell.
+(1) A mark that is in the other's original, while the other's is not in one's own, was there first. (2) Both or neither: a
+trusted time stamp on a registration whose committed frame the suspect shows. It decides alone where the other's frame is in the
+suspect by chance at most; else it must be the earlier one, and the later frame must lie inside this one. (3) Otherwise nobody
+can tell.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ from ticketguard.claims.reveal import format_time
 from ticketguard.errors import UsageError
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import Weights
+from ticketguard.verify.containment import containment
 from ticketguard.verify.judge import Case, Check, Judgement, examine, examiner_of, judge, opened
 from ticketguard.verify.lineage import chance_overlap, frame_overlap, frame_weights
 
 # A frame is in the suspect when the overlap is this, and this many times what alignment finds in random frames.
 LEAST_OVERLAP = 0.3
 OVER_CHANCE = 1.5
+# It is not in the suspect when the overlap is at most this, and this many times the same: pruning leaves something in between.
+NO_OVERLAP = 0.1
+AT_CHANCE = 1.1
 # Checks that must hold before there is a dispute; all others are findings, which speak for one side or the other.
 CONDITIONS = ("A verifies", "B verifies", "two claimants")
 
 Outcome = Literal["A PRIOR", "B PRIOR", "UNDECIDED"]
+Shown = Literal["yes", "maybe", "no"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,43 +91,48 @@ def _mark_in(case: Case, other: TensorFile, name: str) -> Check:
 
 def _by_time(a: Case, b: Case, suspect: TensorFile, checks: list[Check]) -> tuple[Outcome, str]:
     """Rule (2); appends what it checked. A stamp counts only when the suspect shows the frame it committed to."""
-    overlaps = [_overlap(case, suspect, name, checks) for case, name in ((a, "A"), (b, "B"))]
-    for case, name in ((a, "A"), (b, "B")):
+    cases = {"A": a, "B": b}
+    shown = {name: _shows(suspect, case, f"{name}'s frame in the suspect", checks) for name, case in cases.items()}
+    for name, case in cases.items():
         detail = f"{format_time(case.stamp.time)} by {case.stamp.authority}" if case.stamp else "no trusted time stamp"
         checks.append(Check(name=f"{name}'s time stamp", passed=case.stamp is not None, detail=detail))
-    # A claimant whose registered frame is not in the suspect did not register what the suspect was made from.
-    left = [(case, name) for case, name, shown in zip((a, b), "AB", overlaps, strict=True) if shown]
-    if not left:
+    if "yes" not in shown.values():
         return "UNDECIDED", "the marks do not decide, and the suspect shows neither registered frame"
-    if any(case.stamp is None for case, _ in left):
+    # A claimant whose registered frame is not in the suspect did not register what the suspect was made from.
+    left = {name: case for name, case in cases.items() if shown[name] != "no"}
+    times = {name: case.stamp.time for name, case in left.items() if case.stamp}
+    if len(times) < len(left):
         return "UNDECIDED", "the marks do not decide, and a trusted time stamp is missing: priority is unproven"
-    if len(left) == 2 and not (_related(left[0], left[1], checks) or _related(left[1], left[0], checks)):
-        reason = "the suspect shows two frames that have nothing in common: whoever made it put one of them in"
-        return "UNDECIDED", reason
-    times = {name: case.stamp.time for case, name in left if case.stamp}
-    first = min(times, key=lambda name: times[name])
-    if list(times.values()).count(times[first]) > 1:
-        return "UNDECIDED", "the marks do not decide, and both registrations were stamped in the same second"
+    first, last = min(times, key=lambda name: times[name]), max(times, key=lambda name: times[name])
     outcome: Outcome = "A PRIOR" if first == "A" else "B PRIOR"
     if len(left) == 1:
         return outcome, f"only {first}'s stamped registration commits to a frame that the suspect shows"
+    if times[first] == times[last]:
+        return "UNDECIDED", "the marks do not decide, and both registrations were stamped in the same second"
+    if shown[first] != "yes":
+        reason = f"whether the suspect shows {first}'s frame, which was stamped earlier, cannot be told from chance"
+        return "UNDECIDED", reason
+    if not _inside(cases[last], cases[first], f"{last}'s frame inside {first}'s", checks):
+        reason = f"{last}'s frame was not made from {first}'s, which was stamped earlier: it may share an ancestor, or nothing"
+        return "UNDECIDED", reason
     return outcome, f"{first}'s registration of this frame was stamped earlier, at {format_time(times[first])}"
 
 
-def _related(one: tuple[Case, str], other: tuple[Case, str], checks: list[Check]) -> bool:
-    """Whether one committed frame is in the other: no suspect, made after both, can bring that about."""
-    (case, name), (second, called) = one, other
-    frame = frame_weights(second.registration, second.reference)
-    return _shows(frame, case, f"{name}'s frame in {called}'s", checks)
+def _inside(later: Case, earlier: Case, what: str, checks: list[Check]) -> bool:
+    """Whether the later frame shows the earlier and lies inside it: no suspect, made after both, can bring that about."""
+    frame = frame_weights(later.registration, later.reference)
+    shown = _shows(frame, earlier, what.replace("inside", "shows"), checks)
+    found = containment(frame, earlier.registration, earlier.reference)
+    detail = f"{found.outside:.1%} of its edges are outside, {found.chance:.1%} would be by chance"
+    checks.append(Check(name=what, passed=found.holds, detail=detail))
+    return shown == "yes" and found.holds
 
 
-def _overlap(case: Case, suspect: TensorFile, name: str, checks: list[Check]) -> bool:
-    return _shows(suspect, case, f"{name}'s frame in the suspect", checks)
-
-
-def _shows(weights: Weights, case: Case, what: str, checks: list[Check]) -> bool:
+def _shows(weights: Weights, case: Case, what: str, checks: list[Check]) -> Shown:
     overlap = frame_overlap(weights, case.registration, case.reference)
-    needed = max(LEAST_OVERLAP, OVER_CHANCE * chance_overlap(weights, case.registration, case.reference))
-    shown = overlap >= needed
-    checks.append(Check(name=what, passed=shown, detail=f"overlap {overlap:.2f}, {needed:.2f} is needed"))
-    return shown
+    chance = chance_overlap(weights, case.registration, case.reference)
+    needed = max(LEAST_OVERLAP, OVER_CHANCE * chance)
+    absent = max(NO_OVERLAP, AT_CHANCE * chance)
+    detail = f"overlap {overlap:.2f}, {needed:.2f} is needed, and up to {absent:.2f} is none"
+    checks.append(Check(name=what, passed=overlap >= needed, detail=detail))
+    return "yes" if overlap >= needed else "maybe" if overlap > absent else "no"

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.claims.registration import Registration
+from ticketguard.claims.streams import NO_BEACON, SECRET_BYTES, Stream
 from ticketguard.graph.cells import Counts, Layer, cell_counts
 from ticketguard.graph.support import suspect_support
 from ticketguard.signatures.board import Weight
@@ -35,13 +36,18 @@ def chance_overlap(weights: Weights, registered: Registration, reference: Counts
     """The largest overlap with `CHANCE_TRIES` frames of the same counts in random places: what alignment finds in anything.
 
     The smaller the network, the more: 0.03 for one that cannot be aligned, 0.33 for a network of 100,000 weights, 0.42 for
-    one of 9,000. The places come from a fixed seed, so that everybody computes the same number.
+    one of 9,000. The places are those of a public stream (docs/protocol.md, Disputes), so that everybody computes the same
+    number, with whatever version of numpy.
     """
-    generator = np.random.default_rng(0)
-    shuffled = (
-        {name: generator.permuted(counts, axis=1) for name, counts in reference.items()} for _ in range(CHANCE_TRIES)
-    )
+    shuffled = ({name: _shuffled(name, counts, j) for name, counts in reference.items()} for j in range(CHANCE_TRIES))
     return max(frame_overlap(weights, registered, counts) for counts in shuffled)
+
+
+def _shuffled(name: str, counts: NDArray[np.int64], j: int) -> NDArray[np.int64]:
+    """A layer's counts with the cells of every row in the order of the words of public stream `j`."""
+    stream = Stream(f"lineage/{name}", binder=NO_BEACON, j=j, leaf=bytes(SECRET_BYTES))
+    order = np.argsort(stream.words(counts.size).reshape(counts.shape), axis=1, kind="stable")
+    return np.take_along_axis(counts, order, axis=1)
 
 
 def frame_weights(registered: Registration, reference: Counts) -> dict[str, NDArray[np.float32]]:
