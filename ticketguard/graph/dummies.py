@@ -101,8 +101,8 @@ def _add(array: NDArray[np.generic], dimension: int, positions: Indices, merge: 
     """Add `ratio` times the dropped slice to the kept one, which becomes exactly zero where they cancel but for dust."""
     view = np.moveaxis(array, dimension, 0)
     kept, dropped = positions[merge.kept], positions[merge.dropped]
-    one, two = view[kept].astype(np.float64), merge.ratio * view[dropped].astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
+        one, two = view[kept].astype(np.float64), merge.ratio * view[dropped].astype(np.float64)
         total = one + two
         total[np.abs(total) <= merge.dust * (np.abs(one) + np.abs(two))] = 0.0
         view[kept] = total.astype(array.dtype)
