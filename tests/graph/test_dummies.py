@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ticketguard.graph.alignment import Alignment, align
 from ticketguard.graph.cells import cell_counts, layer_of
-from ticketguard.graph.dummies import TOLERANCE, _clusters
+from ticketguard.graph.dummies import SUMS, TOLERANCE, _clusters, _near
 from ticketguard.graph.groups import Group, Norm, Segment, Symmetry, fixed_axis
 
 VECTORS = ("bn.running_mean", "bn.running_var", "bn.weight", "bn.bias", "one.bias")
@@ -67,11 +67,11 @@ def test_a_symmetry_that_names_a_vector_of_another_length_loses_it(part: str, ot
     assert len(found.merges) == 2
 
 
-def copies_by_comparing_all(rows: NDArray[np.float64]) -> list[list[int]]:
+def copies_by_comparing_all(rows: NDArray[np.float64], tolerance: float = TOLERANCE) -> list[list[int]]:
     """The first row that is left with all that are equal to it, and so on."""
     left, found = [index for index, row in enumerate(rows) if row.any()], []
     while left:
-        close = [index for index in left if np.sqrt(((rows[index] - rows[left[0]]) ** 2).sum()) <= TOLERANCE]
+        close = [index for index in left if np.sqrt(((rows[index] - rows[left[0]]) ** 2).sum()) <= tolerance]
         found += [close] if len(close) > 1 else []
         left = [index for index in left if index not in close]
     return found
@@ -103,6 +103,77 @@ def test_rows_that_agree_in_any_one_direction_are_not_all_compared(monkeypatch: 
     monkeypatch.setattr(np, "sqrt", counted)
     assert _clusters(rows / whole((rows**2).sum(axis=1, keepdims=True))) == []
     assert compared < 100_000
+
+
+def split_by_noise(unlike: float) -> dict[str, NDArray[np.float64]]:
+    """Every channel twice, the second `unlike` the first in its own length; one of them reads noise, the other what lacks."""
+    first = np.repeat(WEIGHTS["one.weight"], 2, axis=0)
+    noise = RNG.normal(size=first[::2].shape)
+    sizes = [np.sqrt((rows**2).sum(axis=(1, 2, 3), keepdims=True)) for rows in (first[::2], noise)]
+    first[1::2] += unlike * noise * sizes[0] / sizes[1]
+    read = RNG.normal(size=(5, 16, 3, 3))
+    read[:, 1::2] = WEIGHTS["two.weight"] - read[:, ::2]
+    return {"one.weight": first, "two.weight": read, **{name: np.full(16, 0.5) for name in VECTORS}}
+
+
+@pytest.mark.parametrize("unlike", [1e-9, 5e-5, 3e-4, 3e-3, 3e-2, 0.1])
+def test_near_copies_that_share_noise_are_merged(unlike: float) -> None:
+    """The same answers but for `unlike`, from tensors of nothing but noise; what little is left of it is no edge."""
+    suspect = split_by_noise(unlike)
+    found = aligned(suspect)
+    assert found.undone[0] == "8 copies of channels merged"
+    assert found.left_over == 0
+    assert found.lineage > 0.9
+    support = found.apply(suspect)["two.weight"] != 0
+    assert np.mean(support == (WEIGHTS["two.weight"] != 0)) > 1 - unlike
+
+
+def test_a_wider_network_of_its_own_keeps_its_channels() -> None:
+    """Nothing in it is near anything else: what is left over is said, for somebody may have to look."""
+    rng = np.random.default_rng(5)
+    own = {
+        "one.weight": rng.normal(size=(11, 2, 3, 3)) * (rng.random((11, 2, 3, 3)) < 0.4),
+        "two.weight": rng.normal(size=(5, 11, 3, 3)) * (rng.random((5, 11, 3, 3)) < 0.4),
+    }
+    found = aligned(own)
+    assert not found.merges
+    assert found.left_over == 3
+
+
+def test_no_more_near_copies_are_merged_than_there_are_channels_too_many() -> None:
+    """Rows of the ticket itself may lie close together."""
+    base = np.repeat(RNG.normal(size=(1, 2, 3, 3)), 9, axis=0)
+    base += 0.02 * RNG.normal(size=base.shape)
+    base[8] = base[3] * (1 + 1e-3 * RNG.normal(size=base[3].shape))
+    near = {"one.weight": base, "two.weight": RNG.normal(size=(5, 9, 3, 3))}
+    near["two.weight"][:, 3] = WEIGHTS["two.weight"][:, 3] - near["two.weight"][:, 8]
+    near["two.weight"][:, [0, 1, 2, 4, 5, 6, 7]] = WEIGHTS["two.weight"][:, [0, 1, 2, 4, 5, 6, 7]]
+    frame = {**FRAME, "one.weight": cell_counts(LAYERS[0], base[:8] != 0)}
+    found = align(frame, LAYERS, SYMMETRY, near)
+    assert [(merge.kept, merge.dropped) for merge in found.merges] == [(3, 8)]
+    assert found.lineage > 0.99
+
+
+@pytest.mark.parametrize("width", [4, SUMS, SUMS + 1, 3000])
+def test_near_rows_are_those_that_comparing_all_rows_finds(width: int) -> None:
+    """Of wide rows only sums are compared, which tell 0.03 from 1.4 every time."""
+    rng = np.random.default_rng(width)
+    rows = rng.normal(size=(300, width)) * (rng.random((300, 1)) < 0.9)
+    copied = rng.choice(300, (2, 60), replace=False)
+    rows[copied[0]] = rows[copied[1]]
+    rows /= np.maximum(1e-9, np.sqrt((rows**2).sum(axis=1, keepdims=True)))
+    rows += np.where(rows.any(axis=1, keepdims=True), 0.01 / np.sqrt(width) * rng.normal(size=rows.shape), 0)
+    if width > SUMS:
+        expected = sorted(sorted(pair) for pair in copied.T.tolist() if rows[pair[0]].any())
+        assert sorted(cluster.tolist() for cluster in _near(rows, 0.1)) == expected
+    else:
+        for tolerance in (1e-2, 0.1):
+            found = sorted(cluster.tolist() for cluster in _near(rows, tolerance))
+            assert found == sorted(copies_by_comparing_all(rows, tolerance))
+
+
+def test_rows_that_are_too_long_to_add_up_exactly_are_no_near_copies() -> None:
+    assert _near(np.full((4, 3), 1e9), 0.3) == []
 
 
 def test_constant_channels_are_dropped_however_loud() -> None:

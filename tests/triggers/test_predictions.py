@@ -38,6 +38,8 @@ def write(folder: Path, name: str, content: object) -> Path:
         (DIGITS, "a.npy", np.array([0, 1, 2, 2, 1, 0]), [0, 1, 2, 2, 1, 0]),
         (ANIMALS, "a.npy", np.eye(6, 3, dtype=np.float16), [0, 1, 2, 0, 0, 0]),
         (ANIMALS, "a.npy", np.array([[np.nan, 1, 0]] + [[0, 1, np.inf]] * 5), [-1, 2, 2, 2, 2, 2]),
+        (ANIMALS, "a.npy", np.full((6, 3), np.finfo(np.longdouble).max), [0] * 6),
+        (ANIMALS, "a.npy", np.full((6, 3), 0x7F800001, np.uint32).view(np.float32), [-1] * 6),
         (ANIMALS, "a.json", ["ant", 1, None, -1, "cat", 0], [0, 1, -1, -1, 2, 0]),
         (ANIMALS, "a.json", [[0, 0, 1]] * 5 + [[0, None, 1]], [2, 2, 2, 2, 2, -1]),
     ],

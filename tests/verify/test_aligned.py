@@ -73,3 +73,36 @@ def test_names_swapped_between_layers_of_other_sizes_are_seen_through(signed, de
     verdict = signed.examiner.verify(weights)
     assert verdict.decision == "MATCH"
     assert verdict.best.matches == (signed.n if not decoy else verdict.best.n)
+
+
+def doubled(weights, unlike, rng):
+    """Every inner channel twice, nearly alike in the first layer; what reads them is noise, and what the noise lacks."""
+    wide = {name: np.repeat(value, 2, axis=0) if value.ndim else value for name, value in weights.items()}
+    first = wide["conv1.weight"]
+    noise = rng.normal(size=first.shape)
+    wide["conv1.weight"] = first + unlike * noise * np.linalg.norm(first) / np.linalg.norm(noise)
+    for name in ("conv2.weight", "conv3.weight", "fc.weight"):
+        rows = wide[name] if name != "fc.weight" else weights[name]
+        read = rng.normal(size=(len(rows), 2 * rows.shape[1], *rows.shape[2:])) * np.abs(rows[rows != 0]).mean()
+        read[:, 1::2] = rows - read[:, ::2]
+        wide[name] = read
+    wide["fc.bias"] = weights["fc.bias"]
+    return {name: np.asarray(value, dtype=np.float32) for name, value in wide.items()}
+
+
+@pytest.mark.parametrize("unlike", [0.0, 3e-4, 1e-2])
+def test_a_copy_split_into_unlike_halves_is_no_stranger(signed, unlike):
+    """Before, halves that differed by a ten-thousandth in the first layer were never merged: NO MATCH, the same answers."""
+    found = run(signed, doubled(signed.model, unlike, np.random.default_rng(0)))
+    assert found.lineage > 0.95
+    support = [(found.weights[name].values != 0) == signed.mask[name] for name in signed.mask]
+    assert np.concatenate([each.ravel() for each in support]).mean() > 0.99
+    assert not any(note.startswith(UNREAD) for note in found.notes)
+
+
+def test_channels_left_over_clear_nobody(signed):
+    """A stranger of twice the width: nothing says what its other channels would show if they were merged."""
+    strange = doubled(signed.unrelated, 1.0, np.random.default_rng(1))
+    verdict = signed.examiner.verify(strange)
+    assert verdict.decision == "INCONCLUSIVE"
+    assert any(note.startswith(f"{UNREAD}") and "channels more than registered" in note for note in verdict.notes)

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from ticketguard.evidence import UNREAD
 from ticketguard.graph.cells import layer_of
 from ticketguard.storage.tensors import bf16, in_memory, read_tensors, write_tensors
 from ticketguard.verify.suspect import effective_weights, locate
@@ -174,3 +175,28 @@ def test_codes_with_a_zero_point_read_as_the_weights_they_stand_for(tmp_path, dt
         assert np.array_equal(found.array(), codes)
         positions = RNG.integers(0, codes.size, 50)
         assert np.array_equal(found.gather(positions), codes.ravel()[positions])
+
+
+def test_kernels_at_no_one_place_are_read_and_clear_nobody(signed):
+    """Channels shifted against each other in larger kernels: before, half of the pairs were read out of place (NO MATCH)."""
+    rng = np.random.default_rng(9)
+    copy, strange = dict(signed.model), dict(signed.unrelated)
+    for name in signed.mask:
+        rows, columns = signed.model[name].shape[:2]
+        places = rng.integers(0, 3, (rows, 1, 2)) + rng.integers(0, 3, (columns, 2))
+        for weights in (copy, strange):
+            larger = np.zeros((rows, columns, 7, 7), np.float32)
+            for (o, i), kernel in zip(np.ndindex(rows, columns), weights[name].reshape(-1, 3, 3), strict=True):
+                top, left = places[o, i]
+                larger[o, i, top : top + 3, left : left + 3] = kernel
+            weights[name] = larger
+    layers = signed.opening.registration.layers
+    located = locate(effective_weights(copy, layers), layers)
+    for name in signed.mask:
+        assert np.array_equal(located.weights[name].array(), signed.model[name])
+        positions = RNG.integers(0, signed.model[name].size, 50)
+        assert np.array_equal(located.weights[name].gather(positions), signed.model[name].ravel()[positions])
+    assert signed.plain.verify(copy).decision == "MATCH"
+    verdict = signed.plain.verify(strange)
+    assert verdict.decision == "INCONCLUSIVE"
+    assert any(note.startswith(f"{UNREAD}2 layers of larger kernels") for note in verdict.notes)

@@ -297,3 +297,17 @@ def test_a_verdict_loads_no_torch():
         timeout=60,
     )
     assert done.stdout.splitlines()[-1] == "0", done.stdout + done.stderr
+
+
+def test_signalling_nans_are_nans_without_a_warning(signed):
+    """Numpy warns of every one, with a line of our source on the user's terminal. Warnings are errors here."""
+    suspect = {name: value.copy() for name, value in signed.permuted.items()}
+    for name in signed.mask:
+        suspect[name].view(np.uint32).ravel()[::7] = 0x7F800001
+    assert {item.erasures for item in signed.examiner.verify(suspect, align="always").evidence} != {0}
+    larger = {
+        name: np.pad(value, ((0, 0), (0, 0), (1, 1), (1, 1))) for name, value in suspect.items() if value.ndim == 4
+    }
+    signed.examiner.verify(larger, align="always")
+    wide = {name: np.repeat(value, 2, axis=0) for name, value in suspect.items() if name == "conv1.weight"}
+    signed.examiner.verify({**suspect, **wide, "conv2.weight": np.repeat(suspect["conv2.weight"], 2, axis=1)})

@@ -6,7 +6,7 @@ order of a suspect's channels by overlap with it tells nothing about the bits, a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ticketguard.errors import FormatError
 from ticketguard.graph.assignment import Problem, descend, start
 from ticketguard.graph.cells import Counts, Layer, cell_counts
-from ticketguard.graph.dummies import Merge, Reduced, apply_merges, reduce_dummies
+from ticketguard.graph.dummies import WIDER, Merge, Reduced, apply_merges, reduce_dummies
 from ticketguard.graph.groups import Axes, Indices, Symmetry, length
 from ticketguard.graph.layout import Weights, gather, take
 from ticketguard.graph.matching import Matched, match, rematch
@@ -39,7 +39,8 @@ class Alignment:
     whose invisible weights are set to zero (`kept`: edges of every layer in the frame); `undone`: what was
     undone, in words; `notes`: what could not be read; `lineage`: the score of that name, in [0, 1]; `counts`: the suspect's
     cell counts in registered layout; `sweeps`: of the descent; `reduced`: dummies of a wider suspect were taken away;
-    `guessed`: layers of other sizes that the order of the file gave to registered ones.
+    `guessed`: layers of other sizes that the order of the file gave to registered ones; `left_over`: channels too many that
+    are neither copies of others nor read by nobody.
     """
 
     layers: tuple[Layer, ...]
@@ -57,6 +58,7 @@ class Alignment:
     sweeps: int = 0
     reduced: bool = False
     guessed: tuple[str, ...] = ()
+    left_over: int = 0
 
     def apply(self, weights: Weights) -> dict[str, NDArray[Any]]:
         """The suspect's layers in registered names, shapes and channel order; layers that were not found are left out.
@@ -165,27 +167,33 @@ def _align_matched(
 ) -> tuple[Alignment, Counts]:
     """Alignment under one matching of names, and the cell counts as stored of layers that were taken as they are.
 
-    A wider suspect is aligned without its dummies; with them as well when that is not clearly the frame, since channels can be
-    made to look like copies of each other, or like dummies.
+    A wider suspect is aligned without its dummies. Where that is not clearly the frame or leaves channels over, without near
+    copies as well, since copies can be made a little unequal; then with all of them, since channels can be made to look like
+    copies of each other, or like dummies. The largest overlap with the frame decides.
     """
-    best, seen = _aligned(reference, layers, symmetry, suspect, matched, reducing=True)
-    if best.reduced and best.lineage < CLEAR:
-        other, counts = _aligned(reference, layers, symmetry, suspect, matched, reducing=False)
-        if other.lineage > best.lineage:
-            return other, counts
-    return best, seen
+    read = _read(reference, layers, symmetry, suspect, matched)
+    tried: list[tuple[Alignment, Counts]] = []
+    for reduced in _reductions(read, symmetry):
+        tried.append(_ordered(reference, layers, symmetry, matched, read, reduced))
+        found = tried[-1][0]
+        if found.lineage >= CLEAR and not found.left_over:
+            break
+    return max(tried, key=lambda each: each[0].lineage)
 
 
-def _aligned(
-    reference: Counts,
-    layers: Sequence[Layer],
-    symmetry: Symmetry,
-    suspect: Weights,
-    matched: Matched,
-    *,
-    reducing: bool,
-) -> tuple[Alignment, Counts]:
-    """`_align_matched`, with the dummies of a wider suspect taken away (`reducing`) or left in."""
+@dataclass(frozen=True, kw_only=True)
+class _Read:
+    """A suspect under one matching: `arrays` of the parameters that fit, by registered name; else as in `Alignment`."""
+
+    arrays: Weights
+    axes: Mapping[str, Axes]
+    sizes: tuple[int, ...]
+    misfits: Sequence[str]
+    cleared: frozenset[str]
+    kept: Mapping[str, int]
+
+
+def _read(reference: Counts, layers: Sequence[Layer], symmetry: Symmetry, suspect: Weights, matched: Matched) -> _Read:
     by_name = {layer.name: layer for layer in layers}
     arrays = {
         name: as_layer(np.asarray(suspect[source]), by_name[name]) if name in by_name else np.asarray(suspect[source])
@@ -194,11 +202,37 @@ def _aligned(
     sizes = suspect_sizes(symmetry, by_name, arrays)
     axes, misfits = suspect_axes(symmetry, by_name, arrays, sizes)
     arrays = {name: array for name, array in arrays.items() if name in axes}
-    kept_edges = {layer.name: int(reference[layer.name].sum()) for layer in layers}
-    clean = {name: cleared(by_name[name], arrays[name], kept_edges[name]) for name in arrays if name in by_name}
+    kept = {layer.name: int(reference[layer.name].sum()) for layer in layers}
+    clean = {name: cleared(by_name[name], arrays[name], kept[name]) for name in arrays if name in by_name}
     filled = frozenset(name for name, array in clean.items() if array is not arrays[name])
-    arrays |= clean
-    reduced = reduce_dummies(arrays, axes, symmetry, sizes) if reducing and _wider(symmetry, sizes) else None
+    return _Read(arrays=arrays | clean, axes=axes, sizes=sizes, misfits=misfits, cleared=filled, kept=kept)
+
+
+def _reductions(read: _Read, symmetry: Symmetry) -> Iterator[Reduced | None]:
+    """What to take away from a suspect, in the order in which it is worth trying; None for nothing."""
+    if not _wider(symmetry, read.sizes):
+        yield None
+        return
+    found = reduce_dummies(read.arrays, read.axes, symmetry, read.sizes)
+    yield found
+    for number in range(1, len(WIDER) + 1):
+        more = reduce_dummies(read.arrays, read.axes, symmetry, read.sizes, wider=WIDER[:number])
+        if len(more.merges) > len(found.merges):
+            found = more
+            yield found
+    yield None
+
+
+def _ordered(
+    reference: Counts,
+    layers: Sequence[Layer],
+    symmetry: Symmetry,
+    matched: Matched,
+    read: _Read,
+    reduced: Reduced | None,
+) -> tuple[Alignment, Counts]:
+    """`_align_matched` for one choice of what to take away."""
+    arrays, axes, sizes, filled = read.arrays, read.axes, read.sizes, read.cleared
     present = [layer for layer in layers if layer.name in arrays]
     left = _channels_left(sizes, reduced)
     views = [
@@ -226,14 +260,15 @@ def _aligned(
         axes=axes,
         merges=() if reduced is None else reduced.merges,
         cleared=filled,
-        kept=kept_edges,
+        kept=read.kept,
         undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched, filled),
-        notes=_notes(layers, kept, misfits, len(problem.held)),
+        notes=_notes(layers, kept, read.misfits, len(problem.held)),
         lineage=lineage(reference, counts),
         counts=counts,
         sweeps=sweeps,
         reduced=reduced is not None,
         guessed=matched.guessed,
+        left_over=_left_over(symmetry, left),
     )
     whole = () if reduced is not None else zip(names, views, strict=True)
     return found, {name: view.stored for name, view in whole if name not in filled}
@@ -266,6 +301,11 @@ def _overlap(problem: Problem, choice: Mapping[int, Indices], names: Sequence[st
 
 def _wider(symmetry: Symmetry, sizes: Sequence[int]) -> bool:
     return any(size > group.size for size, group in zip(sizes, symmetry.groups, strict=True))
+
+
+def _left_over(symmetry: Symmetry, left: Sequence[Indices]) -> int:
+    """Channels beyond the registered number that were neither merged nor dropped: no channel's part, as far as is known."""
+    return sum(max(0, len(channels) - group.size) for channels, group in zip(left, symmetry.groups, strict=True))
 
 
 def _channels_left(sizes: Sequence[int], reduced: Reduced | None) -> list[Indices]:

@@ -3,7 +3,8 @@
 Only groups that are wider than the reference are touched. A *split* channel is several copies of one (equal incoming weights
 up to a positive scale, batch norm and bias included) whose outgoing weights share the original's; a *clique* is copies whose
 outgoing weights cancel. Both are undone by adding up outgoing weights, from the input forward, because copies of a channel
-become equal only once the copies it reads have been merged.
+become equal only once the copies it reads have been merged. A thief can make copies a little unequal; so near copies are merged
+where a wider tolerance is asked for, the nearest first and never more of them than a group has channels too many.
 """
 
 from __future__ import annotations
@@ -24,18 +25,29 @@ DUST = 1e-6
 ROUNDS = 4
 # How far from each other the projections of equal rows may lie, from below and from above.
 WITHIN: tuple[tuple[float, Literal["left", "right"]], ...] = ((-TOLERANCE, "left"), (TOLERANCE, "right"))
+# Wider tolerances for near copies. Unrelated rows of unit length are 1.4 apart.
+WIDER = (1e-2, 1e-1, 0.3)
+# Near rows are sought by so many sums of their inputs, in steps whose squares add up exactly; none is longer than `LONGEST`.
+SUMS = 32
+STEPS = float(1 << 20)
+LONGEST = float(1 << 23)
+BLOCK = 256
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """Channel `dropped` of `group` is `ratio` times channel `kept`; its outgoing weights were added to that one's."""
+    """Channel `dropped` of `group` is `ratio` times channel `kept`; its outgoing weights were added to that one's.
+
+    `dust`: what is no more than this part of what was added comes from rounding, or from a ratio that fits no better.
+    """
 
     group: int
     kept: int
     dropped: int
     ratio: float
+    dust: float = DUST
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +62,24 @@ class Reduced:
     merges: tuple[Merge, ...]
 
 
-def reduce_dummies(weights: Weights, axes: Mapping[str, Axes], symmetry: Symmetry, sizes: Sequence[int]) -> Reduced:
+def reduce_dummies(
+    weights: Weights, axes: Mapping[str, Axes], symmetry: Symmetry, sizes: Sequence[int], *, wider: Sequence[float] = ()
+) -> Reduced:
     """Merge copies and drop unread channels in every group whose size in `sizes` exceeds the reference's.
 
-    `weights`: the suspect by registered name; `axes`: its own axes (registered ones widened).
+    `weights`: the suspect by registered name; `axes`: its own axes (registered ones widened). `wider`: tolerances, ascending,
+    within which near copies are merged afterwards.
     """
     work = {name: np.array(array) for name, array in weights.items()}
     wide = [g for g, group in enumerate(symmetry.groups) if sizes[g] > group.size]
     left = {g: np.arange(sizes[g], dtype=np.int64) for g in wide}
     merges: list[Merge] = []
-    for _ in range(ROUNDS):
-        found = [merge for g in wide for merge in _merge_group(work, axes, symmetry, g, left)]
-        merges += found
-        if not found:
-            break
+    for tolerance in (None, *wider):
+        for _ in range(ROUNDS):
+            found = [merge for g in wide for merge in _merge_group(work, axes, symmetry, g, left, tolerance)]
+            merges += found
+            if not found:
+                break
     for g in wide:
         alive = _read_channels(work, axes, symmetry, g, left[g])
         if len(alive) >= symmetry.groups[g].size:
@@ -77,17 +93,18 @@ def apply_merges(weights: Weights, axes: Mapping[str, Axes], merges: Sequence[Me
     for merge in merges:
         for name, dimension, positions in carrying(axes, merge.group, made=False):
             if name in result:
-                _add(result[name], dimension, positions[merge.kept], positions[merge.dropped], merge.ratio)
+                _add(result[name], dimension, positions, merge)
     return result
 
 
-def _add(array: NDArray[np.generic], dimension: int, kept: Indices, dropped: Indices, ratio: float) -> None:
-    """Add `ratio` times the dropped slice to the kept one, which becomes exactly zero where they cancel to rounding."""
+def _add(array: NDArray[np.generic], dimension: int, positions: Indices, merge: Merge) -> None:
+    """Add `ratio` times the dropped slice to the kept one, which becomes exactly zero where they cancel but for dust."""
     view = np.moveaxis(array, dimension, 0)
-    one, two = view[kept].astype(np.float64), ratio * view[dropped].astype(np.float64)
+    kept, dropped = positions[merge.kept], positions[merge.dropped]
     with np.errstate(invalid="ignore", over="ignore"):
+        one, two = view[kept].astype(np.float64), merge.ratio * view[dropped].astype(np.float64)
         total = one + two
-        total[np.abs(total) <= DUST * (np.abs(one) + np.abs(two))] = 0.0
+        total[np.abs(total) <= merge.dust * (np.abs(one) + np.abs(two))] = 0.0
         view[kept] = total.astype(array.dtype)
     view[dropped] = 0
 
@@ -98,20 +115,34 @@ def _merge_group(
     symmetry: Symmetry,
     group: int,
     left: dict[int, Indices],
+    tolerance: float | None,
 ) -> list[Merge]:
-    """Merge the copies among the channels of one group that are left; updates `work` and `left`."""
+    """Merge the copies among the channels of one group that are left; updates `work` and `left`.
+
+    With a `tolerance` also near copies, the nearest, until the group has as many channels as were registered.
+    """
+    surplus = len(left[group]) - symmetry.groups[group].size
+    if tolerance is not None and surplus <= 0:
+        return []
     incoming, scale = _incoming(work, axes, symmetry, group)
     if incoming is None:
         return []
     merges = []
-    for cluster in _clusters(incoming[left[group]]):
+    rows = incoming[left[group]]
+    for cluster in _clusters(rows) if tolerance is None else _near(rows, tolerance):
+        gaps = np.sqrt(((rows[cluster] - rows[cluster[0]]) ** 2).sum(axis=1)).tolist()
         kept, *copies = left[group][cluster].tolist()
-        merges += [Merge(group=group, kept=kept, dropped=c, ratio=float(scale[c] / scale[kept])) for c in copies]
+        merges += [
+            Merge(group=group, kept=kept, dropped=copy, ratio=float(scale[copy] / scale[kept]), dust=max(DUST, gap))
+            for copy, gap in zip(copies, gaps[1:], strict=True)
+        ]
+    if tolerance is not None:
+        merges = sorted(merges, key=lambda merge: merge.dust)[:surplus]
     readers = carrying(axes, group, made=False)
     for merge in merges:
         for name, dimension, positions in readers:
             if name in work:
-                _add(work[name], dimension, positions[merge.kept], positions[merge.dropped], merge.ratio)
+                _add(work[name], dimension, positions, merge)
     left[group] = np.setdiff1d(left[group], [merge.dropped for merge in merges])
     return merges
 
@@ -215,6 +246,43 @@ def _clusters(rows: Floats) -> list[NDArray[np.int64]]:
             free[close] = False
             result.append(present[close])
     return result
+
+
+def _near(rows: Floats, tolerance: float) -> list[NDArray[np.int64]]:
+    """Sets of two or more non-zero rows that are about within `tolerance` of the first of them, each in ascending order.
+
+    At a wide tolerance one direction tells no two rows apart, so `SUMS` of them are compared: whole rows would take hours.
+    """
+    sums = np.rint(_summed(rows) * STEPS)
+    present = np.flatnonzero(np.any(rows != 0, axis=1) & (np.abs(sums) <= LONGEST).all(axis=1))
+    sums = sums[present]
+    lengths = (sums * sums).sum(axis=1)
+    free = np.ones(len(present), dtype=np.bool_)
+    result = []
+    for start in range(0, len(present), BLOCK):
+        block = slice(start, start + BLOCK)
+        gaps = lengths[block, None] + lengths - 2 * (sums[block] @ sums.T)
+        within = gaps <= (tolerance * STEPS) ** 2
+        for row in np.flatnonzero(np.count_nonzero(within, axis=1) > 1):
+            close = np.flatnonzero(within[row] & free)
+            if free[start + row] and len(close) > 1:
+                free[close] = False
+                result.append(present[close])
+    return result
+
+
+def _summed(rows: Floats) -> Floats:
+    """Rows of at most `SUMS` values: inputs with random signs, drawn from the rows themselves, added up in random sets.
+
+    That leaves distances about as they were. Sums run along the first axis, which numpy adds in order.
+    """
+    width = rows.shape[1]
+    if width <= SUMS:
+        return rows
+    rng = np.random.default_rng(list(hashlib.sha256(rows.tobytes()).digest()))
+    order, signs = rng.permutation(width), rng.choice(np.array([-1.0, 1.0]), width)
+    mixed = np.ascontiguousarray((rows[:, order] * signs).T)
+    return np.asarray(np.add.reduceat(mixed, np.arange(SUMS) * width // SUMS, axis=0).T)
 
 
 def _read_channels(

@@ -26,8 +26,7 @@ def suspect_support(weights: NDArray[Any], kept: int) -> NDArray[np.bool_]:
 
     NaN and infinity rank as the smallest non-zero values. Ties go to the earlier position, so the answer is exact.
     """
-    magnitude = np.abs(np.asarray(weights, dtype=np.float64))
-    support: NDArray[np.bool_] = np.asarray(magnitude != 0)
+    support: NDArray[np.bool_] = np.asarray(weights) != 0
     if int(support.sum()) <= kept:
         return support
     scores = equilibrated(_finite(weights)).ravel()
@@ -69,7 +68,9 @@ def without_full(support: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _finite(weights: NDArray[Any]) -> Floats:
-    magnitude = np.abs(np.asarray(weights, dtype=np.float64))
+    # Signalling NaNs are invalid numbers before they are NaNs.
+    with np.errstate(invalid="ignore"):
+        magnitude = np.abs(np.asarray(weights, dtype=np.float64))
     return np.where(np.isfinite(magnitude), magnitude, 0.0)
 
 

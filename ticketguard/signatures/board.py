@@ -79,8 +79,10 @@ class Board:
         """The pairs that the suspect has, and its values there (2, n)."""
         layout = self._present(weights)
         flat = np.empty(2 * len(layout.bits))
-        for name, positions in layout.positions.items():
-            flat[layout.slots[name]] = weights[name].gather(positions)
+        # Signalling NaNs, which a hostile file may hold, are invalid numbers before they are NaNs.
+        with np.errstate(invalid="ignore"):
+            for name, positions in layout.positions.items():
+                flat[layout.slots[name]] = weights[name].gather(positions)
         return layout, flat.reshape(2, -1)
 
     def _present(self, weights: Mapping[str, Weight]) -> _Layout:

@@ -178,7 +178,9 @@ def read_values(bits: NDArray[np.bool_], values: NDArray[Any], bins: Bins) -> Re
     NaN and infinity are erasures. Magnitudes are equilibrated from these values alone: rows and input channels are divided by
     their root mean square, a few rounds, so that a lossless rescaling of the network changes nothing.
     """
-    magnitudes = np.abs(np.asarray(values, dtype=np.float64))
+    # Signalling NaNs are invalid numbers before they are NaNs.
+    with np.errstate(invalid="ignore"):
+        magnitudes = np.abs(np.asarray(values, dtype=np.float64))
     erased = np.asarray(~np.isfinite(magnitudes).all(axis=0))
     if erased.any():
         magnitudes[:, erased] = 0.0

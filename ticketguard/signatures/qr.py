@@ -221,4 +221,6 @@ def _window(weights: Mapping[str, NDArray[Any]], place: Place) -> NDArray[Any]:
             f"{place.layer}: no layer of at least {bottom} x {right} channels, so no QR code can be read there"
         )
     window: NDArray[Any] = array[place.row : bottom, place.column : right]
-    return window if window.dtype == np.bool_ else window.astype(np.float64)
+    # Signalling NaNs are invalid numbers before they are NaNs.
+    with np.errstate(invalid="ignore"):
+        return window if window.dtype == np.bool_ else window.astype(np.float64)

@@ -57,9 +57,11 @@ def widen(stored: Stored, name: str) -> Stored:
 
 def to_float(values: NDArray[Any]) -> NDArray[np.floating[Any]]:
     """Values as floats: float64 stays, other floats become float32 exactly, integers and booleans become float64."""
-    if values.dtype.kind == "f":
-        return values.astype(np.float64 if values.dtype.itemsize == 8 else np.float32, copy=False)
-    return values.astype(np.float64)
+    # Signalling NaNs, which a hostile file may hold, are invalid numbers before they are NaNs.
+    with np.errstate(invalid="ignore"):
+        if values.dtype.kind == "f":
+            return values.astype(np.float64 if values.dtype.itemsize == 8 else np.float32, copy=False)
+        return values.astype(np.float64)
 
 
 def to_bf16(values: NDArray[Any]) -> NDArray[np.uint16]:

@@ -103,6 +103,8 @@ def best_classes(scores: NDArray[Any], classes: int, *, where: str) -> NDArray[n
         raise DataError(f"{where}: scores must be numbers of shape (N, {classes}), found {array.dtype} {array.shape}")
     if np.iscomplexobj(array):
         raise DataError(f"{where}: scores must be real numbers")
-    floats = array.astype(np.float64)
+    # Longer floats may overflow, and signalling NaNs are invalid: infinities and NaNs afterwards, which rank as such.
+    with np.errstate(over="ignore", invalid="ignore"):
+        floats = array.astype(np.float64)
     unknown = np.isnan(floats).any(axis=1)
     return np.where(unknown, ERASURE, np.argmax(floats, axis=1)).astype(np.int64)

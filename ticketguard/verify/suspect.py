@@ -19,7 +19,7 @@ from ticketguard.graph.cells import Layer
 from ticketguard.graph.codes import QUANTIZED, less, zero_points
 from ticketguard.graph.groups import Axis, Symmetry, length
 from ticketguard.graph.matching import PREFIX, Shape, match, same, trimmed
-from ticketguard.graph.windows import kernel_within, window
+from ticketguard.graph.windows import WHOLE, Windows, kernel_within, windows
 from ticketguard.storage.dtypes import NAMES
 from ticketguard.storage.header import shown
 from ticketguard.storage.suspects import others_in
@@ -36,15 +36,15 @@ class Effective:
     """One effective weight: the stored tensor `keys[0]`, 0 wherever `keys[1]` is, if there is one (`<p>_orig` and `<p>_mask`).
 
     Factors other than 0 and 1 in a mask are not applied: they would say what the weights are, which is not a mask's to say.
-    What is stored is transposed by `axes` (None: it is stored in our order). Of that the part of `shape` that begins at
-    `corner` is the weight (None: all of it), and positions count in there.
+    What is stored is transposed by `axes` (None: it is stored in our order). Of that the part of `shape` that `windows`
+    show is the weight (None: all of it), and positions count in there.
     """
 
     source: Weights
     keys: tuple[str, ...]
     shape: Shape
     axes: Order | None = None
-    corner: Shape | None = None
+    windows: Windows | None = None
 
     @cached_property
     def _zeros(self) -> NDArray[Any] | None:
@@ -76,10 +76,7 @@ class Effective:
         if self._zeros is not None:
             values = less(values, self._zeros.reshape(-1, *(1,) * (values.ndim - 1)))
         values = _masked(values, *masks)
-        if self.corner is not None:
-            part = tuple(slice(low, low + size) for low, size in zip(self.corner, self.shape, strict=True))
-            values = np.ascontiguousarray(values[part])
-        return values
+        return values if self.windows is None else self.windows.cut(values)
 
     def has_factors(self, positions: NDArray[np.int64] | None) -> bool:
         """Whether its mask holds anything but 0 and 1, at flat positions or (None) anywhere: more than is read of it here."""
@@ -91,14 +88,12 @@ class Effective:
 
     def _stored(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Flat positions in what is stored."""
-        if self.axes is None and self.corner is None:
+        if self.axes is None and self.windows is None:
             return positions
         stored = shape_of(self.source, self.keys[0])
         whole = stored if self.axes is None else turned(stored, self.axes)
-        if self.corner is not None:
-            places = np.unravel_index(positions, self.shape)
-            moved = tuple(place + low for place, low in zip(places, self.corner, strict=True))
-            positions = np.asarray(np.ravel_multi_index(moved, whole), dtype=np.int64)
+        if self.windows is not None:
+            positions = self.windows.moved(positions, whole)
         return positions if self.axes is None else _stored_positions(positions, whole, self.axes)
 
 
@@ -175,8 +170,8 @@ def _windowed(found: Mapping[str, Effective], layers: Mapping[str, Layer]) -> di
     for name, weight in found.items():
         kernel = kernel_within(weight.shape, named.get(name, sizes))
         if kernel is not None:
-            corner = (0, 0, *window(weight.array(), kernel))
-            cut[name] = replace(weight, shape=(*weight.shape[:2], *kernel), corner=corner)
+            shape = (*weight.shape[:2], *kernel)
+            cut[name] = replace(weight, shape=shape, windows=windows(weight.array(), kernel))
     return {**found, **cut}
 
 
@@ -230,11 +225,18 @@ def locate(effective: Mapping[str, Effective], layers: Mapping[str, Layer]) -> L
         notes.append(f"{renamed} layers matched by shape and order, not by name")
     if any(weight.axes is not None for weight in found.values()):
         notes.append("weights are stored with their axes in another order, and were turned")
-    if inner := sum(weight.corner is not None for weight in found.values()):
-        notes.append(f"{inner} layers have larger kernels, and were read where most of their weight lies")
+    inner = [weight.windows for weight in found.values() if weight.windows is not None]
+    if inner:
+        notes.append(f"{len(inner)} layers have larger kernels, and were read where most of their weight lies")
     if len(found) < len(layers):
         notes.append(f"{len(layers) - len(found)} of {len(layers)} registered layers were not found under their shape")
     everything = {name: effective[matched.names[name]] for name in layers if name in matched.names}
+    apart = [each.windows for each in everything.values() if each.windows is not None and not each.windows.together]
+    if apart:
+        notes.append(
+            f"{UNREAD}{len(apart)} layers of larger kernels as a whole; no one place holds {WHOLE:.0%} of their weight, and "
+            f"places for each channel hold {min(each.held for each in apart):.0%}"
+        )
     return Located(weights=found, matched=everything, notes=tuple(notes))
 
 
