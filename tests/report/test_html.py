@@ -346,7 +346,7 @@ def test_a_verdict_names_its_case_on_the_page_and_in_markdown(verdict: Verdict) 
 
 def test_a_suite_names_its_model_and_calls_the_run_a_run(suite: SuiteResult) -> None:
     page = text_of(suite_page(suite, facts=(("Model (SHA-256 of its manifest)", "9a" * 32),)))
-    assert f"Run id (SHA-256 of all that results depend on){suite.subject}" in page
+    assert f"Run id (SHA-256){suite.subject}" in page
     assert f"Model (SHA-256 of its manifest){'9a' * 32}" in page
     assert "9a" * 32 in suite_markdown(suite, facts=(("Model", "9a" * 32),))
 

@@ -17,6 +17,7 @@ from ticketguard.commands.common import PASSPHRASE_VARIABLE
 from ticketguard.errors import UsageError
 from ticketguard.storage.tensors import read_tensors
 from ticketguard.tickets import write_ticket
+from ticketguard.verify.judge import digest_of
 
 PLAN = (
     'epochs = 1\nimages = 64\nattacks = ["rename", "unsigned", {name = "prune-magnitude", strengths = [0.3, 0.97]}]\n'
@@ -101,6 +102,8 @@ def test_suite(tiny_signed, as_digits, tmp_path: Path, capsys) -> None:
     assert "not run: unsigned@1" in text
     assert "<title>" in (out / "report.html").read_text()
     assert "prune-magnitude" in (out / "report.md").read_text()
+    model = digest_of(read_tensors(tiny_signed.bundle.model))
+    assert all(model in (out / name).read_text() for name in ("report.html", "report.md"))
     assert len((out / "results.csv").read_text().splitlines()) >= 5
     control = ["--unsigned", str(tiny_signed.unsigned), "--test-images", "40", "--out", str(tmp_path / "other")]
     assert run([*arguments, "--json", "--seed", "0", *control]) == 0
