@@ -9,7 +9,8 @@ import click
 
 from ticketguard.commands.common import PATH, json_option, print_json, refuse_idle, require_output
 from ticketguard.commands.training_options import chosen_recipe, load_data
-from ticketguard.errors import UsageError
+from ticketguard.errors import FormatError, UsageError
+from ticketguard.storage.atomic import is_there
 
 if TYPE_CHECKING:
     from ticketguard.tickets import Model
@@ -67,6 +68,7 @@ def command(
     if data is None:
         refuse_idle({"data_dir", "limit"}, "goes with --data: here it has no effect")
     require_output(out, inputs=(model,))
+    _require_ours(out)
     released = _released(model)
     dataset = None if data is None else load_data(data, data_dir, limit)
     if dataset is not None:
@@ -89,6 +91,20 @@ def command(
         return
     work = f" after {attacked.epochs:g} epochs over {attacked.images:,} images" if attacked.epochs else ""
     click.echo(f"{attack!r}: wrote {out}{work}")
+
+
+def _require_ours(out: Path) -> None:
+    """Raise `UsageError` where a file is at `out` that no attack wrote: a second try replaces a first, and nothing else."""
+    from ticketguard.storage.tensors import read_tensors
+
+    if not is_there(out):
+        return
+    try:
+        made = "attack" in read_tensors(out).metadata
+    except FormatError:
+        made = False
+    if not made:
+        raise UsageError(f"{out}: exists, and no attack wrote it: choose another --out")
 
 
 def _released(path: Path) -> Model:
