@@ -179,6 +179,13 @@ class Bundle:
                 f"{self.registration}: withdrawn by key {found.public_key.keyid[:16]} ({found.reason}); it proves nothing"
             )
 
+    def require_trained(self, model: Path) -> None:
+        """Raise `UsageError` where there is no `model` yet: the trained one, or another that somebody names in its place."""
+        if model == self.model and is_there(self.ticket) and not is_there(model):
+            raise UsageError(
+                f"{model}: no trained model yet: run `ticketguard train {self.folder}` first, or name one by --model"
+            )
+
     def read_ticket(self) -> Ticket:
         """The signed ticket."""
         return read_ticket(self.ticket)

@@ -498,7 +498,9 @@ SIGNING = {
 REST = {
     "claim with another key": Case(("claim", "signed", "--key", "other.key"), "not the key of", other_key),
     "claim without a model": Case(
-        ("claim", "signed", "--key", "owner.key"), "model.safetensors.*no such file", gone("signed/model.safetensors")
+        ("claim", "signed", "--key", "owner.key"),
+        "model.safetensors.*no trained model yet",
+        gone("signed/model.safetensors"),
     ),
     "claim over a broken model": Case(
         ("claim", "signed", "--key", "owner.key"), "complete|bytes of data", cut("signed/model.safetensors", 2000)

@@ -158,7 +158,7 @@ def test_exit_codes_of_failures(tg, monkeypatch, problem, code, says):
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
-        pytest.param(("inspect", "signed"), 0, marks=pytest.mark.slow),
+        pytest.param(("inspect", "signed/claim.dsse.json"), 0, marks=pytest.mark.slow),
         (("verify", "suspects/half.safetensors", "--signed", "signed"), 0),
         pytest.param(("verify", "suspects/unrelated.safetensors", "--signed", "signed"), 1, marks=pytest.mark.slow),
         (("inspect", "nowhere"), 2),
@@ -194,3 +194,17 @@ def test_launchers_of_a_checkout_do_the_same():
         )
         assert done.returncode == 2
         assert done.stderr.startswith("ticketguard: Missing option '--signed'")
+
+
+@pytest.mark.parametrize(
+    ("typed", "says"),
+    [
+        ("verfy", "no such command 'verfy': did you mean verify"),
+        ("publsh", "did you mean publish?"),
+        ("xyzzy", "no such command 'xyzzy' (see ticketguard --help)"),
+    ],
+)
+def test_a_mistyped_command_is_answered_with_the_nearest(typed, says, tg):
+    result = tg(typed, "signed")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert says in result.err

@@ -259,6 +259,22 @@ def test_inspect_sums_a_folder_up(tg, world):
     assert "a slip" in next(line for line in tg("inspect", "signed").out.splitlines() if "WITHDRAWN" in line)
 
 
+def test_a_public_key_in_place_of_the_secret_one_is_told(tg):
+    said = tg("claim", "signed", "--key", "owner.pub").err
+    assert "owner.pub: this is a public key, and the secret one is needed" in said
+
+
+def test_a_claim_before_training_says_what_is_missing(tg, world, snapshot):
+    for name in ("model.safetensors", "claim.dsse.json"):
+        (world / "signed" / name).unlink()
+    before = snapshot(world)
+    result = tg("claim", "signed", "--key", "owner.key")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "signed/model.safetensors: no trained model yet: run `ticketguard train signed` first" in result.err
+    assert snapshot(world) == before
+    assert "no such file" in tg("claim", "signed", "--key", "owner.key", "--model", "no.safetensors").err
+
+
 def test_inspect_counts_the_reveals_of_a_folder(tg, world):
     arguments = ("--suspect", "suspects/half.safetensors", "--nonce", "ab" * 16, "--key", "owner.key")
     for number in range(2):

@@ -149,6 +149,25 @@ def test_a_secret_in_the_folder_that_is_judged_is_told(place, world, capsys):
     assert capsys.readouterr().err == ""
 
 
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("owner.key", "not a reveal, but a secret under a passphrase"),
+        ("suspect.safetensors", "not a reveal: "),
+        ("judge.pub", "not a reveal: "),
+        ("empty.json", "not a reveal: "),
+        ("long.json", "not a reveal: larger than"),
+    ],
+)
+def test_another_file_is_said_to_be_no_reveal(name, says, place, world, capsys):
+    good("keygen", "--out", place / "judge.key")
+    (place / "empty.json").write_text("{}")
+    (place / "long.json").write_text("[" * (5 << 20))
+    capsys.readouterr()
+    for command in (judge_arguments(place, world, "--reveal", name), ("audit", "public", "--reveal", name)):
+        assert f"{name}: {says}" in refused(capsys, *command)
+
+
 def test_a_void_claim_counts_no_test(place, world, owner, capsys):
     good("keygen", "--out", place / "judge.key")
     make_reveal(place, world)

@@ -109,3 +109,15 @@ def test_alignment_finds_a_frame_in_anything_small_so_chance_is_measured(name, s
     overlap, chance = (measure(suspect, registered, counts) for measure in (frame_overlap, chance_overlap))
     assert chance == pytest.approx(0.43, abs=0.04)
     assert (overlap >= OVER_CHANCE * chance) == shown
+
+
+def test_the_words_are_ten_lines_that_both_pages_link_to():
+    words = PAGE.split("## Words\n")[1].split("\n## ")[0]
+    entries = re.findall(r"(?m)^- (?:\*\*[\w-]+\*\*(?: and )?)+", words)
+    named = [word for entry in entries for word in re.findall(r"\*\*([\w-]+)\*\*", entry)]
+    assert len(entries) == 10
+    assert named == [
+        "leaf", "pooled", "carrier", "support", "squared-magnitude", "stored", "aligned", "frame", "M", "g", "lineage",
+    ]  # fmt: skip
+    for page in ("owner.md", "judge.md"):
+        assert "(protocol.md#words)" in (ROOT / "docs" / page).read_text(encoding="utf-8")

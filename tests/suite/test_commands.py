@@ -63,7 +63,9 @@ def test_list(capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nothing", "MODEL", "--out", "OUT"], "unknown attack"),
+        (["nothing", "MODEL", "--out", "OUT"], "unknown attack 'nothing': ticketguard attack --list shows all"),
+        (["prune-magnitud", "MODEL", "--out", "OUT"], "did you mean prune-magnitude"),
+        (["permute+finetun", "MODEL", "--out", "OUT"], "unknown attack 'finetun': did you mean finetune"),
         (["prune-magnitude", "MODEL"], "--out"),
         (["prune-magnitude", "MODEL", "--strength", "2", "--out", "OUT"], "strength 2"),
         (["finetune", "MODEL", "--out", "OUT"], "--data"),
@@ -79,7 +81,21 @@ def test_bad_attacks(arguments, words, tiny_signed, tmp_path: Path, capsys) -> N
     error = capsys.readouterr().err
     assert words in error
     assert error.count("\n") == 1
+    assert len(error) < 300
     assert not out.exists()
+
+
+@pytest.mark.parametrize("other", ["a copy of the model", "text", "nothing"])
+def test_an_attack_writes_over_no_file_but_its_own(other, tiny_signed, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "out.safetensors"
+    model = str(tiny_signed.bundle.model)
+    held = {"a copy of the model": tiny_signed.bundle.model.read_bytes(), "text": b"notes", "nothing": b""}[other]
+    out.write_bytes(held)
+    assert run(["attack", "permute", model, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert "out.safetensors: exists, and no attack wrote it" in error
+    assert error.count("\n") == 1
+    assert out.read_bytes() == held
 
 
 @pytest.fixture

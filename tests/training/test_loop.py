@@ -198,8 +198,10 @@ def test_weights_round_trip_and_mismatches_are_named():
     load_weights(other, {name: array for name, array in weights.items() if "num_batches" not in name})
     with pytest.raises(UsageError, match=r"lacks conv1\.weight"):
         load_weights(other, {name: array for name, array in weights.items() if name != "conv1.weight"})
-    with pytest.raises(UsageError, match="unknown extra"):
+    with pytest.raises(UsageError, match=r"unknown extra$"):
         load_weights(other, {**weights, "extra": np.zeros(1)})
+    with pytest.raises(UsageError, match=r"unknown conv1\.weight_mask: masks, .* read it with read_ticket"):
+        load_weights(other, {**weights, "conv1.weight_mask": np.ones(weights["conv1.weight"].shape)})
     with pytest.raises(UsageError, match="shape"):
         load_weights(other, {**weights, "fc.bias": np.zeros(5, dtype=np.float32)})
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
+
 from ticketguard.attacks.add_on import AddOn, Fake2
 from ticketguard.attacks.adversarial import AdversarialRetraining
 from ticketguard.attacks.base import Attack
@@ -167,7 +169,9 @@ def middle(kind: type[Attack]) -> float:
 def _kind(name: str) -> type[Attack]:
     plain = name.partition("@")[0]
     if plain not in ATTACKS:
-        raise UsageError(f"unknown attack {plain!r}: one of {', '.join(ATTACKS)}, or two of them as a+b")
+        near = get_close_matches(plain, ATTACKS, n=2)
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        raise UsageError(f"unknown attack {plain[:80]!r}: {meant}ticketguard attack --list shows all; two go as a+b")
     return ATTACKS[plain]
 
 

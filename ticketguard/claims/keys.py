@@ -17,6 +17,7 @@ from ticketguard.storage.atomic import read_bytes, write_bytes
 SPKI_PREFIX = bytes.fromhex("302a300506032b6570032100")
 KEY_PURPOSE = b"ticketguard/v1/ed25519\0"
 SEED_BYTES = 32
+_PUBLIC_PEM = b"-----BEGIN PUBLIC KEY"
 # Length of every file of `save_secret`: encryption adds a known number of bytes.
 SECRET_FILE_BYTES = vault.HEADER_BYTES + len(KEY_PURPOSE) + SEED_BYTES + vault.TAG_BYTES
 SECRET_MODE = 0o600
@@ -122,7 +123,12 @@ def save_secret(path: Path, key: SecretKey, passphrase: str) -> None:
 
 def load_secret(path: Path, passphrase: str) -> SecretKey:
     """Read a key of `save_secret`. Raises `AuthenticityError` (wrong passphrase) or `FormatError` (another file)."""
-    plain = vault.unseal(read_bytes(path, limit=_FILE_LIMIT), passphrase, where=str(path))
+    data = read_bytes(path, limit=_FILE_LIMIT)
+    if data.startswith(_PUBLIC_PEM):
+        raise FormatError(
+            f"{path}: this is a public key, and the secret one is needed, which keygen wrote beside it (.key)"
+        )
+    plain = vault.unseal(data, passphrase, where=str(path))
     if not plain.startswith(KEY_PURPOSE):
         raise FormatError(f"{path}: holds a secret, but not an Ed25519 key; give the file that keygen wrote")
     return SecretKey(plain[len(KEY_PURPOSE) :])

@@ -68,6 +68,18 @@ class LazyGroup(click.Group):
         command: click.Command = module.command
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As in click; an unknown name is answered with the nearest known ones."""
+        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], COMMANDS, n=2)
+            meant = f": did you mean {' or '.join(near)}?" if near else ""
+            raise click.UsageError(f"no such command {args[0][:80]!r}{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command. A pipe that breaks inside it is a bug of ours: click would say nothing, and exit with 1."""
         try:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
 
 from ticketguard.bundle import ENVELOPE_LIMIT, Bundle
-from ticketguard.claims import envelope, hpke, reveal, timestamps
+from ticketguard.claims import envelope, hpke, reveal, timestamps, vault
 from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
@@ -86,17 +87,30 @@ def read_case(
 
 def read_reveal(path: Path, signers: Collection[str], key: SecretKey | None) -> tuple[Reveal, bytes]:
     """A reveal signed by one of the keys `signers` (ids), decrypted with `key` when it is sealed, and its exact payload."""
-    data = read_bytes(path, limit=ENVELOPE_LIMIT)
+    with _a_reveal(path):
+        data = read_bytes(path, limit=ENVELOPE_LIMIT)
+    if vault.is_sealed(data):
+        raise FormatError(f"{path}: not a reveal, but a secret under a passphrase, which its owner gives nobody")
     if hpke.is_sealed(data):
         if key is None:
             raise UsageError(f"{path}: encrypted to a judge; give that judge's secret key with --key")
         data = hpke.unseal(data, key, purpose="reveal", where=str(path))
-    opened = envelope.open_by(data, signers, where=str(path))
+    with _a_reveal(path):
+        opened = envelope.open_by(data, signers, where=str(path))
     with named(str(path)):
         shown = reveal.parse(opened.payload)
     if key is not None and shown.recipient not in (None, hpke.recipient_id(hpke.public_key(key))):
         raise AuthenticityError(f"{path}: made for another judge than the holder of this key")
     return shown, opened.payload
+
+
+@contextmanager
+def _a_reveal(path: Path) -> Iterator[None]:
+    """What the reader of a signed statement says of any other file is said of a reveal."""
+    try:
+        yield
+    except FormatError as problem:
+        raise FormatError(f"{path}: not a reveal: {str(problem).removeprefix(f'{path}: ')}") from problem
 
 
 def own_images(registered: Registration, folder: Path | None) -> Images | None:

@@ -70,6 +70,7 @@ def _require_mark(bundle: Bundle, model: Path, word: str) -> None:
 
     registered, payload = bundle.read_registration()
     bundle.require_standing(registered, payload)
+    bundle.require_trained(model)
     weights = read_tensors(model)
     try:
         examiner = api.examiner_of(bundle, word)

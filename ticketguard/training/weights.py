@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.storage.checkpoint import MOMENTUM, WEIGHT
 from ticketguard.storage.tensors import read_tensors, write_tensors
+from ticketguard.tickets import MASK_SUFFIX
 from ticketguard.training.masking import unwrap
 
 Arrays = dict[str, NDArray[Any]]
@@ -73,6 +74,8 @@ def to_numpy(tensor: Tensor) -> NDArray[Any]:
 def load_weights(module: nn.Module, weights: Mapping[str, NDArray[Any]]) -> None:
     """Copy arrays into a module's parameters and buffers. Raises `UsageError` unless names and shapes agree exactly.
 
+    A file with masks is read by `tickets.read_ticket`, whose `weights` are what goes in here.
+
     `num_batches_tracked` counters may be absent: many files leave them out, and nothing here depends on them.
     """
     own = unwrap(module).state_dict()
@@ -81,8 +84,12 @@ def load_weights(module: nn.Module, weights: Mapping[str, NDArray[Any]]) -> None
     for problem, names in (("lacks", missing), ("has unknown", extra)):
         if names:
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            masks = all(name.endswith(MASK_SUFFIX) and name.removesuffix(MASK_SUFFIX) in own for name in names)
+            advice = (
+                ": masks, as a ticket's file has them: read it with read_ticket, and load its .weights" if masks else ""
+            )
             raise UsageError(
-                f"these weights do not fit {type(unwrap(module)).__name__}: it {problem} {', '.join(names[:3])}{more}"
+                f"these weights do not fit {type(unwrap(module)).__name__}: it {problem} {', '.join(names[:3])}{more}{advice}"
             )
     with torch.no_grad():
         for name, array in weights.items():
