@@ -32,7 +32,8 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     require_writable(path)
-    temporary = path.parent / f".{path.name[:64]}.{secrets.token_hex(8)}.tmp"
+    # Without the file's own name: that may be as long as names can be.
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)
@@ -130,6 +131,16 @@ def make_folder(path: Path) -> Path:
     except OSError as error:
         raise StorageError(f"{path}: cannot be created: {reason(error)}") from error
     return Path(path)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, if there is one; raises `StorageError` when that is impossible."""
+    try:
+        os.unlink(path)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be removed: {reason(error)}") from error
 
 
 def is_there(path: Path) -> bool:
