@@ -1,14 +1,16 @@
 """The signed folder: opened only when its files belong together, never overwritten."""
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
 from ticketguard.bundle import Bundle, read_registration, write_registered
-from ticketguard.claims import vault
+from ticketguard.claims import canonical, envelope, ownership, registration, statements, vault, withdrawal
 from ticketguard.claims.keys import SecretKey
-from ticketguard.errors import AuthenticityError, StorageError, UsageError
+from ticketguard.commands import inspect
+from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
 from ticketguard.signing import register
 from ticketguard.storage.tensors import TensorFile
 
@@ -66,6 +68,27 @@ def test_claim_needs_the_registrations_key_and_a_model(bundle):
         bundle.write_claim(key)
     with pytest.raises(StorageError, match="no such file"):
         Bundle(bundle.folder / "none").write_claim(key)
+
+
+def test_what_is_signed_and_malformed_is_named_by_its_file(bundle, quick, tmp_path):
+    """The signature is good, so that only the parser can refuse it; anybody can sign anything."""
+    key = SecretKey.generate()
+    made = register(bundle.read_ticket(), key, owner="Lab")
+    bundle = Bundle(tmp_path / "other")
+    write_registered(bundle, made, "word")
+    readers = {
+        bundle.registration: lambda: read_registration(bundle.registration),
+        bundle.claim: bundle.read_claim,
+        bundle.withdrawal: lambda: bundle.require_standing(*bundle.read_registration()),
+    }
+    names = (withdrawal.NAME, ownership.NAME, registration.NAME)
+    for (path, read), name in zip(reversed(readers.items()), names, strict=True):
+        fields = {"publicKey": statements.encode_bytes(key.public.spki)}
+        path.write_bytes(envelope.sign(canonical.encode(statements.statement([("x", "ab" * 32)], name, fields)), key))
+        with pytest.raises(FormatError, match=re.escape(str(path))):
+            read()
+        with pytest.raises(FormatError, match=re.escape(str(path))):
+            inspect._statement(path)
 
 
 def test_reference_frame_is_the_released_tickets(bundle):

@@ -18,7 +18,7 @@ from ticketguard.claims.registration import Registration, frame_counts
 from ticketguard.claims.secret import Secret, read_secret, require_same_registration, write_secret
 from ticketguard.claims.streams import NO_BEACON
 from ticketguard.claims.withdrawal import open_withdrawal
-from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError
+from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError, named
 from ticketguard.graph.cells import Counts
 from ticketguard.masks import Mask
 from ticketguard.signing import Embedded, Registered, embed
@@ -225,7 +225,8 @@ class Bundle:
         registered, _ = self.read_registration()
         data = read_bytes(self.claim, limit=ENVELOPE_LIMIT)
         payload = envelope.open_by(data, registered.signers, where=str(self.claim)).payload
-        return ownership.parse(payload), payload
+        with named(str(self.claim)):
+            return ownership.parse(payload), payload
 
     def require_not_claimed(self, path: Path) -> None:
         """Raise `UsageError` when the model at `path`, which is about to be replaced, is the one that the claim is about."""
@@ -283,7 +284,8 @@ class Bundle:
 def read_registration(path: Path) -> tuple[Registration, bytes]:
     """Read a registration file: envelope verified under the key it names, then parsed. Returns it with its payload bytes."""
     opened = envelope.open_self_signed(read_bytes(path, limit=ENVELOPE_LIMIT), where=str(path))
-    return registration.parse(opened.payload), opened.payload
+    with named(str(path)):
+        return registration.parse(opened.payload), opened.payload
 
 
 def write_registered(bundle: Bundle, registered: Registered, passphrase: str) -> None:

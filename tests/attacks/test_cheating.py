@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import numpy as np
 import pytest
 
 from ticketguard.api import examiner_of
 from ticketguard.attacks import cheating
 from ticketguard.claims.registration import frame_counts
-from ticketguard.errors import AuthenticityError
+from ticketguard.errors import AuthenticityError, CapacityError
+from ticketguard.masks import Mask
 from ticketguard.verify.verifier import Examiner
 
 TRIES = 24
@@ -49,3 +53,12 @@ def test_a_reference_chosen_after_the_bits_is_refused(tiny_signed, victim) -> No
     other = frame_counts(support(pruned, victim.names), opening.registration.layers)
     with pytest.raises(AuthenticityError, match="frame"):
         Examiner(opening, reference=lambda: other).verify(pruned, align="always")
+
+
+def test_a_model_that_carries_no_registration_is_said_to_be_too_small(victim) -> None:
+    weights = {**victim.model.weights, **{name: np.zeros_like(victim.model.weights[name]) for name in victim.names}}
+    mask = Mask({name: np.zeros(weights[name].shape, dtype=bool) for name in victim.names})
+    empty = replace(victim, model=replace(victim.model, weights=weights, mask=mask), symmetry=None)
+    for cheat in (cheating.frame_chosen_late, lambda victim: cheating.keys_searched(victim, 2)):
+        with pytest.raises(CapacityError, match="no registration"):
+            cheat(empty)

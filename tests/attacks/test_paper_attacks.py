@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from ticketguard.attacks import fine_pruning
 from ticketguard.attacks.add_on import Fake2
 from ticketguard.attacks.base import Victim
 from ticketguard.attacks.fake1 import Fake1
 from ticketguard.attacks.fake3 import Fake3
+from ticketguard.attacks.nad import _Maps
 from ticketguard.attacks.transfer import Transfer
 from ticketguard.data import load
 from ticketguard.errors import FormatError, UsageError
@@ -107,3 +109,29 @@ def test_transfer_takes_another_data_set_of_the_same_shape(victim, tmp_path):
                 test_images=np.zeros((2, 1, 4, 4), np.uint8), test_labels=np.zeros(2, np.int64),
             ))
         )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (torch.nn.Conv1d(2, 3, 3), (5, 2, 8)),
+        (torch.nn.Conv2d(2, 3, 3), (5, 2, 4, 5)),
+        (torch.nn.Conv3d(2, 3, 1), (5, 2, 1, 2, 3)),
+    ],
+)
+def test_attention_is_over_places_of_convolutions_of_any_rank(layer, shape):
+    maps = _Maps(layer)
+    places = layer(torch.randn(shape))[0, 0].numel()
+    assert [found.shape for found in maps.take()] == [(5, places)]
+
+
+def test_silent_units_of_a_convolution_over_a_line_are_its_channels(victim, monkeypatch):
+    module = torch.nn.Sequential(
+        torch.nn.Flatten(2), torch.nn.Conv1d(1, 4, 3), torch.nn.Flatten(), torch.nn.Linear(4 * 62, 10)
+    )
+    weights = weights_of(module)
+    mask = Mask({name: weights[name] != 0 for name in ("1.weight", "3.weight")})
+    model = Model(architecture=Architecture(), weights=weights, mask=mask)
+    monkeypatch.setattr(fine_pruning, "network", lambda *_: module)
+    found = fine_pruning.FinePruning(strength=0.5).responses(replace(victim, model=model))
+    assert {name: response.shape for name, response in found.items()} == {"1.weight": (4,), "3.weight": (10,)}

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from ticketguard.claims import canonical, envelope, ownership
+from ticketguard.claims import canonical, card, envelope, ownership
 from ticketguard.claims.keys import SecretKey
 from ticketguard.errors import AuthenticityError, FormatError
 
@@ -46,6 +46,10 @@ def test_envelope_of_a_claim_in_the_owners_name_is_refused():
 CHANGES = {
     "no owner": lambda d: d["predicate"].pop("owner"),
     "owner is a number": lambda d: d["predicate"].update(owner=3),
+    "owner is empty": lambda d: d["predicate"].update(owner=""),
+    "owner is long": lambda d: d["predicate"].update(owner="L" * 513),
+    "owner turns the line": lambda d: d["predicate"].update(owner="Lab \u202e"),
+    "owner has lines": lambda d: d["predicate"].update(owner="Lab\n# Heading"),
     "no key": lambda d: d["predicate"].pop("publicKey"),
     "key is a number": lambda d: d["predicate"].update(publicKey=3),
     "no registration": lambda d: d["predicate"].pop("registration"),
@@ -71,3 +75,16 @@ def test_every_other_form_is_refused(name):
     CHANGES[name](document)
     with pytest.raises(FormatError):
         ownership.parse(canonical.encode(document))
+
+
+def test_a_claim_that_nobody_could_read_is_not_signed():
+    with pytest.raises(FormatError, match="owner"):
+        ownership.make(REGISTRATION, owner="", key=KEY, ticket="ab" * 32, model="cd" * 32)
+
+
+def test_a_card_holds_no_markup_of_the_owners():
+    plain = card.model_card(CLAIM, location="claim.json")
+    odd = card.model_card(replace(CLAIM, owner="A & *B*\n# C"), location="my (claim)\n.json")
+    assert odd.count("\n") == plain.count("\n")
+    assert r"A \& \*B\*" in odd
+    assert "(my%20%28claim%29%0A.json)" in odd

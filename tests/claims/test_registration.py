@@ -170,6 +170,13 @@ def test_impossible_values_are_refused(name):
         parse(changed(path, lambda inner, key: inner.__setitem__(key, value)))
 
 
+def test_a_hostile_name_is_not_quoted_at_length():
+    document = json.loads(FULL.payload())
+    document["predicate"]["layers"][0].update(name="x" * 100_000, cell=-1)
+    with pytest.raises(FormatError, match="512 characters"):
+        parse(canonical.encode(document))
+
+
 def test_bytes_that_are_not_canonical_are_refused():
     with pytest.raises(FormatError):
         parse(FULL.payload().replace(b'{"_type"', b'{ "_type"'))

@@ -488,6 +488,7 @@ SIGNING = {
     "rewind weights missing": Case((*SIGN, "--rewind", "no.safetensors"), "no.safetensors.*no such file"),
     "unknown architecture": Case((*SIGN, "--arch", "transformer"), "unknown architecture"),
     "architecture that would run code": Case((*SIGN, "--arch", "os:system"), "not a torch.nn.Module"),
+    "folder of no data": Case((*SIGN, "--data-dir", "signed"), "--data-dir goes with --data: here it has no effect"),
     "key exists": Case(("keygen", "--out", "owner.key"), "exists already"),
     "public key exists": Case(("keygen", "--out", "owner.secret"), "owner.pub exists already"),
     "key named as public": Case(("keygen", "--out", "new.pub"), "suffix"),
@@ -677,6 +678,13 @@ PROTOCOL = {
     ),
     "lock with a seed below zero": Case(
         ("lock", "signed/ticket.safetensors", "--score", "random", "--seed", "-1", "--out", "new"), "seed must be"
+    ),
+    "lock with the folder of no data": Case(
+        ("lock", "signed/ticket.safetensors", "--data-dir", "signed", "--out", "new"), "--data-dir goes with --data"
+    ),
+    "lock with a folder for bundled data": Case(
+        ("lock", "signed/ticket.safetensors", "--data", "digits", "--data-dir", "signed", "--out", "new"),
+        "with digits it has no effect",
     ),
     "file that cannot be read to its start": Case(("verify", "/proc/self/mem", "--signed", "signed"), "cannot be read"),
 }

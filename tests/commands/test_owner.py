@@ -13,6 +13,7 @@ from PIL import Image
 from ticketguard.bundle import Bundle
 from ticketguard.claims import envelope, hpke, keys, ownership, vault
 from ticketguard.claims import license as licences
+from ticketguard.commands import keygen
 from ticketguard.signatures import capacity
 from ticketguard.storage.tensors import read_tensors, write_tensors
 from ticketguard.tickets import read_ticket
@@ -34,6 +35,20 @@ def test_keygen_says_what_to_keep(tg):
     assert "mine.key" in result.out
     assert "mine.pub" in result.out
     assert result.err == ""
+
+
+@pytest.mark.parametrize("first", ["mine.key", "mine.pub"])
+def test_keygen_that_comes_second_while_the_passphrase_is_typed_overwrites_nothing(tg, world, monkeypatch, first):
+    def typed(*, confirm):
+        (world / first).write_bytes(b"another key")
+        return "fixture"
+
+    monkeypatch.setattr(keygen, "passphrase", typed)
+    result = tg("keygen", "--out", "mine.key")
+    assert result.code == 2
+    assert f"{first} exists already" in result.err
+    assert (world / first).read_bytes() == b"another key"
+    assert len([path for path in world.iterdir() if path.name.startswith("mine.")]) == 1
 
 
 def test_keygen_adds_the_encryption_key_to_a_key_that_is_there(tg, world):

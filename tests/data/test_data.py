@@ -12,7 +12,7 @@ from PIL import Image
 from ticketguard.data import DATASETS, Dataset, cifar, idx, load
 from ticketguard.data.dataset import moments
 from ticketguard.data.pickles import load_pickle
-from ticketguard.errors import DataError, UsageError
+from ticketguard.errors import DataError, StorageError, UsageError
 
 RECORDS = (6, 4)
 PIXELS = 3072
@@ -218,6 +218,23 @@ def test_image_folder_needs_both_splits_and_known_classes(tmp_path):
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "test" / "b").mkdir(parents=True)
     with pytest.raises(DataError, match="without training images: b"):
+        load("folder", tmp_path)
+
+
+def test_a_class_without_test_images_is_none_and_one_that_nobody_may_read_is_refused(tmp_path, monkeypatch):
+    for name in ("train/a", "train/b", "test/a"):
+        (tmp_path / name).mkdir(parents=True)
+        Image.new("RGB", (4, 4)).save(tmp_path / name / "1.png")
+    assert load("folder", tmp_path).test_labels.tolist() == [0]
+    closed, every = tmp_path / "train" / "b", type(tmp_path).iterdir
+
+    def refuse(folder):
+        if folder == closed:
+            raise PermissionError(13, "Permission denied")
+        return every(folder)
+
+    monkeypatch.setattr(type(tmp_path), "iterdir", refuse)
+    with pytest.raises(StorageError, match=r"train/b: cannot be read: permission denied"):
         load("folder", tmp_path)
 
 

@@ -112,6 +112,13 @@ def test_synflow_equals_the_path_products_of_the_channel_graph():
         assert np.allclose(flow[name][bits], np.exp(products[name][bits]), rtol=1e-5)
 
 
+def test_synflow_of_a_network_that_is_one_layer():
+    module = nn.Linear(3, 4)
+    mask = Mask({"weight": np.ones((4, 3), dtype=bool)})
+    flow = synflow(Subject(module=module, mask=mask, images=torch.randn(2, 3), labels=torch.tensor([0, 1])))
+    assert np.allclose(flow["weight"], np.abs(module.weight.detach().numpy()))
+
+
 def test_synflow_conserves_flow_through_batch_norm(subject):
     module = nn.Sequential(subject.module.a, subject.module.bn, nn.ReLU(), subject.module.b)
     mask = Mask({"0.weight": subject.mask["a.weight"], "3.weight": subject.mask["b.weight"]})

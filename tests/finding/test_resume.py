@@ -9,8 +9,12 @@ import time
 
 import pytest
 
+from ticketguard.errors import StorageError
 from ticketguard.finding import find
-from ticketguard.tickets import read_ticket
+from ticketguard.finding.config import Round
+from ticketguard.finding.rundir import RunDirectory
+from ticketguard.masks import Mask
+from ticketguard.tickets import Architecture, Model, read_ticket
 
 
 def results(directory):
@@ -89,3 +93,16 @@ def test_sigkill_at_random_moments(tiny, tmp_path):
         kills += 1
     assert kills == 2
     assert results(tmp_path / "killed") == results(tmp_path / "whole")
+
+
+def test_a_network_that_cannot_be_forgotten_is_an_error_of_one_line(tmp_path):
+    run = RunDirectory(path=tmp_path)
+    run.claim({})
+    rounds = tuple(Round(rate=0.0, kept=1, size=1, accuracy=1.0, winning=True, accepted=True) for _ in range(2))
+    model = Model(architecture=Architecture(), weights={}, mask=Mask({}))
+    run.finish_stage(rounds[:1], model, keep=frozenset({0}))
+    run.finish_stage(rounds, model, keep=frozenset({1}))
+    assert len(list((tmp_path / "stages").iterdir())) == 1
+    run._stage(0).mkdir()
+    with pytest.raises(StorageError, match="cannot be removed"):
+        run.finish_stage(rounds, model, keep=frozenset({1}))

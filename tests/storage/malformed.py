@@ -274,7 +274,7 @@ DOCUMENTS = {
     "jsonl: second line": document("d.jsonl", b"{}\n{\n{}\n", "line 2: not JSON"),
     "jsonl: blank line": document("d.jsonl", b"{}\n\n{}\n", "line 2: not JSON"),
     "csv: empty": document("d.csv", b"\n\n", "empty table"),
-    "csv: ragged": document("d.csv", b"index,label\n0,1\n2\n", "row 3 has 1 fields"),
+    "csv: ragged": document("d.csv", b"index,label\n0,1\n2\n", "line 3 has 1 fields"),
     "csv: open quote": document("d.csv", b'index,label\n0,"1\n', "comma-separated"),
     "csv: not UTF-8": document("d.csv", b"index,\xff\n", "not UTF-8"),
     "csv: a field of 200 kB": document("d.csv", b"a" * 200_000, "comma-separated"),

@@ -21,6 +21,7 @@ from ticketguard.storage.atomic import (
     make_folder,
     open_regular,
     read_bytes,
+    remove,
     replacing,
     require_writable,
     sha256_of,
@@ -35,6 +36,12 @@ def test_a_write_replaces_and_leaves_nothing_else(tmp_path: Path) -> None:
     assert path.read_bytes() == b"two"
     assert path.stat().st_mode & 0o777 == 0o600
     assert os.listdir(tmp_path) == ["a.bin"]
+
+
+@pytest.mark.parametrize("name", ["x" * 255, "\U0001f600" * 63])
+def test_a_name_may_be_as_long_as_names_can_be(tmp_path: Path, name: str) -> None:
+    write_bytes(tmp_path / name, b"one")
+    assert os.listdir(tmp_path) == [name]
 
 
 def test_the_umask_decides_without_a_mode(tmp_path: Path) -> None:
@@ -63,6 +70,15 @@ def test_an_interrupted_write_changes_nothing(tmp_path: Path, interruption: Base
         interrupted_write()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a.bin"]
+
+
+def test_what_cannot_be_removed_says_so(tmp_path: Path) -> None:
+    write_bytes(tmp_path / "a", b"")
+    remove(tmp_path / "a")
+    remove(tmp_path / "a")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError, match="folder: cannot be removed"):
+        remove(tmp_path / "folder")
 
 
 def test_a_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:

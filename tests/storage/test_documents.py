@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +82,9 @@ def test_tables(tmp_path: Path) -> None:
     assert read_csv(tmp_path / "d.csv") == rows
     (tmp_path / "d.csv").write_bytes(b"\xef\xbb\xbfindex,label\r\n\r\n0,7\r\n")
     assert read_csv(tmp_path / "d.csv") == [["index", "label"], ["0", "7"]]
+    (tmp_path / "d.csv").write_text("index,label\n\n\n0,7\n1,2,3\n")
+    with pytest.raises(FormatError, match="line 5 has 3 fields, the first has 2"):
+        read_csv(tmp_path / "d.csv")
 
 
 @QUICK
@@ -98,3 +102,13 @@ def test_npy_agrees_with_numpy(tmp_path: Path, array: NDArray[np.generic], fortr
     assert read.dtype == array.dtype
     assert not read.flags.writeable
     np.testing.assert_array_equal(read, np.load(tmp_path / "d.npy"))
+
+
+def test_an_npy_file_is_held_once(tmp_path: Path) -> None:
+    array = np.zeros(1 << 22, dtype=np.uint8)
+    np.save(tmp_path / "a.npy", array)
+    tracemalloc.start()
+    read_npy(tmp_path / "a.npy")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * array.nbytes

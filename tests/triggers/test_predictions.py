@@ -123,3 +123,8 @@ def test_a_map_must_be_one_to_one(tmp_path: Path, names: dict[str, str]) -> None
     path = write(tmp_path, "a.csv", "index,label\n0,a\n")
     with pytest.raises(DataError, match="exactly once"):
         read_predictions(path, ANIMALS, label_map=names)
+
+
+def test_a_json_file_may_be_as_large_as_the_others(tmp_path: Path) -> None:
+    answers = json.dumps(["ant"] * 6) + " " * (17 << 20)
+    assert read_predictions(write(tmp_path, "a.json", answers), ANIMALS).labels.tolist() == [0] * 6

@@ -21,7 +21,7 @@ from ticketguard.tickets import Model, Weights
 
 def frame_chosen_late(victim: Victim) -> Verdict:
     """Register the victim's own frame, which nothing forbids a thief to do, with one secret, and embed nothing."""
-    return next(claims(victim, 1, lambda _: {}))
+    return best(claims(victim, 1, lambda _: {}))
 
 
 def keys_searched(victim: Victim, tries: int) -> Verdict:

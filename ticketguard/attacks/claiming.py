@@ -48,5 +48,8 @@ def claims(
 
 
 def best(verdicts: Iterator[Verdict]) -> Verdict:
-    """The verdict with the most raw bits. Raises `ValueError` when no try could be registered."""
-    return max(verdicts, key=lambda verdict: verdict.best.bits if verdict.best else 0.0)
+    """The verdict with the most raw bits. Raises `CapacityError` when no try could be registered."""
+    found = max(verdicts, key=lambda verdict: verdict.best.bits if verdict.best else 0.0, default=None)
+    if found is None:
+        raise CapacityError("cheating owner: the model carries no registration that was tried")
+    return found

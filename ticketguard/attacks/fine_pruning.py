@@ -51,7 +51,8 @@ class FinePruning(TrainingAttack):
 
         def watch(name: str) -> Any:
             def hook(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG001
-                axis = 1 if output.ndim == 4 else output.ndim - 1
+                # Before as many axes of places as the kernel has; a linear layer has none.
+                axis = output.ndim - (victim.model.mask[name].ndim - 1)
                 others = [dim for dim in range(output.ndim) if dim != axis]
                 found[name] = output.abs().mean(dim=others).numpy()
 

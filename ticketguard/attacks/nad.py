@@ -16,6 +16,7 @@ from ticketguard.attacks.tuning import TrainingAttack, train
 from ticketguard.training.devices import resolve_device
 
 LAST = 3
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -57,15 +58,14 @@ class _Maps:
 
     def __init__(self, module: nn.Module) -> None:
         self._found: list[Tensor] = []
-        convolutions = any(isinstance(layer, nn.Conv2d) for layer in module.modules())
-        kind = nn.Conv2d if convolutions else nn.Linear
-        layers = [layer for layer in module.modules() if isinstance(layer, kind)]
+        convolutions: list[nn.Module] = [layer for layer in module.modules() if isinstance(layer, CONVOLUTIONS)]
+        layers = convolutions or [layer for layer in module.modules() if isinstance(layer, nn.Linear)]
         for layer in layers[-LAST:]:
             layer.register_forward_hook(self._keep)
 
     def _keep(self, layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG002
         squares = output.float().pow(2)
-        attention = squares.mean(dim=1).flatten(1) if squares.ndim == 4 else squares
+        attention = squares.mean(dim=1).flatten(1) if isinstance(layer, CONVOLUTIONS) else squares
         self._found.append(F.normalize(attention, dim=1))
 
     def take(self) -> list[Tensor]:

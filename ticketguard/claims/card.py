@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 from typing import Any
+from urllib.parse import quote
 
 from ticketguard.claims.ownership import OwnershipClaim
+from ticketguard.storage.hostile import visible
 
 BOM_FORMAT = "CycloneDX"
 BOM_VERSION = "1.6"
 NAMESPACE = "ticketguard"
+# What Markdown reads as its own.
+MARKUP = frozenset("\\`*_{}[]()#+-.!|<>~&")
 
 
 def ml_bom(claim: OwnershipClaim, claim_envelope: bytes, *, location: str) -> dict[str, Any]:
@@ -37,11 +41,16 @@ def ml_bom(claim: OwnershipClaim, claim_envelope: bytes, *, location: str) -> di
 
 def model_card(claim: OwnershipClaim, *, location: str) -> str:
     """Markdown for a Hugging Face model card; `location` is where readers find the claim."""
-    owner = "".join("\\" + letter if letter in "\\`*_{}[]()#+-.!|<>~" else letter for letter in claim.owner)
+    owner = "".join("\\" + letter if letter in MARKUP else letter for letter in visible(claim.owner))
+    # A link ends at the first of these.
+    place = "".join(
+        quote(letter, errors="replace") if letter in " ()<>\\" or not letter.isprintable() else letter
+        for letter in location
+    )
     rows = "\n".join(f"| {name} | `{value}` |" for name, value in _facts(claim).items())
     return (
         "## Ownership\n\n"
-        f"This model carries a registered signature of {owner} in its sparse topology. The [ownership claim]({location})\n"
+        f"This model carries a registered signature of {owner} in its sparse topology. The [ownership claim]({place})\n"
         "is an in-toto statement in a DSSE envelope; anyone can check it with `ticketguard inspect`, and a judge can test\n"
         "a suspect model against it with `ticketguard judge`.\n\n"
         f"| what | SHA-256 |\n|---|---|\n{rows}\n"

@@ -42,7 +42,7 @@ class OwnershipClaim:
 def make(
     registration_payload: bytes, *, owner: str, key: SecretKey, ticket: str, model: str
 ) -> tuple[OwnershipClaim, bytes]:
-    """The claim and its signed envelope."""
+    """The claim and its signed envelope. Raises `FormatError` for a field that nobody could read back."""
     claim = OwnershipClaim(
         owner=owner,
         public_key=key.public,
@@ -50,7 +50,9 @@ def make(
         ticket=ticket,
         model=model,
     )
-    return claim, envelope.sign(claim.payload(), key)
+    payload = claim.payload()
+    parse(payload)
+    return claim, envelope.sign(payload, key)
 
 
 def parse(payload: bytes) -> OwnershipClaim:
@@ -68,7 +70,9 @@ def parse(payload: bytes) -> OwnershipClaim:
         )
     except (KeyError, TypeError) as problem:
         raise FormatError(f"claim: field missing or malformed ({problem})") from problem
-    if not isinstance(claim.owner, str) or not statements.is_digest(claim.registration) or claim.payload() != payload:
+    if not statements.is_text(claim.owner):
+        raise FormatError(f"claim: the owner is not a printable text of 1 to {statements.MOST_TEXT} characters")
+    if not statements.is_digest(claim.registration) or claim.payload() != payload:
         raise FormatError("claim: fields beyond version 1, of another type, or not in canonical form")
     return claim
 

@@ -201,14 +201,13 @@ def _from_predicate(predicate: Mapping[str, Any]) -> Registration:
 
 
 def _entry(row: Mapping[str, Any]) -> TableEntry:
+    name = _text(row["name"], "layer name")
     shape, cell, pairs = tuple(row["shape"]), row["cell"], row["pairsPerLeaf"]
     integers = (*shape, cell, pairs)
     natural = all(type(value) is int and value >= 0 for value in integers)
     if not natural or not 2 <= len(shape) <= 8 or min(shape) < 1:
-        raise FormatError(
-            f"registration: layer {row['name']!r} has a shape, cell or pair count that is no natural number"
-        )
-    layer = Layer(name=_text(row["name"], "layer name"), shape=shape, cell=cell)
+        raise FormatError(f"registration: layer {name!r} has a shape, cell or pair count that is no natural number")
+    layer = Layer(name=name, shape=shape, cell=cell)
     kernel = layer.kernel
     if (
         layer.positions > MOST_POSITIONS

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from ticketguard.claims import canonical, envelope, statements
 from ticketguard.claims.keys import PublicKey, SecretKey
 from ticketguard.claims.registration import Registration
-from ticketguard.errors import AuthenticityError, FormatError
+from ticketguard.errors import AuthenticityError, FormatError, named
 
 NAME = "withdrawal"
 FORMAT = 1
@@ -76,7 +76,8 @@ def parse(payload: bytes) -> Withdrawal:
 def open_withdrawal(data: bytes, registered: Registration, payload: bytes, *, where: str) -> Withdrawal:
     """Verify and read a withdrawal of this registration. Raises `AuthenticityError` for a stranger's or another one's."""
     opened = envelope.open_self_signed(data, where=where)
-    found = parse(opened.payload)
+    with named(where):
+        found = parse(opened.payload)
     if found.registration != hashlib.sha256(payload).hexdigest():
         raise AuthenticityError(f"{where}: withdraws another registration")
     if opened.keyid not in registered.signers:

@@ -33,7 +33,7 @@ from ticketguard.claims.streams import SECRET_BYTES
 from ticketguard.commands.common import PATH, PEM, json_option, print_json
 from ticketguard.commands.overview import overview
 from ticketguard.commands.precious import warn_of_secrets
-from ticketguard.errors import FormatError
+from ticketguard.errors import FormatError, named
 from ticketguard.masks import Mask
 from ticketguard.storage.atomic import is_folder, is_there, read_bytes, read_start
 from ticketguard.storage.hostile import visible
@@ -166,8 +166,9 @@ def _statement(path: Path) -> dict[str, Any]:
     name = next((name for name in READERS if kind == statements.PREDICATE_URI.format(name=name)), None)
     if name is None:
         raise FormatError(f"{path}: a statement of type {str(kind)[:80]!r}, which this version does not know")
-    predicate, reader = statements.predicate(statement, name), READERS[name]
-    read = None if reader is None else reader(opened.payload)
+    with named(str(path)):
+        predicate, reader = statements.predicate(statement, name), READERS[name]
+        read = None if reader is None else reader(opened.payload)
     short = _summary(predicate, read) if isinstance(read, Registration) else predicate
     if isinstance(read, Reveal):
         # Whoever sees it can forge against the leaf, and what is on a screen is copied.

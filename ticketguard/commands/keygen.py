@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -9,7 +10,7 @@ import click
 from ticketguard.claims import hpke, keys
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import is_there, require_writable
+from ticketguard.storage.atomic import exclusive, is_there, require_writable
 
 TO_ENCRYPT_TO = "(public: reveals and licences can be encrypted to it)"
 
@@ -38,15 +39,16 @@ def command(out: Path, encryption: bool, as_json: bool) -> None:
     if encryption and is_there(out) and not is_there(encryption_path):
         _add_encryption(out, public_path, encryption_path, as_json)
         return
-    for path in (out, public_path, *([encryption_path] if encryption else [])):
-        if is_there(path):
-            raise UsageError(f"{path} exists already: keygen never overwrites a key; choose another --out")
-        require_writable(path)
-    key = keys.SecretKey.generate()
-    keys.save_secret(out, key, passphrase(confirm=True))
-    keys.save_public(public_path, key.public)
-    if encryption:
-        hpke.save_public(encryption_path, hpke.public_key(key))
+    paths = (out, public_path, *([encryption_path] if encryption else []))
+    _require_new(paths)
+    key, word = keys.SecretKey.generate(), passphrase(confirm=True)
+    # Another keygen may have come first while the passphrase was typed.
+    with exclusive(out.parent):
+        _require_new(paths)
+        keys.save_secret(out, key, word)
+        keys.save_public(public_path, key.public)
+        if encryption:
+            hpke.save_public(encryption_path, hpke.public_key(key))
     if as_json:
         _print_json(out, public_path, encryption_path if encryption else None, key)
     else:
@@ -55,6 +57,13 @@ def command(out: Path, encryption: bool, as_json: bool) -> None:
         if encryption:
             click.echo(f"encryption  {encryption_path}  {TO_ENCRYPT_TO}")
         click.echo(f"key id      {key.public.keyid}")
+
+
+def _require_new(paths: Iterable[Path]) -> None:
+    for path in paths:
+        if is_there(path):
+            raise UsageError(f"{path} exists already: keygen never overwrites a key; choose another --out")
+        require_writable(path)
 
 
 def _add_encryption(out: Path, public_path: Path, encryption_path: Path, as_json: bool) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, print_json, require_output
+from ticketguard.commands.common import PATH, json_option, print_json, refuse_idle, require_output
+from ticketguard.commands.training_options import load_data
 from ticketguard.errors import UsageError
 
 KEY, LOCKED = "key.safetensors", "locked.safetensors"
@@ -64,11 +65,9 @@ def command(
     ticket = read_ticket(ticket_path)
     if not ticket.mask:
         raise UsageError(f"{ticket_path}: no masks, so there is nothing to lock; find makes a ticket")
-    dataset = None
-    if data is not None:
-        from ticketguard.data import load
-
-        dataset = load(data, data_dir)
+    if data is None:
+        refuse_idle({"data_dir"}, "goes with --data: here it has no effect")
+    dataset = None if data is None else load_data(data, data_dir, None)
     key, locked = lock(ticket, scores_of(ticket, score, dataset=dataset, seed=seed), share, score=score)
     make_folder(out)
     write_key(out / KEY, key)

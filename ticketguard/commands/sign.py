@@ -149,7 +149,9 @@ def command(
     """
     _require_order(register_only, registered_path, without_stamp, options["beacon"])
     ticket = read_unsigned(ticket_path, arch)
-    if data is not None:
+    if data is None:
+        refuse_idle({"data_dir"}, "goes with --data: here it has no effect")
+    else:
         ticket = with_task(ticket, load_data(data, data_dir, None))
     rewind = rewind_weights(ticket_path, rewind_path)
     bundle, word = Bundle(out), passphrase()

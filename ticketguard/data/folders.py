@@ -8,7 +8,7 @@ import numpy as np
 
 from ticketguard.data.dataset import Dataset, Images, Labels, moments
 from ticketguard.data.files import damaged, locate, read
-from ticketguard.errors import DataError, FormatError
+from ticketguard.errors import DataError, FormatError, StorageError
 from ticketguard.storage.atomic import is_folder, listed
 from ticketguard.storage.pictures import picture_from
 
@@ -57,9 +57,19 @@ def _by_class(root: Path, classes: tuple[str, ...], inner: str) -> list[tuple[Pa
     return [
         (path, label)
         for label, name in enumerate(classes)
-        for path in sorted((root / name / inner).glob("*"))
+        for path in _held(root / name / inner)
         if path.suffix.lower() in SUFFIXES
     ]
+
+
+def _held(folder: Path) -> list[Path]:
+    """What a folder holds; nothing where there is none, as a class may have no test images."""
+    try:
+        return listed(folder)
+    except StorageError as problem:
+        if isinstance(problem.__cause__, FileNotFoundError | NotADirectoryError):
+            return []
+        raise
 
 
 def _dataset(

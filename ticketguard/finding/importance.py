@@ -138,17 +138,23 @@ def synflow(subject: Subject) -> Scores:
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             neutral = {"weight": 1.0, "bias": 0.0, "running_mean": 0.0, "running_var": 1.0 - part.eps}
             for suffix, constant in neutral.items():
-                name = f"{prefix}.{suffix}"
+                name = _within(prefix, suffix)
                 if name in replaced:
                     replaced[name] = torch.full_like(replaced[name], constant)
         elif isinstance(part, nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d) and part.bias is not None:
-            replaced[f"{prefix}.bias"] = torch.zeros_like(replaced[f"{prefix}.bias"])
+            bias = _within(prefix, "bias")
+            replaced[bias] = torch.zeros_like(replaced[bias])
     chosen = [replaced[name].requires_grad_() for name in subject.mask]
     with evaluating(subject.module):
         output = functional_call(subject.module, replaced, (torch.ones_like(subject.images[:1]).double(),))
         found = torch.autograd.grad(output.sum(), chosen)
     values = {name: value * grad for name, value, grad in zip(subject.mask, chosen, found, strict=True)}
     return subject.on_mask(values)
+
+
+def _within(prefix: str, name: str) -> str:
+    """A parameter's name in the network, whose own have no prefix."""
+    return f"{prefix}.{name}" if prefix else name
 
 
 def _betweenness(subject: Subject, *, weighted: bool) -> Scores:

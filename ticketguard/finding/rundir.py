@@ -15,7 +15,7 @@ from typing import Any
 
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.finding.config import Round
-from ticketguard.storage.atomic import exclusive, is_there, make_folder, write_bytes
+from ticketguard.storage.atomic import exclusive, is_there, make_folder, remove, write_bytes
 from ticketguard.storage.documents import encode, read_json, read_jsonl, write_json
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 from ticketguard.training import TrainState, distributed, load_state, save_state
@@ -91,8 +91,7 @@ class RunDirectory:
                 write_json(self.path / "rounds.json", [entry.to_json() for entry in rounds])
             for index in range(len(rounds)) if writer else ():
                 if index not in keep:
-                    with contextlib.suppress(FileNotFoundError):
-                        self._stage(index).unlink()
+                    remove(self._stage(index))
 
     def stage(self, index: int) -> Model:
         """The trained network of a finished round."""

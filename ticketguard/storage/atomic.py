@@ -36,7 +36,8 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
     """
     path = Path(path)
     require_writable(path)
-    temporary = path.parent / f".{path.name[:64]}.{secrets.token_hex(8)}.tmp"
+    # Without the file's own name: that may be as long as names can be.
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
     try:
         descriptor = os.open(temporary, flags, 0o666 if mode is None else mode)

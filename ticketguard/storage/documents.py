@@ -142,17 +142,20 @@ def read_csv(path: Path, *, limit: int = DOCUMENT_LIMIT) -> list[list[str]]:
     """
     try:
         text = read_bytes(path, limit=limit).decode("utf-8-sig")
-        rows = [row for row in csv.reader(io.StringIO(text, newline=""), strict=True) if row]
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        # With the number of the line in the file, which blank lines count for.
+        rows = [(reader.line_num, row) for row in reader if row]
     except UnicodeDecodeError as error:
         raise FormatError(f"{path}: not UTF-8 at byte {error.start}") from error
     except csv.Error as error:
         raise FormatError(f"{path}: not a comma-separated table: {_short(error)}") from error
     if not rows:
         raise FormatError(f"{path}: an empty table")
-    wrong = next((number for number, row in enumerate(rows, start=1) if len(row) != len(rows[0])), None)
-    if wrong is not None:
-        raise FormatError(f"{path}: row {wrong} has {len(rows[wrong - 1])} fields, the first has {len(rows[0])}")
-    return rows
+    fields = len(rows[0][1])
+    for number, row in rows:
+        if len(row) != fields:
+            raise FormatError(f"{path}: line {number} has {len(row)} fields, the first has {fields}")
+    return [row for _, row in rows]
 
 
 def write_csv(path: Path, rows: Iterable[Sequence[object]]) -> None:
@@ -182,7 +185,7 @@ def read_npy(path: Path, *, limit: int = ARRAY_LIMIT) -> NDArray[Any]:
         raise FormatError(f"{path}: not an .npy file: {_short(error)}") from error
     if dtype.kind not in "biuf":
         raise FormatError(f"{path}: holds {_short(dtype)}, not numbers")
-    content = data[stream.tell() :]
+    content = memoryview(data)[stream.tell() :]
     # Python accepts True and numbers of thousands of digits here, which numpy refuses and str() does not print.
     possible = len(shape) <= DIMENSION_LIMIT and all(type(extent) is int and extent >= 0 for extent in shape)
     if not possible or prod(max(extent, 1) for extent in shape) > ELEMENT_LIMIT:

@@ -76,7 +76,7 @@ def _read_npy(path: Path, plan: TriggerPlan, classes: Classes) -> Predictions:
 
 
 def _read_json(path: Path, plan: TriggerPlan, classes: Classes) -> Predictions:
-    answers = read_json(path)
+    answers = read_json(path, limit=FILE_LIMIT)
     if not isinstance(answers, list):
         raise DataError(f"{path}: a JSON list is expected")
     _check_length(len(answers), plan, path)
