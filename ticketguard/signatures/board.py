@@ -14,6 +14,8 @@ from ticketguard.signatures.edge import Bins, Carriers, Positions, Reading, bins
 
 # Positions of a layer at which a second tensor is compared: one that differs in a hundredth of them is surely found.
 SAMPLE = 2048
+# Layouts that are kept for suspects without some of the layers.
+MOST_PARTS = 4
 
 
 class Weight(Protocol):
@@ -36,6 +38,11 @@ class Board:
     @cached_property
     def _whole(self) -> _Layout:
         return _layout(self.carriers)
+
+    @cached_property
+    def _parts(self) -> dict[frozenset[str], _Layout]:
+        """Layouts of suspects that lack layers, by what they have: one suspect is read in several ways."""
+        return {}
 
     def sample(self, layer: str) -> NDArray[np.int64]:
         """Some positions of a layer that are read, around `SAMPLE` at most, as secret as all of them; none for other layers."""
@@ -82,11 +89,17 @@ class Board:
         """The layout of the layers that the suspect has."""
         if all(name in weights for name in self._whole.positions):
             return self._whole
-        present = {
-            leaf: {name: drawn for name, drawn in layers.items() if name in weights}
-            for leaf, layers in self.carriers.items()
-        }
-        return _layout(present)
+        names = frozenset(name for layers in self.carriers.values() for name in layers if name in weights)
+        if names not in self._parts:
+            if len(self._parts) >= MOST_PARTS:
+                del self._parts[next(iter(self._parts))]
+            self._parts[names] = _layout(
+                {
+                    leaf: {name: drawn for name, drawn in layers.items() if name in names}
+                    for leaf, layers in self.carriers.items()
+                }
+            )
+        return self._parts[names]
 
 
 @dataclass(frozen=True, kw_only=True)
