@@ -9,6 +9,7 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -143,7 +144,7 @@ def read_start(path: Path, size: int) -> bytes:
         raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open an existing regular file for reading; raises `StorageError` for anything else.
 
     Opening does not block, so a named pipe where a file is expected is refused instead of waited for.
