@@ -6,7 +6,7 @@ import glob
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -22,6 +22,9 @@ from ticketguard.storage.atomic import is_folder, is_there, write_bytes
 from ticketguard.storage.hostile import visible
 from ticketguard.storage.tensors import INDEX_NAME, SINGLE_NAME
 from ticketguard.workers import MOST_JOBS
+
+if TYPE_CHECKING:
+    from ticketguard.verify.verifier import Align
 
 # Where a probe records what nobody named.
 TRANSCRIPT = Path("transcript.jsonl")
@@ -78,7 +81,7 @@ def command(
     predictions: Path | None,
     endpoint: str | None,
     transcript: Path | None,
-    align: str,
+    align: Align,
     supplied_by: str,
     controls: tuple[Path, ...],
     jobs: int | None,
@@ -198,14 +201,14 @@ def _models(path: Path) -> list[Path]:
 
 
 def scanned(
-    bundle: Bundle, paths: list[Path], align: str, jobs: int | None
+    bundle: Bundle, paths: list[Path], align: Align, jobs: int | None
 ) -> Mapping[str, Verdict | TicketguardError]:
     """Verdicts by name; the error of an unreadable suspect stands in its row."""
     from ticketguard import api
     from ticketguard.verify.scan import jobs_for
 
     examiner = api.examiner_of(bundle, passphrase())
-    found = api.scan(examiner, paths, align=align, jobs=jobs or jobs_for(paths))  # type: ignore[arg-type]
+    found = api.scan(examiner, paths, align=align, jobs=jobs or jobs_for(paths))
     return {str(path): result for path, result in found.items()}
 
 
@@ -214,7 +217,7 @@ def run(
     paths: list[Path],
     predictions: Path | None,
     label_map: Path | None,
-    align: str,
+    align: Align,
     supplied_by: str,
     suspects: int = 1,
     controls: Sequence[Path] = (),
@@ -231,7 +234,7 @@ def run(
         weights,
         predictions=answers,
         charge_bits=charge,
-        align=align,  # type: ignore[arg-type]
+        align=align,
         supplied_by=supplied_by,
         suspects=suspects,
         context={"suspect": name},

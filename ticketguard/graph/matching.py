@@ -53,7 +53,7 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
         named = [name for name in clean.get(PREFIX.sub("", layer.name), ()) if fits(layer.shape, shapes[name])]
         if named:
             found[layer.name] = next((name for name in named if same(layer.shape, shapes[name])), named[0])
-    renamed: list[str] = []
+    renamed: set[str] = set()
     guessed: tuple[str, ...] = ()
     for find in (_by_shape, _by_size):
         missing = [layer for layer in layers if layer.name not in found]
@@ -61,7 +61,7 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
         free = [name for name, shape in shapes.items() if name not in taken and len(shape) >= 2]
         chosen = find(missing, free[:MOST_UNNAMED], shapes)
         found |= chosen
-        renamed += chosen
+        renamed |= chosen.keys()
         if find is _by_size:
             guessed = tuple(chosen)
     others = {}
@@ -89,11 +89,16 @@ def _by_shape(missing: Sequence[Layer], free: Sequence[str], shapes: Mapping[str
 def _by_size(missing: Sequence[Layer], free: Sequence[str], shapes: Mapping[str, Shape]) -> dict[str, str]:
     """Each missing layer goes to the next unclaimed tensor that fits, neither list going back."""
     result, start = {}, 0
+    # Shapes that nothing from `start` on fits: nor will anything later.
+    nowhere: set[Shape] = set()
     for layer in missing:
-        for index in range(start, len(free)):
-            if fits(layer.shape, shapes[free[index]]):
-                result[layer.name], start = free[index], index + 1
-                break
+        if layer.shape in nowhere:
+            continue
+        index = next((index for index in range(start, len(free)) if fits(layer.shape, shapes[free[index]])), None)
+        if index is None:
+            nowhere.add(layer.shape)
+        else:
+            result[layer.name], start = free[index], index + 1
     return result
 
 
@@ -118,7 +123,8 @@ def rematch(matched: Matched, layers: Sequence[Layer], reference: Counts, suspec
             if renamed or distance is _by_degrees:
                 cost = distance([reference[name] for name in members], [suspect[name] for name in members])
                 moved |= _reassigned(members, cost, names, freely=renamed)
-        renamed_now = tuple(name for name in names if name in {*matched.renamed, *moved})
+        otherwise = {*matched.renamed, *moved}
+        renamed_now = tuple(name for name in names if name in otherwise)
         candidate = Matched(names={**names, **moved}, renamed=renamed_now, guessed=matched.guessed)
         if moved and candidate not in found:
             found.append(candidate)

@@ -86,7 +86,7 @@ def read_onnx(path: Path) -> TensorFile:
         if others:
             file.metadata[UNREAD] = others
         return file
-    except (IndexError, ValueError, UnicodeDecodeError, OverflowError) as error:
+    except (IndexError, ValueError, OverflowError) as error:
         raise FormatError(
             f"{path}: not a well-formed ONNX model ({error}); export the weights as safetensors"
         ) from error
