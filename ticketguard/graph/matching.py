@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from ticketguard.graph.cells import Counts, Layer
 from ticketguard.graph.groups import Symmetry
+from ticketguard.storage.wrappers import PREFIXES
 
-# What wrappers put in front of every parameter name: DataParallel, torch.compile, Lightning and Hugging Face modules; and our
-# own reader in front of an ONNX matrix that is read both ways.
-PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|_forward_module|state_dict|transposed)\.)+")
+PREFIX = re.compile(rf"^(?:(?:{'|'.join(PREFIXES)})\.)+")
 # Unclaimed tensors that are looked at: a hostile file may hold 65,536 of them.
 MOST_UNNAMED = 4096
 # Times as many channels, or as few, that a layer may have and still be taken for the registered one.
