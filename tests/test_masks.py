@@ -45,6 +45,17 @@ def test_impossible_numbers_are_refused(kept):
         keep_largest({"a": np.ones(4)}, kept)
 
 
+def test_the_spread_is_that_of_the_kept_weights_whatever_the_parts(monkeypatch):
+    generator = np.random.default_rng(0)
+    weights = generator.normal(3.0, 0.1, size=(40, 30)).astype(np.float32)
+    kept = generator.random(weights.shape) < 0.3
+    # To the last bit: new edges of a signed ticket start from it.
+    assert spread(weights, kept) == np.std(weights[kept].astype(np.float64))
+    monkeypatch.setattr(masks, "SPREAD_PART", 7)
+    assert spread(weights, kept) == pytest.approx(np.std(weights[kept].astype(np.float64)), rel=1e-12)
+    assert spread(weights, np.zeros_like(kept)) == 0.0
+
+
 def test_no_layers_keep_nothing():
     assert keep_largest({}, 0).kept == 0
     assert Mask({}).density == 1.0
@@ -69,14 +80,3 @@ def test_support_keeps_what_is_not_zero_nan_included():
     found = support({"a": np.array([0.0, -0.0, 1e-45, np.nan, np.inf]), "b": np.ones(2)}, ["a"])
     assert list(found) == ["a"]
     assert found["a"].tolist() == [False, False, True, True, True]
-
-
-def test_the_spread_is_that_of_the_kept_weights_whatever_the_parts(monkeypatch):
-    generator = np.random.default_rng(0)
-    weights = generator.normal(3.0, 0.1, size=(40, 30)).astype(np.float32)
-    kept = generator.random(weights.shape) < 0.3
-    # To the last bit: new edges of a signed ticket start from it.
-    assert spread(weights, kept) == np.std(weights[kept].astype(np.float64))
-    monkeypatch.setattr(masks, "SPREAD_PART", 7)
-    assert spread(weights, kept) == pytest.approx(np.std(weights[kept].astype(np.float64)), rel=1e-12)
-    assert spread(weights, np.zeros_like(kept)) == 0.0

@@ -17,6 +17,15 @@ LAYERS = [
 SYMMETRY = Symmetry(axes={"bn.weight": (fixed_axis(4),)})
 
 
+def test_layers_that_fit_nothing_look_through_the_file_once(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(matching, "fits", lambda *shapes: asked.append(shapes) or fits(*shapes))
+    layers = [layer_of(f"w{number}", (8, 8, 5, 5)) for number in range(20)] + [layer_of("v", (8, 8, 3, 3))]
+    shapes = {f"x{number}": (16, 16, 3, 3) for number in range(50)}
+    assert match(layers, Symmetry(), shapes).names == {"v": "x0"}
+    assert len(asked) == 50 + 1
+
+
 def test_by_name_with_wrapper_prefixes_and_in_any_order() -> None:
     shapes = {
         "module.b.weight": (4, 4, 3, 3),
@@ -104,12 +113,3 @@ def test_renamed_and_pruned_layers_are_matched_by_their_overlap() -> None:
     suspect = {name: rng.binomial(reference[stored[key]], 0.5) for name, key in names.items()}
     found = rematch(Matched(names=names, renamed=tuple(names)), layers, reference, suspect)
     assert {key: name for name, key in found[-1].names.items()} == stored
-
-
-def test_layers_that_fit_nothing_look_through_the_file_once(monkeypatch) -> None:
-    asked = []
-    monkeypatch.setattr(matching, "fits", lambda *shapes: asked.append(shapes) or fits(*shapes))
-    layers = [layer_of(f"w{number}", (8, 8, 5, 5)) for number in range(20)] + [layer_of("v", (8, 8, 3, 3))]
-    shapes = {f"x{number}": (16, 16, 3, 3) for number in range(50)}
-    assert match(layers, Symmetry(), shapes).names == {"v": "x0"}
-    assert len(asked) == 50 + 1

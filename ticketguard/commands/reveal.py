@@ -67,9 +67,12 @@ def command(
         raise UsageError(
             "a reveal is for one suspect, --suspect with weights or --transcript with answers: give one of them"
         )
+    if suspect is None and transcript is None:
+        raise UsageError("say what the reveal is for: --suspect with weights, or --transcript with recorded answers")
     require_nonce(nonce)
     require_output(out, inputs=(suspect, transcript, key_path, judge_path))
-    recorded, digest = _subject(suspect, transcript)
+    recorded = None if transcript is None else read_transcript(transcript)
+    digest = digest_of(read_any(suspect)) if recorded is None else recorded.digest  # type: ignore[arg-type]
     judge = None if judge_path is None else hpke.load_public(judge_path)
     bundle, word = Bundle(signed), passphrase()
     key = keys.load_secret(key_path, word)
@@ -108,16 +111,6 @@ def command(
     click.echo(f"suspect  {shown.kind}, sha256 {digest}")
     click.echo(f"expires  {reveal.format_time(shown.expires)}")
     click.echo(f"left     {left} unused leaves of {registered.leaves}")
-
-
-def _subject(suspect: Path | None, transcript: Path | None) -> tuple[Transcript | None, str]:
-    """The recorded answers, where the reveal is for some, and the digest of what it is for."""
-    if transcript is not None:
-        recorded = read_transcript(transcript)
-        return recorded, recorded.digest
-    if suspect is None:
-        raise UsageError("say what the reveal is for: --suspect with weights, or --transcript with recorded answers")
-    return None, digest_of(read_any(suspect))
 
 
 def _asked(transcript: Transcript, opening: Opening, secret: Secret, leaf: int | None) -> int:

@@ -52,7 +52,7 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
         named = [name for name in clean.get(PREFIX.sub("", layer.name), ()) if fits(layer.shape, shapes[name])]
         if named:
             found[layer.name] = next((name for name in named if same(layer.shape, shapes[name])), named[0])
-    renamed: set[str] = set()
+    renamed: list[str] = []
     guessed: tuple[str, ...] = ()
     for find in (_by_shape, _by_size):
         missing = [layer for layer in layers if layer.name not in found]
@@ -60,7 +60,7 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
         free = [name for name, shape in shapes.items() if name not in taken and len(shape) >= 2]
         chosen = find(missing, free[:MOST_UNNAMED], shapes)
         found |= chosen
-        renamed |= chosen.keys()
+        renamed += chosen
         if find is _by_size:
             guessed = tuple(chosen)
     others = {}
@@ -70,9 +70,10 @@ def match(layers: Sequence[Layer], symmetry: Symmetry, shapes: Mapping[str, Shap
             key = next(iter(clean.get(PREFIX.sub("", name), ())), None)
             if name not in found and key is not None and key not in taken:
                 others[name] = key
+    otherwise = set(renamed)
     return Matched(
         names={**found, **others},
-        renamed=tuple(layer.name for layer in layers if layer.name in renamed),
+        renamed=tuple(layer.name for layer in layers if layer.name in otherwise),
         guessed=guessed,
     )
 

@@ -39,11 +39,6 @@ class Board:
     def _whole(self) -> _Layout:
         return _layout(self.carriers)
 
-    @cached_property
-    def _parts(self) -> dict[frozenset[str], _Layout]:
-        """Layouts of suspects that lack layers, by what they have: one suspect is read in several ways."""
-        return {}
-
     def sample(self, layer: str) -> NDArray[np.int64]:
         """Some positions of a layer that are read, around `SAMPLE` at most, as secret as all of them; none for other layers."""
         positions = self._whole.positions.get(layer, np.empty(0, np.int64))
@@ -54,6 +49,11 @@ class Board:
         layout, values = self._gathered(weights)
         found = read_values(layout.bits, values, layout.bins)
         return {leaf: found.part(span) for leaf, span in layout.spans.items()}
+
+    @cached_property
+    def _parts(self) -> dict[frozenset[str], _Layout]:
+        """Layouts of suspects that lack layers, by what they have: one suspect is read in several ways."""
+        return {}
 
     def support(self, weights: Mapping[str, Weight], places: Mapping[str, Positions]) -> dict[int, tuple[int, int]]:
         """`Reading.support` by leaf, of weights whose kernels are turned (`turns.turned_places`); faster than `read`."""
