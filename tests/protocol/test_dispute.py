@@ -1,5 +1,6 @@
 """Disputes: who was first, by marks, then by trusted time stamps, and otherwise nobody knows."""
 
+import importlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -49,9 +50,8 @@ def world_tensors(model):
 
 def test_each_case_is_opened_once(world, owner, thief, overwritten, monkeypatch):
     opened = []
-    monkeypatch.setattr(
-        "ticketguard.verify.verifier.all_carriers", lambda opening: opened.append(opening) or all_carriers(opening)
-    )
+    verifier = importlib.import_module("ticketguard.verify.verifier")
+    monkeypatch.setattr(verifier, "all_carriers", lambda opening: opened.append(opening) or all_carriers(opening))
     assert settled(world, owner, thief, overwritten).outcome == "A PRIOR"
     assert len(opened) == 2
 
