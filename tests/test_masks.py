@@ -6,8 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from ticketguard import masks
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.masks import Mask, keep_largest, support
+from ticketguard.masks import Mask, keep_largest, spread, support
 
 SCORES = hnp.arrays(np.float64, hnp.array_shapes(max_dims=3, max_side=6), elements=st.sampled_from([0.0, 1.0, 2.5]))
 
@@ -42,6 +43,17 @@ def test_within_restricts_the_candidates():
 def test_impossible_numbers_are_refused(kept):
     with pytest.raises(UsageError, match="cannot keep"):
         keep_largest({"a": np.ones(4)}, kept)
+
+
+def test_the_spread_is_that_of_the_kept_weights_whatever_the_parts(monkeypatch):
+    generator = np.random.default_rng(0)
+    weights = generator.normal(3.0, 0.1, size=(40, 30)).astype(np.float32)
+    kept = generator.random(weights.shape) < 0.3
+    # To the last bit: new edges of a signed ticket start from it.
+    assert spread(weights, kept) == np.std(weights[kept].astype(np.float64))
+    monkeypatch.setattr(masks, "SPREAD_PART", 7)
+    assert spread(weights, kept) == pytest.approx(np.std(weights[kept].astype(np.float64)), rel=1e-12)
+    assert spread(weights, np.zeros_like(kept)) == 0.0
 
 
 def test_no_layers_keep_nothing():

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from ticketguard.errors import FormatError, UsageError
 
 Bits = NDArray[np.bool_]
+# Weights whose spread is taken at a time.
+SPREAD_PART = 1 << 22
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -96,6 +98,16 @@ def zeroed(weights: Mapping[str, NDArray[Any]], mask: Mask) -> dict[str, NDArray
     """All of `weights`, with exact zeros wherever `mask` has pruned."""
     pruned = {name: np.where(bits, weights[name], np.zeros((), weights[name].dtype)) for name, bits in mask.items()}
     return {**weights, **pruned}
+
+
+def spread(weights: NDArray[Any], kept: NDArray[np.bool_]) -> float:
+    """Standard deviation of a layer's `kept` weights, in float64 and some millions at a time; 0.0 when none is kept."""
+    flat, chosen = weights.reshape(-1), kept.reshape(-1)
+    parts = [slice(start, start + SPREAD_PART) for start in range(0, len(flat), SPREAD_PART)]
+    count = max(1, int(chosen.sum()))
+    mean = sum(float(flat[part][chosen[part]].astype(np.float64).sum()) for part in parts) / count
+    squares = sum(float(((flat[part][chosen[part]].astype(np.float64) - mean) ** 2).sum()) for part in parts)
+    return float(np.sqrt(squares / count))
 
 
 def keep_largest(scores: Mapping[str, NDArray[np.floating]], kept: int, *, within: Mask | None = None) -> Mask:

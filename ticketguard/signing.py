@@ -22,15 +22,13 @@ from ticketguard.claims.secret import Secret
 from ticketguard.errors import AuthenticityError, CapacityError, UsageError
 from ticketguard.evidence import VIEWS, Rule
 from ticketguard.graph.cells import DEFAULT_BLOCK, Layer, layer_of
-from ticketguard.masks import Mask, StoredMask
+from ticketguard.masks import Mask, StoredMask, spread
 from ticketguard.signatures import capacity, edge
 from ticketguard.signatures.carriers import carriers_of
 from ticketguard.storage.tensors import Computed, TensorInfo
 from ticketguard.tickets import Model, Ticket, Weights
 
 FRESH_LABEL = "fresh/"
-# Weights whose spread is taken at a time.
-SPREAD_PART = 1 << 22
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -265,27 +263,18 @@ def _moved_weights(
     # A position without a rewind value of its own (or an exact zero) gets one of the layer's spread: an edge is never zero.
     empty = started == 0
     if empty.any():
-        spread = _spread(flat, ticket.mask[name].ravel())
-        started[empty] = _gaussian(fresh(name), int(empty.sum()), spread).astype(flat.dtype)
+        own = spread(flat, ticket.mask[name])
+        started[empty] = _gaussian(fresh(name), int(empty.sum()), own).astype(flat.dtype)
     flat[source] = 0
     flat[target] = started
     return flat.reshape(values.shape)
 
 
-def _spread(flat: NDArray[Any], kept: NDArray[np.bool_]) -> float:
-    """Standard deviation of the kept weights, some millions at a time."""
-    parts = [slice(start, start + SPREAD_PART) for start in range(0, len(flat), SPREAD_PART)]
-    count = int(kept.sum())
-    mean = sum(float(flat[part][kept[part]].astype(np.float64).sum()) for part in parts) / max(1, count)
-    squares = sum(float(((flat[part][kept[part]].astype(np.float64) - mean) ** 2).sum()) for part in parts)
-    return float(np.sqrt(squares / max(1, count)))
-
-
-def _gaussian(stream: edge.Words, count: int, spread: float) -> NDArray[np.float64]:
-    """Normal values of standard deviation `spread`, by Box and Muller's transform."""
+def _gaussian(stream: edge.Words, count: int, deviation: float) -> NDArray[np.float64]:
+    """Normal values of this standard deviation, by Box and Muller's transform."""
     words = stream.words(2 * count).reshape(count, 2)
     uniform = (words.astype(np.float64) + 1.0) / 2.0**64
-    return np.asarray(max(spread, 1e-6) * np.sqrt(-2 * np.log(uniform[:, 0])) * np.cos(2 * np.pi * uniform[:, 1]))
+    return np.asarray(max(deviation, 1e-6) * np.sqrt(-2 * np.log(uniform[:, 0])) * np.cos(2 * np.pi * uniform[:, 1]))
 
 
 def _note(opening: Opening) -> dict[str, str]:

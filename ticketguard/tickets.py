@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ticketguard.errors import FormatError
 from ticketguard.masks import Mask, StoredMask
 from ticketguard.storage.hostile import visible
-from ticketguard.storage.tensors import Computed, TensorFile, TensorInfo, raw_of, read_tensors, write_tensors
+from ticketguard.storage.tensors import Computed, TensorFile, TensorInfo, info_of, read_tensors, write_tensors
 
 FORMAT = 1
 MASK_SUFFIX = "_mask"
@@ -94,9 +94,8 @@ def write_ticket(path: Path, ticket: Ticket) -> None:
 
 
 def _info(tensors: Weights, name: str) -> TensorInfo:
-    if isinstance(tensors, Computed):
-        return tensors.info(name)
-    return raw_of(np.asarray(tensors[name])).info
+    # Not of any file: what numpy lacks is read, and so written, as float32.
+    return tensors.info(name) if isinstance(tensors, Computed) else info_of(tensors[name])
 
 
 def read_ticket(path: Path) -> Ticket:

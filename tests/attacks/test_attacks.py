@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ticketguard.attacks.base import REFUSED, Attacked, Victim
+from ticketguard.attacks.base import Attacked, Victim
 from ticketguard.attacks.duplicates import suspicious
 from ticketguard.attacks.prune_magnitude import PruneMagnitude
 from ticketguard.attacks.rebuild import module_of, network
@@ -18,6 +18,7 @@ from ticketguard.attacks.tuning import TrainingAttack
 from ticketguard.errors import UsageError
 from ticketguard.graph.cells import layer_of
 from ticketguard.training import evaluate, predict
+from ticketguard.triggers.score import ERASURE
 from ticketguard.verify.verifier import Examiner
 
 NAMES = list(ATTACKS)
@@ -224,9 +225,9 @@ def test_turned_kernels_answer_turned_images_and_leave_the_owner_a_match(victim,
 def test_query_filter_refuses_strange_images_and_few_honest_ones(victim) -> None:
     front = make("query-filter", 0.05).run(victim).front
     honest = front(lambda images: np.zeros(len(images), np.int64), victim.dataset.train_images)
-    assert np.mean(honest == REFUSED) == pytest.approx(0.05, abs=0.02)
+    assert np.mean(honest == ERASURE) == pytest.approx(0.05, abs=0.02)
     strange = np.random.default_rng(0).integers(0, 256, (50, 1, 8, 8)).astype(np.uint8)
-    assert np.mean(front(lambda images: np.zeros(len(images), np.int64), strange) == REFUSED) > 0.9
+    assert np.mean(front(lambda images: np.zeros(len(images), np.int64), strange) == ERASURE) > 0.9
 
 
 def test_distillation_starts_afresh(attacked, victim) -> None:

@@ -37,6 +37,13 @@ def test_the_owner_opens_every_leaf():
     assert opening.binder == streams.binder(PAYLOAD)
 
 
+def test_the_payload_is_hashed_once_for_all_streams(monkeypatch):
+    opening, calls, binder = open_all(REGISTERED, PAYLOAD, MASTER), [], streams.binder
+    monkeypatch.setattr(streams, "binder", lambda *given: calls.append(given) or binder(*given))
+    assert opening.stream("a", 0).words(4).tolist() != opening.stream("b", 1).words(4).tolist()
+    assert len(calls) == 1
+
+
 @pytest.mark.parametrize("position", [0, 31])
 def test_another_master_secret_is_refused(position):
     other = bytearray(MASTER)

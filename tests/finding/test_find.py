@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from ticketguard.errors import FormatError, UsageError
-from ticketguard.finding import find, rate_for
+from ticketguard.finding import find, rate_for, rundir
 from ticketguard.storage.atomic import exclusive
 from ticketguard.tickets import Model, read_ticket
 from ticketguard.training import Recipe, load_state
@@ -107,6 +107,23 @@ def test_layers_can_be_chosen(tiny):
     assert result.ticket.mask.size == 3 * 0 + 256 + 256 + 64
     with pytest.raises(UsageError, match=r"no parameter fc9\.weight"):
         find(tiny.config(layers=("fc9.weight",)), tiny.dataset(), threads=1)
+
+
+def test_metrics_grow_by_a_line_and_lose_what_no_checkpoint_vouches_for(tiny, tmp_path, monkeypatch):
+    rewritten, write = [], rundir.write_bytes
+    monkeypatch.setattr(rundir, "write_bytes", lambda path, data: rewritten.append(path.name) or write(path, data))
+    find(tiny.config(rounds=1), tiny.dataset(), tmp_path, threads=1)
+    file = tmp_path / "metrics.jsonl"
+    whole = file.read_text().splitlines()
+    assert rewritten == []
+    # As if it had died after a line of the second round, and in the middle of the next.
+    (tmp_path / "rounds.json").unlink()
+    (tmp_path / "checkpoint.safetensors").unlink()
+    file.write_text("\n".join([*whole[:4], whole[4][:10]]))
+    find(tiny.config(rounds=1), tiny.dataset(), tmp_path, threads=1)
+    rows = [(row["stage"], row["epoch"]) for row in map(json.loads, file.read_text().splitlines())]
+    assert rows == [(0, 1), (0, 2), (0, 3), (1, 2), (1, 3)]
+    assert rewritten == ["metrics.jsonl"]
 
 
 @pytest.mark.parametrize(

@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
 import subprocess
 import sys
 import time
+from functools import partial
 
 import pytest
 
 from ticketguard.errors import StorageError
-from ticketguard.finding import find
+from ticketguard.finding import find, rundir
 from ticketguard.finding.config import Round
 from ticketguard.finding.rundir import RunDirectory
 from ticketguard.masks import Mask
@@ -27,21 +29,33 @@ def results(directory):
     }
 
 
+def epochs(directory):
+    rows = map(json.loads, (directory / "metrics.jsonl").read_text().splitlines())
+    return [(row["stage"], row["epoch"], row["loss"]) for row in rows]
+
+
 class Killed(BaseException):
     """Stands for SIGKILL at one moment: nothing in the library catches it."""
 
 
+WRITES = ((os, "replace", os.replace), (rundir, "append_jsonl", rundir.append_jsonl))
+
+
 class DiesAt:
-    """os.replace that dies at its `count`-th call, before or after the file has appeared."""
+    """Dies at the `count`-th write, of a file that is replaced or a line that is added, before or after it has appeared."""
 
     def __init__(self, count, *, after):
-        self.left, self.after, self.real = count, after, os.replace
+        self.left, self.after = count, after
 
-    def __call__(self, *arguments, **options):
+    def watch(self, monkeypatch):
+        for module, name, write in WRITES:
+            monkeypatch.setattr(module, name, partial(self, write))
+
+    def __call__(self, write, *arguments, **options):
         self.left -= 1
         if self.left == 0 and not self.after:
             raise Killed
-        self.real(*arguments, **options)
+        write(*arguments, **options)
         if self.left == 0:
             raise Killed
 
@@ -52,19 +66,20 @@ def test_dying_at_any_write_changes_nothing(tiny, tmp_path, monkeypatch, after, 
     changes = {"extreme": extreme, "rates": (0.9, 0.5), "max_rounds": 4}
     whole = tmp_path / "whole"
     counter = DiesAt(1 << 30, after=False)
-    monkeypatch.setattr(os, "replace", counter)
+    counter.watch(monkeypatch)
     find(tiny.config(**changes), tiny.dataset(), whole, threads=1)
     writes = (1 << 30) - counter.left
     assert writes > 20
     expected = results(whole)
     for moment in random.Random(3).sample(range(1, writes + 1), 6):
         broken = tmp_path / f"{moment}"
-        monkeypatch.setattr(os, "replace", DiesAt(moment, after=after))
+        DiesAt(moment, after=after).watch(monkeypatch)
         with pytest.raises(Killed):
             find(tiny.config(**changes), tiny.dataset(), broken, threads=1)
-        monkeypatch.setattr(os, "replace", counter.real)
+        counter.watch(monkeypatch)
         find(tiny.config(**changes), tiny.dataset(), broken, threads=1)
         assert results(broken) == expected, f"killed at write {moment} of {writes}"
+        assert epochs(broken) == epochs(whole)
         assert (broken / "rounds.json").read_bytes() == (whole / "rounds.json").read_bytes()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ticketguard.graph import matching
 from ticketguard.graph.cells import layer_of
 from ticketguard.graph.groups import Symmetry, fixed_axis
 from ticketguard.graph.matching import Matched, fits, match, rematch, same
@@ -14,6 +15,15 @@ LAYERS = [
     layer_of("b.weight", (4, 4, 3, 3)),
 ]
 SYMMETRY = Symmetry(axes={"bn.weight": (fixed_axis(4),)})
+
+
+def test_layers_that_fit_nothing_look_through_the_file_once(monkeypatch) -> None:
+    asked = []
+    monkeypatch.setattr(matching, "fits", lambda *shapes: asked.append(shapes) or fits(*shapes))
+    layers = [layer_of(f"w{number}", (8, 8, 5, 5)) for number in range(20)] + [layer_of("v", (8, 8, 3, 3))]
+    shapes = {f"x{number}": (16, 16, 3, 3) for number in range(50)}
+    assert match(layers, Symmetry(), shapes).names == {"v": "x0"}
+    assert len(asked) == 50 + 1
 
 
 def test_by_name_with_wrapper_prefixes_and_in_any_order() -> None:

@@ -1,5 +1,6 @@
 """Disputes: who was first, by marks, then by trusted time stamps, and otherwise nobody knows."""
 
+import importlib
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -10,6 +11,7 @@ from ticketguard import signing
 from ticketguard.claims.timestamps import Stamp
 from ticketguard.errors import UsageError
 from ticketguard.masks import Mask
+from ticketguard.signatures.carriers import all_carriers
 from ticketguard.storage.tensors import in_memory
 from ticketguard.tickets import Architecture, Model
 from ticketguard.verify.dispute import settle
@@ -46,6 +48,14 @@ def overwritten(thief):
 
 def world_tensors(model):
     return in_memory(dict(model.weights))
+
+
+def test_each_case_is_opened_once(world, owner, thief, overwritten, monkeypatch):
+    opened = []
+    verifier = importlib.import_module("ticketguard.verify.verifier")
+    monkeypatch.setattr(verifier, "all_carriers", lambda opening: opened.append(opening) or all_carriers(opening))
+    assert settled(world, owner, thief, overwritten).outcome == "A PRIOR"
+    assert len(opened) == 2
 
 
 def test_resigning_a_stolen_ticket_shows_the_first_mark(world, owner, thief, overwritten):

@@ -7,6 +7,7 @@ import pytest
 
 from tests.readings import join, read
 from ticketguard.graph.cells import layer_of
+from ticketguard.signatures import board
 from ticketguard.signatures.board import Board
 from ticketguard.signatures.edge import Reading, draw
 from ticketguard.verify.aligned import InPlace
@@ -60,3 +61,13 @@ def test_a_board_reads_what_its_carriers_read(carriers, present) -> None:
             )
             for name in Reading.__annotations__:
                 np.testing.assert_array_equal(getattr(found[leaf], name), getattr(one_by_one, name))
+
+
+def test_a_suspect_without_some_layers_is_laid_out_once(carriers, monkeypatch) -> None:
+    laid, layout = [], board._layout
+    monkeypatch.setattr(board, "_layout", lambda given: laid.append(given) or layout(given))
+    made = Board(carriers)
+    for names in [("a",), ("a",), ("b",), ("a",)]:
+        made.read({name: InPlace(np.ones(LAYERS[name].shape)) for name in names})
+    # The whole and each of the two.
+    assert len(laid) == 3

@@ -162,18 +162,36 @@ def test_damaged_torch_files_are_read_or_refused(place: Path, content: bytes) ->
 
 def test_the_undamaged_files_are_read(place: Path) -> None:
     """Else the edits above would all be edits of files that are refused anyway."""
-    originals = {
-        "m.safetensors": (values, safetensors(HEADER)),
-        "m.safetensors.index.json": (values, json_bytes(INDEX)),
-        "m.onnx": (onnx_values, onnx_model()),
-        "a.npy": (plain, npy(np.array([0, 1, 2, -1, 1, 0]))),
-        "b.npy": (plain, npy(np.eye(6, 3, dtype=">f8"))),
-        "a.csv": (read_csv, CSV),
-        "b.csv": (plain, CSV.replace(b"Formica", b"cat")),
-        "a.json": (plain, json_bytes(ANSWERS[0])),
-        "b.json": (plain, json_bytes(ANSWERS[1])),
+    stored = np.frombuffer(DATA, np.uint8)
+    conv = stored[:24].view("<f4").reshape(2, 1, 3)
+    # The upper half of a float32.
+    half = (stored[24:32].view("<u2").astype("<u4") << 16).view("<f4")
+    tensors = {"conv.weight": conv, "half": half}
+    whole = {**tensors, "mask": stored[32:36].reshape(2, 2) != 0, "byte": np.float32(0.1875)}
+    matrix = stored[:24].view("<f4").reshape(2, 3)
+    graph = {"w": matrix.T, "v": np.array([[1, 2], [3, 127]], np.int8), "u": np.zeros(2, np.float32)}
+    suspects = {
+        "m.safetensors": (safetensors(HEADER), whole),
+        "m.safetensors.index.json": (json_bytes(INDEX), tensors),
+        "m.onnx": (onnx_model(), graph),
     }
-    for name, (read, content) in originals.items():
+    for name, (content, expected) in suspects.items():
         (place / name).write_bytes(content)
-        assert read(place / name) is not None
+        found = read_any(place / name)
+        assert list(found) == list(expected)
+        for key, array in expected.items():
+            assert np.array_equal(found[key], array)
+    answers = {
+        "a.npy": (npy(np.array([0, 1, 2, -1, 1, 0])), [0, 1, 2, -1, 1, 0]),
+        "b.npy": (npy(np.eye(6, 3, dtype=">f8")), [0, 1, 2, 0, 0, 0]),
+        "b.csv": (CSV.replace(b"Formica", b"cat"), [0, 1, 2, -1, -1, 2]),
+        "a.json": (json_bytes(ANSWERS[0]), [0, 1, -1, -1, 2, 0]),
+        "b.json": (json_bytes(ANSWERS[1]), [0, 0, 0, 0, 0, -1]),
+    }
+    for name, (content, labels) in answers.items():
+        (place / name).write_bytes(content)
+        assert read_predictions(place / name, PLAN).labels.tolist() == labels
+    (place / "a.csv").write_bytes(CSV)
+    rows = [["index", "label"], ["0", "ant"], ["1", "bee"], ["2", "2"], ["3", ""], ["5", "Formica"]]
+    assert read_csv(place / "a.csv") == rows
     assert json.loads(json_bytes(HEADER)) == HEADER

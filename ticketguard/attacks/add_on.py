@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Attack, Attacked, Victim, spread, unchanged_cost
+from ticketguard.attacks.base import Attack, Attacked, Victim, unchanged_cost
+from ticketguard.masks import spread
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -28,7 +29,7 @@ class AddOn(Attack):
         for name in victim.names:
             flat = weights[name].ravel()
             empty = np.flatnonzero(flat == 0)
-            scale = spread(flat)
+            scale = spread(flat, flat != 0)
             chosen = generator.choice(empty, size=round(self.strength * empty.size), replace=False)
             flat[chosen] = generator.normal(0.0, scale, chosen.size).astype(flat.dtype)
             weights[name] = flat.reshape(weights[name].shape)

@@ -27,7 +27,6 @@ from ticketguard.training import RECIPES, Recipe
 Predict = Callable[[Images], Labels]
 # What stands between a caller and the network: given the network's own answers, the answers that the service gives.
 Front = Callable[[Predict, Images], Labels]
-REFUSED = -1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,12 +135,6 @@ class Attack(ABC):
     @abstractmethod
     def run(self, victim: Victim) -> Attacked:
         """The attacked copy of `victim`; the victim is left as it was."""
-
-
-def spread(array: NDArray[Any]) -> float:
-    """Standard deviation of the weights that are not zero: a layer's own scale; 0.0 when all are zero."""
-    kept = array[array != 0]
-    return float(kept.std()) if kept.size else 0.0
 
 
 def unchanged_cost(victim: Victim, weights: Weights) -> Attacked:

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Attacked, Victim, spread
+from ticketguard.attacks.base import Attacked, Victim
 from ticketguard.attacks.tuning import TrainingAttack, tune
-from ticketguard.masks import keep_largest, support, zeroed
+from ticketguard.masks import keep_largest, spread, support, zeroed
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -32,7 +32,7 @@ class Densify(TrainingAttack):
         weights, generator = victim.weights(), victim.generator(self.name)
         for name in victim.names:
             array, kept = weights[name], weights[name] != 0
-            noise = generator.normal(0.0, self.strength * spread(array), array.shape).astype(array.dtype)
+            noise = generator.normal(0.0, self.strength * spread(array, kept), array.shape).astype(array.dtype)
             weights[name] = np.where(kept, array, noise)
         return self.finish(victim, tune(self, victim, weights, None))
 

@@ -8,8 +8,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.attacks.base import REFUSED, Attack, Attacked, Predict, Victim
+from ticketguard.attacks.base import Attack, Attacked, Predict, Victim
 from ticketguard.data.dataset import Images, Labels
+from ticketguard.triggers.score import ERASURE
 
 COMPONENTS = 32
 MOST_IMAGES = 5000
@@ -35,7 +36,7 @@ class QueryFilter(Attack):
         limit = float(np.quantile(fitted(data.train_images[:MOST_IMAGES]), 1 - self.strength))
 
         def front(predict: Predict, images: Images) -> Labels:
-            return np.where(fitted(images) > limit, REFUSED, predict(images)).astype(np.int64)
+            return np.where(fitted(images) > limit, ERASURE, predict(images)).astype(np.int64)
 
         return Attacked(
             weights=victim.model.weights,

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ticketguard.attacks.base import Attacked, Victim, spread
+from ticketguard.attacks.base import Attacked, Victim
 from ticketguard.attacks.regrowing import regrow, smallest
 from ticketguard.attacks.tuning import TrainingAttack, tune
 from ticketguard.errors import UsageError
 from ticketguard.graph.cells import layer_of
-from ticketguard.masks import Mask
+from ticketguard.masks import Mask, spread
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -43,7 +43,7 @@ class RewireCell(TrainingAttack):
             drop = smallest(scores, array != 0, self.strength)
             masks[name] = regrow(array != 0, drop, self.unit_length(array), generator)
             grown = masks[name] & (array == 0)
-            fresh = generator.normal(0.0, self.start * spread(array), array.shape).astype(array.dtype)
+            fresh = generator.normal(0.0, self.start * spread(array, array != 0), array.shape).astype(array.dtype)
             weights[name] = np.where(grown, fresh, np.where(masks[name], array, np.zeros((), array.dtype)))
         return tune(self, victim, weights, Mask(masks))
 

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Attack, Attacked, Victim, spread, unchanged_cost
+from ticketguard.attacks.base import Attack, Attacked, Victim, unchanged_cost
+from ticketguard.masks import spread
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -28,6 +29,6 @@ class WeightNoise(Attack):
         weights, generator = victim.weights(), victim.generator(self.name)
         for name in victim.names:
             array, kept = weights[name], weights[name] != 0
-            noise = generator.normal(0.0, self.strength * spread(array), array.shape).astype(array.dtype)
+            noise = generator.normal(0.0, self.strength * spread(array, kept), array.shape).astype(array.dtype)
             weights[name] = np.where(kept, array + noise, np.zeros((), array.dtype))
         return unchanged_cost(victim, weights)

@@ -7,8 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from ticketguard.attacks.base import Attacked, Victim, spread
+from ticketguard.attacks.base import Attacked, Victim
 from ticketguard.attacks.tuning import TrainingAttack, tune
+from ticketguard.masks import spread
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -30,5 +31,6 @@ class WeightShift(TrainingAttack):
         for name in victim.names:
             array, kept = weights[name], weights[name] != 0
             sign = generator.choice([-1.0, 1.0], size=(len(array), *[1] * (array.ndim - 1)))
-            weights[name] = np.where(kept, array + self.strength * spread(array) * sign, 0.0).astype(array.dtype)
+            shift = self.strength * spread(array, kept) * sign
+            weights[name] = np.where(kept, array + shift, 0.0).astype(array.dtype)
         return tune(self, victim, weights, victim.model.mask)

@@ -62,20 +62,9 @@ def command(
     token = timestamps.obtain(payload, url) if url else read_bytes(response or Path(), limit=timestamps.TOKEN_LIMIT)
     stamp = timestamps.verify(token, payload, timestamps.load_roots(roots), where=url or str(response))
     path = bundle.claim_stamp if stamp_claim else bundle.registration_stamp
-    # Asked for before the folder is held: somebody may have to type it.
-    wanted = not stamp_claim and registered.beacon == "rfc3161" and not is_there(bundle.ticket)
-    word = passphrase() if wanted and not is_there(path) else None
-    # The stamp and the beacon in the secret belong to one token: no other stamp, and no ticket, may come in between.
-    with exclusive(signed):
-        if is_there(path):
-            raise UsageError(f"{path} exists already: the first stamp is the one that counts, it is never overwritten")
-        if stamp_claim and bundle.read_claim()[1] != payload:
-            raise UsageError(f"{bundle.claim} was replaced meanwhile: ask for a stamp of the new one")
-        beacon = word is not None and not is_there(bundle.ticket)
-        with replacing(path) as handle:
-            if word is not None and beacon:
-                write_secret(bundle.secret, replace(read_secret(bundle.secret, word), beacon=stamp.beacon), word)
-            handle.write(token)
+    beacon = _attach(
+        bundle, path, token, stamp, waiting=not stamp_claim and registered.beacon == "rfc3161", dated=payload
+    )
     if as_json:
         print_json({"stamp": str(path), **stamp.to_json(), "beacon": beacon})
         return
@@ -85,3 +74,24 @@ def command(
     click.echo(
         f"beacon     {'taken into the secret: embed with sign --registration' if beacon else 'none: this proves a date only'}"
     )
+
+
+def _attach(bundle: Bundle, path: Path, token: bytes, stamp: timestamps.Stamp, *, waiting: bool, dated: bytes) -> bool:
+    """Write the token to `path`, and its beacon into the secret of a registration that is `waiting` for one; whether it did.
+
+    Raises `UsageError` where a stamp is there already, and where the claim is no longer the one that was `dated`.
+    """
+    # Asked for before the folder is held: somebody may have to type it.
+    word = passphrase() if waiting and not is_there(bundle.ticket) and not is_there(path) else None
+    # The stamp and the beacon in the secret belong to one token: no other stamp, and no ticket, may come in between.
+    with exclusive(bundle.folder):
+        if is_there(path):
+            raise UsageError(f"{path} exists already: the first stamp is the one that counts, it is never overwritten")
+        if path == bundle.claim_stamp and bundle.read_claim()[1] != dated:
+            raise UsageError(f"{bundle.claim} was replaced meanwhile: ask for a stamp of the new one")
+        beacon = word is not None and not is_there(bundle.ticket)
+        with replacing(path) as handle:
+            if word is not None and beacon:
+                write_secret(bundle.secret, replace(read_secret(bundle.secret, word), beacon=stamp.beacon), word)
+            handle.write(token)
+    return beacon

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
@@ -23,6 +23,9 @@ from ticketguard.storage.atomic import is_folder, is_there, sha256_of, write_byt
 from ticketguard.storage.hostile import visible
 from ticketguard.storage.tensors import model_in
 from ticketguard.workers import MOST_JOBS
+
+if TYPE_CHECKING:
+    from ticketguard.verify.verifier import Align
 
 # Where a probe records what nobody named.
 TRANSCRIPT = Path("transcript.jsonl")
@@ -79,7 +82,7 @@ def command(
     predictions: Path | None,
     endpoint: str | None,
     transcript: Path | None,
-    align: str,
+    align: Align,
     supplied_by: str,
     controls: tuple[Path, ...],
     jobs: int | None,
@@ -197,14 +200,14 @@ def _inside(path: Path) -> Path:
 
 
 def scanned(
-    bundle: Bundle, paths: list[Path], align: str, jobs: int | None
+    bundle: Bundle, paths: list[Path], align: Align, jobs: int | None
 ) -> Mapping[str, Verdict | TicketguardError]:
     """Verdicts by name; the error of an unreadable suspect stands in its row."""
     from ticketguard import api
     from ticketguard.verify.scan import jobs_for
 
     examiner = api.examiner_of(bundle, passphrase())
-    found = api.scan(examiner, paths, align=align, jobs=jobs or jobs_for(paths))  # type: ignore[arg-type]
+    found = api.scan(examiner, paths, align=align, jobs=jobs or jobs_for(paths))
     return {str(path): result for path, result in found.items()}
 
 
@@ -213,7 +216,7 @@ def run(
     paths: list[Path],
     predictions: Path | None,
     label_map: Path | None,
-    align: str,
+    align: Align,
     supplied_by: str,
     suspects: int = 1,
     controls: Sequence[Path] = (),
@@ -230,7 +233,7 @@ def run(
         weights,
         predictions=answers,
         charge_bits=charge,
-        align=align,  # type: ignore[arg-type]
+        align=align,
         supplied_by=supplied_by,
         suspects=suspects,
         context={"suspect": name},

@@ -129,12 +129,11 @@ class _Search:
 
     def _train(self, module: nn.Module, *, stage: int, mask: Mask, start: TrainState, density: float) -> TrainState:
         state = self.run.checkpoint(stage=stage) or start
-        rows = self.run.metrics(stage=stage, epoch=state.epoch)
+        self.run.cut_metrics(stage=stage, epoch=state.epoch)
         stages = None if self.config.extreme else self.config.rounds + 1
 
         def keep(state: TrainState, report: EpochReport) -> None:
-            rows.append({"stage": stage, "density": round(density, 6), **report.__dict__})
-            self.run.save_metrics(rows)
+            self.run.add_metrics({"stage": stage, "density": round(density, 6), **report.__dict__})
             if stage == 0 and state.epoch == self.config.recipe.rewind_epoch:
                 self.run.save_rewind(state)
             self.run.save_checkpoint(state, stage=stage)

@@ -1,8 +1,8 @@
 """A search's directory: its configuration, a checkpoint after each epoch, finished rounds, metrics, and the results.
 
-Every file is replaced atomically and the round list is written last, so a search killed at any moment finds a state it can
-go on from. Files: run.json, rewind.safetensors, checkpoint.safetensors, stages/NN.safetensors, rounds.json, metrics.jsonl;
-and at the end dense.safetensors, ticket.safetensors, model.safetensors.
+Every file is replaced atomically, the metrics grow line by line, and the round list is written last, so a search killed at any
+moment finds a state it can go on from. Files: run.json, rewind.safetensors, checkpoint.safetensors, stages/NN.safetensors,
+rounds.json, metrics.jsonl; and at the end dense.safetensors, ticket.safetensors, model.safetensors.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.finding.config import Round
 from ticketguard.storage.atomic import exclusive, is_there, make_folder, remove, write_bytes
-from ticketguard.storage.documents import encode, read_json, read_jsonl, write_json
+from ticketguard.storage.documents import append_jsonl, encode, read_json, read_jsonl, write_json
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 from ticketguard.training import TrainState, distributed, load_state, save_state
 
@@ -79,7 +79,9 @@ class RunDirectory:
             return ()
         listed = read_json(file)
         try:
-            return tuple(Round(**entry) for entry in listed)  # type: ignore[attr-defined]
+            if not isinstance(listed, list):
+                raise TypeError
+            return tuple(Round(**entry) for entry in listed)
         except TypeError as error:
             raise FormatError(f"{file}: not the rounds of a search") from error
 
@@ -125,29 +127,35 @@ class RunDirectory:
         state, notes = load_state(file)
         return state if notes.get("stage") == stage else None
 
-    def metrics(self, *, stage: int, epoch: int) -> list[dict[str, Any]]:
-        """Metric rows of earlier rounds and of this one up to `epoch`: what a checkpoint vouches for."""
+    def cut_metrics(self, *, stage: int, epoch: int) -> None:
+        """Leave the metric rows of earlier rounds and of this one up to `epoch`: what a checkpoint vouches for."""
         file = self.path / "metrics.jsonl"
-        if not is_there(file):
-            return []
-        kept = []
-        for row in read_jsonl(file, limit=METRICS_LIMIT):
+        with distributed.first() as writer:
+            if writer and is_there(file):
+                rows = read_jsonl(file, limit=METRICS_LIMIT)
+                kept = self._vouched(rows, stage, epoch)
+                if len(kept) < len(rows):
+                    text = "".join(encode(row, where="metrics") + "\n" for row in kept)
+                    write_bytes(file, text.encode())
+
+    def _vouched(self, rows: list[object], stage: int, epoch: int) -> list[object]:
+        kept: list[object] = []
+        for row in rows:
             if (
                 not isinstance(row, dict)
                 or not isinstance(row.get("stage"), int)
                 or not isinstance(row.get("epoch"), int)
             ):
-                raise FormatError(f"{file}: not the metrics of a search")
+                raise FormatError(f"{self.path / 'metrics.jsonl'}: not the metrics of a search")
             if (row["stage"], row["epoch"]) <= (stage, epoch):
                 kept.append(row)
         return kept
 
-    def save_metrics(self, rows: list[dict[str, Any]]) -> None:
-        """Replace the metrics file: one JSON object per line and epoch."""
-        text = "".join(encode(row, where="metrics") + "\n" for row in rows)
+    def add_metrics(self, row: Mapping[str, Any]) -> None:
+        """Add the line of one epoch to the metrics file."""
         with distributed.first() as writer:
             if writer:
-                write_bytes(self.path / "metrics.jsonl", text.encode())
+                append_jsonl(self.path / "metrics.jsonl", row)
 
     def save_results(self, values: Mapping[str, Ticket]) -> None:
         """Write the results of the search, each as `<name>.safetensors`."""

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from ticketguard.graph.cells import Counts, Layer
 from ticketguard.graph.groups import Symmetry
+from ticketguard.storage.wrappers import PREFIXES
 
-# What wrappers put in front of every parameter name: DataParallel, torch.compile, Lightning and Hugging Face modules; and our
-# own reader in front of an ONNX matrix that is read both ways.
-PREFIX = re.compile(r"^(?:(?:module|_orig_mod|model|net|network|_forward_module|state_dict|transposed)\.)+")
+PREFIX = re.compile(rf"^(?:(?:{'|'.join(PREFIXES)})\.)+")
 # Unclaimed tensors that are looked at: a hostile file may hold 65,536 of them.
 MOST_UNNAMED = 4096
 # Times as many channels, or as few, that a layer may have and still be taken for the registered one.
@@ -78,9 +77,10 @@ def match(
             key = next(iter(clean.get(PREFIX.sub("", name), ())), None)
             if name not in found and key is not None and key not in taken:
                 others[name] = key
+    otherwise = set(renamed)
     return Matched(
         names={**found, **others},
-        renamed=tuple(layer.name for layer in layers if layer.name in renamed),
+        renamed=tuple(layer.name for layer in layers if layer.name in otherwise),
         guessed=guessed,
     )
 
@@ -96,11 +96,16 @@ def _by_shape(missing: Sequence[Layer], free: Sequence[str], shapes: Mapping[str
 def _by_size(missing: Sequence[Layer], free: Sequence[str], shapes: Mapping[str, Shape]) -> dict[str, str]:
     """Each missing layer goes to the next unclaimed tensor that fits, neither list going back."""
     result, start = {}, 0
+    # Shapes that nothing from `start` on fits: nor will anything later.
+    nowhere: set[Shape] = set()
     for layer in missing:
-        for index in range(start, len(free)):
-            if fits(layer.shape, shapes[free[index]]):
-                result[layer.name], start = free[index], index + 1
-                break
+        if layer.shape in nowhere:
+            continue
+        index = next((index for index in range(start, len(free)) if fits(layer.shape, shapes[free[index]])), None)
+        if index is None:
+            nowhere.add(layer.shape)
+        else:
+            result[layer.name], start = free[index], index + 1
     return result
 
 
@@ -125,7 +130,8 @@ def rematch(matched: Matched, layers: Sequence[Layer], reference: Counts, suspec
             if renamed or distance is _by_degrees:
                 cost = distance([reference[name] for name in members], [suspect[name] for name in members])
                 moved |= _reassigned(members, cost, names, freely=renamed)
-        renamed_now = tuple(name for name in names if name in {*matched.renamed, *moved})
+        otherwise = {*matched.renamed, *moved}
+        renamed_now = tuple(name for name in names if name in otherwise)
         candidate = Matched(names={**names, **moved}, renamed=renamed_now, guessed=matched.guessed)
         if moved and candidate not in found:
             found.append(candidate)

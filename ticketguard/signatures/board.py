@@ -14,6 +14,8 @@ from ticketguard.signatures.edge import Bins, Carriers, Positions, Reading, bins
 
 # Positions of a layer at which a second tensor is compared: one that differs in a hundredth of them is surely found.
 SAMPLE = 2048
+# Layouts that are kept for suspects without some of the layers.
+MOST_PARTS = 4
 
 
 class Weight(Protocol):
@@ -53,6 +55,11 @@ class Board:
         found = read_values(layout.bits, values, layout.bins)
         return {leaf: found.part(span) for leaf, span in layout.spans.items()}
 
+    @cached_property
+    def _parts(self) -> dict[frozenset[str], _Layout]:
+        """Layouts of suspects that lack layers, by what they have: one suspect is read in several ways."""
+        return {}
+
     def support(self, weights: Mapping[str, Weight], places: Mapping[str, Positions]) -> dict[int, tuple[int, int]]:
         """`Reading.support` by leaf, of weights whose kernels are turned (`turns.turned_places`); faster than `read`."""
         layout = self._present(weights)
@@ -89,11 +96,17 @@ class Board:
         """The layout of the layers that the suspect has."""
         if all(name in weights for name in self._whole.positions):
             return self._whole
-        present = {
-            leaf: {name: drawn for name, drawn in layers.items() if name in weights}
-            for leaf, layers in self.carriers.items()
-        }
-        return _layout(present)
+        names = frozenset(name for layers in self.carriers.values() for name in layers if name in weights)
+        if names not in self._parts:
+            if len(self._parts) >= MOST_PARTS:
+                del self._parts[next(iter(self._parts))]
+            self._parts[names] = _layout(
+                {
+                    leaf: {name: drawn for name, drawn in layers.items() if name in names}
+                    for leaf, layers in self.carriers.items()
+                }
+            )
+        return self._parts[names]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from ticketguard.claims import manifest
 from ticketguard.errors import AuthenticityError, FormatError, UsageError
-from ticketguard.masks import Mask, keep_largest
+from ticketguard.masks import Mask, keep_largest, spread
 from ticketguard.storage.tensors import TensorFile, in_memory, read_tensors, tensor_bytes, write_tensors
 from ticketguard.tickets import MASK_SUFFIX, Ticket
 
@@ -134,10 +134,8 @@ def forge(locked: Ticket, edges: int, generator: np.random.Generator) -> KeyMask
     values = {}
     for name, where in positions.items():
         array = np.asarray(locked.weights[name])
-        kept = array[locked.mask[name]]
         # An exact zero would be no edge.
-        spread = float(np.std(kept.astype(np.float64))) if kept.size else 0.0
-        values[name] = generator.normal(0.0, spread or 1e-2, len(where)).astype(array.dtype)
+        values[name] = generator.normal(0.0, spread(array, locked.mask[name]) or 1e-2, len(where)).astype(array.dtype)
     return KeyMask(positions=positions, values=values, locked="", merged="", score="forged")
 
 

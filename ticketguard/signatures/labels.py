@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ticketguard.errors import FormatError
-from ticketguard.masks import Mask
+from ticketguard.masks import Mask, spread
 from ticketguard.signatures.position import Place
 from ticketguard.signatures.qr import Embedded, embed
 from ticketguard.tickets import Ticket
@@ -62,8 +62,7 @@ def place_weights(
     values = np.array(weights[layer], copy=True)
     kept = embedded.mask[layer]
     new = kept & ~before[layer]
-    spread = float(np.std(values[before[layer]].astype(np.float64))) or 1e-3
-    fresh = generator.normal(0.0, spread, int(new.sum()))
+    fresh = generator.normal(0.0, spread(values, before[layer]) or 1e-3, int(new.sum()))
     if rewind is not None and layer in rewind:
         given = np.asarray(rewind[layer])[new]
         fresh = np.where(given != 0, given, fresh)

@@ -9,13 +9,11 @@ import secrets
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 from ticketguard.errors import FormatError, StorageError, UsageError
-
-# Bytes of a large file that are held at a time.
-PIECE = 1 << 20
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -142,15 +140,12 @@ def sha256_of(path: Path) -> str:
     """Hex SHA-256 of a regular file of any size, read in pieces. Raises `StorageError` when it cannot be read."""
     try:
         with open_regular(path) as handle:
-            state = hashlib.sha256()
-            while piece := handle.read(PIECE):
-                state.update(piece)
+            return hashlib.file_digest(handle, "sha256").hexdigest()
     except OSError as error:
         raise StorageError(f"{path}: cannot be read: {reason(error)}") from error
-    return state.hexdigest()
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """Open an existing regular file for reading; raises `StorageError` for anything else.
 
     Opening does not block, so a named pipe where a file is expected is refused instead of waited for.

@@ -26,6 +26,7 @@ from ticketguard.storage.onnxgraph import Wiring, add_node, beside_the_graph, na
 from ticketguard.storage.onnxproto import DataType, Graph, Model, Tensor
 from ticketguard.storage.protobuf import Wire, fields, signed, varints
 from ticketguard.storage.tensors import UNREAD, Shapes, TensorFile, in_memory
+from ticketguard.storage.wrappers import TRANSPOSED
 
 FILE_LIMIT = 8 << 30
 ENTRY_LIMIT = 1 << 20
@@ -47,8 +48,6 @@ TYPES: dict[int, str] = {
     DataType.BFLOAT16: "<u2",
 }
 FLOATING = (DataType.FLOAT, DataType.DOUBLE)
-# What a matrix that is read both ways is called the other way round.
-TRANSPOSED = "transposed."
 
 
 @dataclass
@@ -86,7 +85,7 @@ def read_onnx(path: Path) -> TensorFile:
         if others:
             file.metadata[UNREAD] = others
         return file
-    except (IndexError, ValueError, UnicodeDecodeError, OverflowError) as error:
+    except (IndexError, ValueError, OverflowError) as error:
         raise FormatError(
             f"{path}: not a well-formed ONNX model ({error}); export the weights as safetensors"
         ) from error
@@ -123,7 +122,7 @@ def _initializers(model: memoryview, where: str) -> tuple[dict[str, NDArray[Any]
         read = ways.get(name, {False}) if array.ndim == 2 else {False}
         tensors[name] = np.ascontiguousarray(array.T) if read == {True} else array
         if len(read) == 2:
-            twin = TRANSPOSED + name
+            twin = f"{TRANSPOSED}.{name}"
             if twin in stored:
                 raise FormatError(f"{where}: tensor {shown(twin)} appears twice: {shown(name)} is read both ways")
             tensors[twin] = np.ascontiguousarray(array.T)

@@ -199,12 +199,19 @@ def write_tensors(path: Path, tensors: Mapping[str, NDArray[Any] | Raw], metadat
             handle.write(tensors.raw(name) if isinstance(tensors, TensorFile) else raw_of(tensors[name]).data)
 
 
+def info_of(value: NDArray[Any] | Raw) -> TensorInfo:
+    """Type and shape of a tensor as a file would hold it."""
+    if isinstance(value, Raw):
+        return value.info
+    array = np.asarray(value)
+    return TensorInfo(dtype=name_of(array.dtype), shape=array.shape)
+
+
 def raw_of(value: NDArray[Any] | Raw) -> Raw:
     """A tensor as a file holds it; copies only what is not little-endian and C-ordered already."""
     if isinstance(value, Raw):
         return value
-    array = np.asarray(value)
-    info = TensorInfo(dtype=name_of(array.dtype), shape=array.shape)
+    array, info = np.asarray(value), info_of(value)
     if array.size == 0:
         return Raw(info=info, data=b"")
     flat = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(-1).view(np.uint8)
@@ -220,8 +227,7 @@ def bf16(values: NDArray[Any]) -> Raw:
 def _info(tensors: Mapping[str, NDArray[Any] | Raw], name: str) -> TensorInfo:
     if isinstance(tensors, TensorFile):
         return tensors.info(name)
-    value = tensors[name]
-    return value.info if isinstance(value, Raw) else TensorInfo(dtype=name_of(value.dtype), shape=value.shape)
+    return info_of(tensors[name])
 
 
 def _read_single(path: Path) -> TensorFile:
@@ -286,6 +292,7 @@ __all__ = [
     "TensorInfo",
     "bf16",
     "in_memory",
+    "info_of",
     "parse_tensors",
     "raw_of",
     "read_tensors",

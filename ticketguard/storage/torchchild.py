@@ -27,6 +27,7 @@ from ticketguard.storage.atomic import open_regular
 from ticketguard.storage.header import NAME_LIMIT, TENSOR_LIMIT, TensorInfo, shown
 from ticketguard.storage.limits import limit_self
 from ticketguard.storage.tensors import UNREAD, Raw, Shapes, write_tensors
+from ticketguard.storage.wrappers import KEYS
 
 # Address space beyond what the interpreter and torch have mapped, in bytes: a fixed part for the unpickler, and a multiple
 # of the file for its storages and for copies of tensors that are not contiguous.
@@ -49,7 +50,6 @@ MOST_HANDLES = 1024
 RESERVE = bytearray(1 << 20)
 CPU_BASE = 60
 CPU_BYTES_PER_SECOND = 20e6
-WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net", "network", "weights", "params")
 NAMES = {
     torch.bool: "BOOL",
     torch.uint8: "U8",
@@ -119,7 +119,7 @@ def named_tensors(loaded: object, *, unwrap: bool = True) -> Iterator[tuple[str,
     for _ in range(DEEPEST if unwrap else 0):
         if not isinstance(loaded, Mapping) or any(isinstance(value, torch.Tensor) for value in loaded.values()):
             break
-        inner = next((loaded[key] for key in WRAPPERS if isinstance(loaded.get(key), Mapping)), None)
+        inner = next((loaded[key] for key in KEYS if isinstance(loaded.get(key), Mapping)), None)
         if inner is None:
             break
         loaded = inner

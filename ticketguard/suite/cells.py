@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ticketguard.attacks.base import REFUSED, Attack, Attacked, Predict
+from ticketguard.attacks.base import Attack, Attacked, Predict
 from ticketguard.attacks.rebuild import module_of
 from ticketguard.attacks.registry import make
 from ticketguard.attacks.stacked import Stacked
@@ -19,6 +19,7 @@ from ticketguard.suite.plan import Cell
 from ticketguard.suite.results import NOT_RUN, Result, Timing
 from ticketguard.training import predict
 from ticketguard.training.devices import resolve_device, settings
+from ticketguard.triggers.score import ERASURE
 
 
 def run_cell(bench: Bench, cell: Cell) -> tuple[Result, Timing]:
@@ -49,7 +50,7 @@ def measure(bench: Bench, result: Result, attacked: Attacked) -> Result:
         decision=verdict.decision,
         reason=verdict.reason,
         accuracy=round(100.0 * float(np.mean(answers == bench.dataset.test_labels)), 4),
-        refused=round(100.0 * float(np.mean(answers == REFUSED)), 4),
+        refused=round(100.0 * float(np.mean(answers == ERASURE)), 4),
         edge_bits=max(edge) if edge else None,
         trigger_bits=bits.get("triggers"),
         bar_bits=verdict.bar_bits,

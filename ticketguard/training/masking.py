@@ -9,8 +9,7 @@ from torch import Tensor, nn
 
 from ticketguard.errors import UsageError
 from ticketguard.masks import Mask
-
-WRAPPERS = ("module", "_orig_mod")  # DistributedDataParallel and torch.compile
+from ticketguard.storage.wrappers import MODULES
 
 
 def unwrap(module: nn.Module) -> nn.Module:
@@ -18,7 +17,7 @@ def unwrap(module: nn.Module) -> nn.Module:
     while True:
         children = dict(module.named_children())
         name = next(iter(children), "")
-        if len(children) != 1 or name not in WRAPPERS:
+        if len(children) != 1 or name not in MODULES:
             return module
         module = children[name]
 

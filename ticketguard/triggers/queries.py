@@ -11,6 +11,7 @@ from ticketguard.claims.streams import SECRET_BYTES, Stream
 from ticketguard.errors import UsageError
 from ticketguard.triggers.plan import TriggerPlan, image_digest
 from ticketguard.triggers.render import IMAGES_LABEL, Images, Triggers, draw_images, render
+from ticketguard.triggers.score import ERASURE
 
 
 def decoys(plan: TriggerPlan, count: int) -> Images:
@@ -49,6 +50,6 @@ def query_set(
     order = sorted(range(len(images)), key=lambda number: image_digest(images[number]))
     return Triggers(
         images=images[order],
-        labels=np.full(len(images), -1, dtype=np.int64),
+        labels=np.full(len(images), ERASURE, dtype=np.int64),
         indices=np.arange(len(images), dtype=np.int64),
     )

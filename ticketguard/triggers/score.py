@@ -14,6 +14,7 @@ from ticketguard.tails import log2_binomial_tail
 from ticketguard.triggers.plan import TriggerPlan
 from ticketguard.triggers.render import targets
 
+# The label of a trigger without an answer.
 ERASURE = -1
 
 Labels = NDArray[np.int64]

@@ -21,10 +21,9 @@ from ticketguard.verify.judge import (
     claim_checks,
     examine,
     examine_transcript,
-    examiner_of,
     form_checks,
-    opened,
     priority_of,
+    rule_of,
 )
 from ticketguard.verify.lineage import chance_overlap, frame_overlap
 from ticketguard.verify.transcript import Transcript
@@ -54,8 +53,7 @@ def audit(case: Case, *, answers: Sequence[Transcript] = ()) -> Audit:
     The case's controls are weights of independent models and known ancestors, `answers` transcripts of independent services
     over the same queries. A claim whose mark is in any of them, or not in its own model, proves nothing.
     """
-    opening = opened(case)
-    examiner, rule = examiner_of(case, opening)
+    opening, examiner, rule = case.opening, case.examiner, rule_of(case)
     original = examine(examiner, case.original, rule, supplied_by="owner")
     others = {key: examine(examiner, file, rule) for key, file in zip(case.control_digests, case.controls, strict=True)}
     others |= {item.digest: _answered(opening, case, item, rule) for item in answers}

@@ -17,7 +17,7 @@ from ticketguard.errors import UsageError
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import Weights
 from ticketguard.verify.containment import containment
-from ticketguard.verify.judge import Case, Check, Judgement, examine, examiner_of, judge, opened
+from ticketguard.verify.judge import Case, Check, Judgement, examine, judge, rule_of
 from ticketguard.verify.lineage import chance_overlap, frame_overlap, frame_weights
 
 # A frame is in the suspect when the overlap is this, and this many times what alignment finds in random frames.
@@ -84,8 +84,7 @@ def _who_stands(a: Judgement, b: Judgement) -> str:
 
 
 def _mark_in(case: Case, other: TensorFile, name: str) -> Check:
-    examiner, rule = examiner_of(case, opened(case))
-    verdict = examine(examiner, other, rule)
+    verdict = examine(case.examiner, other, rule_of(case))
     return Check(name=name, passed=verdict.decision == "MATCH", detail=f"{verdict.decision}: {verdict.reason}")
 
 

@@ -88,6 +88,18 @@ class Case:
         return digest_of(self.original)
 
     @cached_property
+    def opening(self) -> Opening:
+        """What `opened` gives."""
+        return opened(self)
+
+    @cached_property
+    def examiner(self) -> Examiner:
+        """The examiner of the opening, whose carriers are drawn once. Raises `AuthenticityError` for a foreign ticket."""
+        if frame_digest(self.reference) != self.registration.frame:
+            raise AuthenticityError("the released ticket's frame is not the registered one: the ticket is another")
+        return Examiner(self.opening, reference=lambda: self.reference)
+
+    @cached_property
     def suspect_digest(self) -> str:
         """Manifest or transcript digest of the suspect. Raises `UsageError` unless exactly one of the two is given."""
         if self.suspect is not None and self.transcript is None:
@@ -140,9 +152,8 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
     `AuthenticityError` when a file does not belong, a digest differs or the reveal has expired, and `StorageError` when a model
     changes meanwhile.
     """
-    opening = opened(case)
+    examiner, rule = case.examiner, rule_of(case)
     reveal.require_valid(case.reveal, kind=case.kind, suspect=case.suspect_digest, nonce=nonce, now=now)
-    examiner, rule = examiner_of(case, opening)
     original = examine(examiner, case.original, rule, supplied_by="owner")
     controls = {
         key: examine(examiner, file, rule) for key, file in zip(case.control_digests, case.controls, strict=True)
@@ -177,12 +188,9 @@ def opened(case: Case) -> Opening:
     return reveal.open_reveal(case.reveal, case.registration, case.registration_payload)
 
 
-def examiner_of(case: Case, opening: Opening) -> tuple[Examiner, Rule]:
-    """The examiner of a case and the rule that this judge applies. Raises `AuthenticityError` for a foreign ticket."""
-    if frame_digest(case.reference) != case.registration.frame:
-        raise AuthenticityError("the released ticket's frame is not the registered one: the ticket is another")
-    examiner = Examiner(opening, reference=lambda: case.reference)
-    return examiner, replace(examiner.opening.rule(), grinding_bits=trusted_grinding(case))
+def rule_of(case: Case) -> Rule:
+    """The rule that this judge applies. Raises as `trusted_grinding` does."""
+    return replace(case.opening.rule(), grinding_bits=trusted_grinding(case))
 
 
 def trusted_grinding(case: Case) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,6 @@ from ticketguard.claims.registration import Registration
 from ticketguard.claims.streams import NO_BEACON, SECRET_BYTES, Stream
 from ticketguard.graph.cells import Counts, Layer, cell_counts
 from ticketguard.graph.support import suspect_support
-from ticketguard.signatures.board import Weight
 from ticketguard.tickets import Weights
 from ticketguard.verify.aligned import align_suspect
 from ticketguard.verify.suspect import effective_weights, locate
@@ -26,10 +26,7 @@ def frame_overlap(weights: Weights, registered: Registration, reference: Counts)
     prefer the same rows and columns, but not the same cells. 1 for the ticket itself, near 0 for unrelated models, 0 when
     nothing can be compared.
     """
-    effective = effective_weights(weights, registered.layers)
-    stored = locate(effective, registered.layers).weights
-    aligned = align_suspect(effective, registered, reference).weights
-    return max(_correlation(found, registered.layers, reference) for found in (stored, aligned))
+    return max(_overlaps(weights, registered, reference, [reference]))
 
 
 def chance_overlap(weights: Weights, registered: Registration, reference: Counts) -> float:
@@ -40,7 +37,7 @@ def chance_overlap(weights: Weights, registered: Registration, reference: Counts
     number, with whatever version of numpy.
     """
     shuffled = ({name: _shuffled(name, counts, j) for name, counts in reference.items()} for j in range(CHANCE_TRIES))
-    return max(frame_overlap(weights, registered, counts) for counts in shuffled)
+    return max(_overlaps(weights, registered, reference, shuffled))
 
 
 def _shuffled(name: str, counts: NDArray[np.int64], j: int) -> NDArray[np.int64]:
@@ -61,18 +58,34 @@ def frame_weights(registered: Registration, reference: Counts) -> dict[str, NDAr
     return weights
 
 
-def _correlation(found: Mapping[str, Weight], layers: Mapping[str, Layer], reference: Counts) -> float:
-    ours, theirs = [np.zeros(1)], [np.zeros(1)]
-    for name, weight in found.items():
-        layer = layers[name]
-        values = np.asarray(weight.gather(np.arange(layer.positions))).reshape(layer.shape)
-        # A dense suspect is cut to the frame's density, by sizes that no rescaling of rows and channels changes.
-        kept = suspect_support(values, int(reference[name].sum()))
-        ours.append(_centred(reference[name]))
-        theirs.append(_centred(cell_counts(layer, kept)))
-    a, b = np.concatenate(ours), np.concatenate(theirs)
-    norm = float(np.sqrt((a @ a) * (b @ b)))
-    return float(a @ b) / norm if norm > 0 else 0.0
+def _overlaps(
+    weights: Weights, registered: Registration, reference: Counts, frames: Iterable[Counts]
+) -> Iterator[float]:
+    """`frame_overlap` with each of `frames`, which have as many edges in every layer as `reference`."""
+    layers = registered.layers
+    effective = effective_weights(weights, layers)
+    located = locate(effective, layers).weights
+    stored = _shown(((name, weight.array()) for name, weight in located.items()), layers, reference)
+    for frame in frames:
+        found = align_suspect(effective, registered, frame).weights
+        aligned = _shown(((name, weight.values) for name, weight in found.items()), layers, reference)
+        yield max(_correlation(counts, frame) for counts in (stored, aligned))
+
+
+def _shown(found: Iterable[tuple[str, NDArray[Any]]], layers: Mapping[str, Layer], reference: Counts) -> Counts:
+    """Cell counts of a suspect's layers."""
+    # A dense suspect is cut to the frame's density, by sizes that no rescaling of rows and channels changes.
+    return {
+        name: cell_counts(layers[name], suspect_support(values.reshape(layers[name].shape), int(reference[name].sum())))
+        for name, values in found
+    }
+
+
+def _correlation(shown: Counts, frame: Counts) -> float:
+    ours = np.concatenate([np.zeros(1), *(_centred(frame[name]) for name in shown)])
+    theirs = np.concatenate([np.zeros(1), *(_centred(counts) for counts in shown.values())])
+    norm = float(np.sqrt((ours @ ours) * (theirs @ theirs)))
+    return float(ours @ theirs) / norm if norm > 0 else 0.0
 
 
 def _centred(counts: NDArray[np.int64]) -> NDArray[np.float64]:
