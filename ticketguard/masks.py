@@ -85,6 +85,10 @@ class StoredMask(Mask):
     def __post_init__(self) -> None:
         """Nothing is read yet."""
 
+    def __contains__(self, name: object) -> bool:
+        """Whether there is such a layer; reads none."""
+        return name in self.layers
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({len(self)} layers)"
 

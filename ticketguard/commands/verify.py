@@ -21,7 +21,7 @@ from ticketguard.errors import TicketguardError, UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.storage.atomic import is_folder, is_there, sha256_of, write_bytes
 from ticketguard.storage.hostile import visible
-from ticketguard.storage.tensors import model_in
+from ticketguard.storage.tensors import TensorFile, model_in
 from ticketguard.workers import MOST_JOBS
 
 if TYPE_CHECKING:
@@ -115,23 +115,41 @@ def command(
         path = transcript or TRANSCRIPT
         chosen = {**options, "recorded_by": supplied_by}
         verdict = judged(Bundle(signed), endpoint, path, options=chosen, quiet=as_json)
-        return _report({_shown(endpoint, path): verdict}, Bundle(signed), [], path, reports, as_json)
+        return _report({_shown(endpoint, path): verdict}, Bundle(signed), None, path, reports, as_json)
     if not paths and predictions is None:
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
     _refuse_idle(ALWAYS | (WEIGHTS if paths else set()) | (PREDICTIONS if predictions is not None else set()))
     if len(paths) > 1:
         _refuse_single()
         results = scanned(Bundle(signed), paths, align, jobs)
-        return _report(results, Bundle(signed), paths, None, reports, as_json)
-    if paths and is_folder(paths[0]):
-        try:
-            model_in(paths[0])
-        except TicketguardError as problem:
-            raise UsageError(f"{problem}, or for every suspect in it '{paths[0]}/*.safetensors'") from problem
-    results = run(
-        Bundle(signed), paths, predictions, options["label_map"], align, supplied_by, options["searched"], controls
-    )
-    return _report(results, Bundle(signed), paths, predictions, reports, as_json)
+        return _report(results, Bundle(signed), None, None, reports, as_json)
+    weights, name = _opened(paths[0]) if paths else None, str(paths[0] if paths else predictions)
+    results = {
+        name: run(
+            Bundle(signed),
+            weights,
+            name,
+            predictions,
+            options["label_map"],
+            align,
+            supplied_by,
+            options["searched"],
+            controls,
+        )
+    }
+    return _report(results, Bundle(signed), weights, predictions, reports, as_json)
+
+
+def _opened(path: Path) -> TensorFile:
+    """The one suspect's tensors; it is opened once, for the verdict and for its reports."""
+    from ticketguard.storage.suspects import read_any
+
+    try:
+        return read_any(path)
+    except TicketguardError as problem:
+        if is_folder(path):
+            raise UsageError(f"{problem}, or for every suspect in it '{path}/*.safetensors'") from problem
+        raise
 
 
 def _require_reports(reports: Mapping[str, Path], inputs: Sequence[Path | None]) -> None:
@@ -164,13 +182,13 @@ def _shown(endpoint: str | None, transcript: Path) -> str:
 def _report(
     results: Mapping[str, Verdict | TicketguardError],
     bundle: Bundle,
-    paths: Sequence[Path],
+    weights: TensorFile | None,
     answers: Path | None,
     reports: Mapping[str, Path],
     as_json: bool,
 ) -> int:
-    """Write and print the results on weights, `answers` or both; the exit code."""
-    _write(reports, results, bundle, paths, answers)
+    """Write and print the results on `weights`, `answers`, both, or (neither) many suspects; the exit code."""
+    _write(reports, results, bundle, weights, answers)
     _print(results, as_json)
     if all(isinstance(result, TicketguardError) for result in results.values()):
         return 2
@@ -213,23 +231,22 @@ def scanned(
 
 def run(
     bundle: Bundle,
-    paths: list[Path],
+    weights: TensorFile | None,
+    name: str,
     predictions: Path | None,
     label_map: Path | None,
     align: Align,
     supplied_by: str,
     suspects: int = 1,
     controls: Sequence[Path] = (),
-) -> Mapping[str, Verdict | TicketguardError]:
-    """The verdict on one suspect, by name; an unreadable one raises."""
+) -> Verdict:
+    """The verdict on one suspect, called `name`: its `weights`, its answers or both."""
     from ticketguard import api
     from ticketguard.storage.suspects import read_any
 
     examiner = api.examiner_of(bundle, passphrase())
     answers, charge = _answers(examiner.opening.registration, predictions, label_map)
-    weights = read_any(paths[0]) if paths else None
-    name = str(paths[0] if paths else predictions)
-    verdict = examiner.verify(
+    return examiner.verify(
         weights,
         predictions=answers,
         charge_bits=charge,
@@ -239,7 +256,6 @@ def run(
         context={"suspect": name},
         notes=[f"lineage: {path} has {examiner.lineage(read_any(path)):.2f}" for path in controls],
     )
-    return {name: verdict}
 
 
 def _answers(
@@ -262,7 +278,7 @@ def _write(
     reports: Mapping[str, Path],
     results: Mapping[str, Verdict | TicketguardError],
     bundle: Bundle,
-    suspects: Sequence[Path],
+    weights: TensorFile | None,
     answers: Path | None,
 ) -> None:
     """The reports, by option; a page is about the one verdict there is, and only for one are the suspect's files read whole."""
@@ -273,11 +289,9 @@ def _write(
     if reports.keys() <= {"--csv"}:
         return
     from ticketguard.report import facts
-    from ticketguard.storage.suspects import read_any
     from ticketguard.verify.judge import digest_of
 
     registered, payload = bundle.read_registration()
-    weights = read_any(suspects[0]) if suspects else None
     told = (
         *facts.registration_facts(registered, payload),
         *(() if weights is None else ((facts.SUSPECT, digest_of(weights)),)),
