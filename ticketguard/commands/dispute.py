@@ -44,9 +44,9 @@ def command(
 ) -> int:
     """Decide who was first when the claims in the folders A and B both match SUSPECT.
 
-    First the marks: A's in B's original and not B's in A's makes A prior, and conversely. Then a trusted time stamp on a
-    registration whose committed frame the suspect shows: alone if it does not show the other's, else the earlier one if
-    the later frame was made from its frame. Otherwise UNDECIDED (exit code 1).
+    First the marks: A's in B's original and not B's in A's makes A prior, and conversely. Then the earlier trusted time
+    stamp, if the suspect shows the frame registered under it, and the later claimant's frame was made from that or has
+    nothing to do with the suspect. Otherwise UNDECIDED (exit code 1).
 
     Example:  ticketguard dispute a/ b/ suspect.safetensors --reveal-a a.json --reveal-b b.json --nonce $NONCE
     """

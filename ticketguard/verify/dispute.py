@@ -1,9 +1,8 @@
 """Disputes: two claims match one suspect; who was first? (docs/protocol.md, Disputes)
 
-(1) A mark that is in the other's original, while the other's is not in one's own, was there first. (2) Both or neither: a
-trusted time stamp on a registration whose committed frame the suspect shows. It decides alone where the other's frame is in the
-suspect by chance at most; else it must be the earlier one, and the later frame must lie inside this one. (3) Otherwise nobody
-can tell.
+(1) A mark that is in the other's original, while the other's is not in one's own, was there first. (2) Both or neither: the
+earlier trusted time stamp, on a registration whose committed frame the suspect shows, if the later frame lies inside this
+one, or is in the suspect by chance at most and so are the edges of its claimant's original. (3) Otherwise nobody can tell.
 """
 
 from __future__ import annotations
@@ -16,6 +15,7 @@ from ticketguard.claims.reveal import format_time
 from ticketguard.errors import UsageError
 from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import Weights
+from ticketguard.verify.coincidence import MOST_COINCIDENCE, coincidence
 from ticketguard.verify.containment import containment
 from ticketguard.verify.judge import Case, Check, Judgement, examine, judge, rule_of
 from ticketguard.verify.lineage import chance_overlap, frame_overlap, frame_weights
@@ -97,24 +97,41 @@ def _by_time(a: Case, b: Case, suspect: TensorFile, checks: list[Check]) -> tupl
         checks.append(Check(name=f"{name}'s time stamp", passed=case.stamp is not None, detail=detail))
     if "yes" not in shown.values():
         return "UNDECIDED", "the marks do not decide, and the suspect shows neither registered frame"
-    # A claimant whose registered frame is not in the suspect did not register what the suspect was made from.
-    left = {name: case for name, case in cases.items() if shown[name] != "no"}
-    times = {name: case.stamp.time for name, case in left.items() if case.stamp}
-    if len(times) < len(left):
+    times = {name: case.stamp.time for name, case in cases.items() if case.stamp}
+    if not times or any(shown[name] != "no" for name in cases.keys() - times.keys()):
         return "UNDECIDED", "the marks do not decide, and a trusted time stamp is missing: priority is unproven"
-    first, last = min(times, key=lambda name: times[name]), max(times, key=lambda name: times[name])
-    outcome: Outcome = "A PRIOR" if first == "A" else "B PRIOR"
-    if len(left) == 1:
-        return outcome, f"only {first}'s stamped registration commits to a frame that the suspect shows"
-    if times[first] == times[last]:
+    if len(set(times.values())) < len(times):
         return "UNDECIDED", "the marks do not decide, and both registrations were stamped in the same second"
-    if shown[first] != "yes":
+    first = min(times, key=lambda name: times[name])
+    last = "B" if first == "A" else "A"
+    outcome: Outcome = "A PRIOR" if first == "A" else "B PRIOR"
+    # A frame that is hard to see, or hidden by whoever made the suspect, is no reason to prefer a later one.
+    if shown[first] == "maybe":
         reason = f"whether the suspect shows {first}'s frame, which was stamped earlier, cannot be told from chance"
         return "UNDECIDED", reason
+    if shown[first] == "no":
+        reason = f"the suspect does not show {first}'s frame, which was stamped earlier: it may be hidden, or a decoy"
+        return "UNDECIDED", reason
+    if shown[last] == "no":
+        if _made_from(suspect, cases[last], f"{last}'s original in the suspect", checks):
+            reason = f"only {first}'s frame is shown, but the suspect has the edges of {last}'s original: it may be fitted in"
+            return "UNDECIDED", reason
+        return (
+            outcome,
+            f"only {first}'s registration commits to a frame that the suspect shows, and no earlier one is stamped",
+        )
     if not _inside(cases[last], cases[first], f"{last}'s frame inside {first}'s", checks):
         reason = f"{last}'s frame was not made from {first}'s, which was stamped earlier: it may share an ancestor, or nothing"
         return "UNDECIDED", reason
     return outcome, f"{first}'s registration of this frame was stamped earlier, at {format_time(times[first])}"
+
+
+def _made_from(suspect: TensorFile, case: Case, what: str, checks: list[Check]) -> bool:
+    """Whether the suspect has edges where the claimant's original has them, more than a mark put into it would make."""
+    found = coincidence(suspect, case.original, case.registration, case.reference)
+    detail = f"{found:.2f} of its edges beyond chance, {MOST_COINCIDENCE:.2f} may be of a mark"
+    checks.append(Check(name=what, passed=found > MOST_COINCIDENCE, detail=detail))
+    return found > MOST_COINCIDENCE
 
 
 def _inside(later: Case, earlier: Case, what: str, checks: list[Check]) -> bool:
