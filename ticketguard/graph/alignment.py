@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ticketguard.errors import FormatError
 from ticketguard.graph.assignment import Problem, descend, start
 from ticketguard.graph.cells import Counts, Layer, cell_counts
-from ticketguard.graph.dummies import WIDER, Merge, Reduced, apply_merges, reduce_dummies
+from ticketguard.graph.dummies import Merge, Reduced, apply_merges, reductions
 from ticketguard.graph.groups import Axes, Indices, Symmetry, length
 from ticketguard.graph.layout import Weights, gather, take
 from ticketguard.graph.matching import Matched, match, rematch
@@ -201,13 +201,7 @@ def _reductions(read: _Read, symmetry: Symmetry) -> Iterator[Reduced | None]:
     if not _wider(symmetry, read.sizes):
         yield None
         return
-    found = reduce_dummies(read.arrays, read.axes, symmetry, read.sizes)
-    yield found
-    for number in range(1, len(WIDER) + 1):
-        more = reduce_dummies(read.arrays, read.axes, symmetry, read.sizes, wider=WIDER[:number])
-        if len(more.merges) > len(found.merges):
-            found = more
-            yield found
+    yield from reductions(read.arrays, read.axes, symmetry, read.sizes)
     yield None
 
 
