@@ -38,9 +38,8 @@ class Alignment:
     (int64, -1 for none); `axes`: the suspect's own axes; `merges`: copies of channels merged first; `cleared`: layers
     whose invisible weights are set to zero (`kept`: edges of every layer in the frame); `undone`: what was
     undone, in words; `notes`: what could not be read; `lineage`: the score of that name, in [0, 1]; `counts`: the suspect's
-    cell counts in registered layout; `sweeps`: of the descent; `reduced`: dummies of a wider suspect were taken away;
-    `guessed`: layers of other sizes that the order of the file gave to registered ones; `left_over`: channels too many that
-    are neither copies of others nor read by nobody.
+    cell counts in registered layout; `sweeps`: of the descent; `guessed`: layers of other sizes that the order of the file
+    gave to registered ones; `left_over`: channels too many that are neither copies of others nor read by nobody.
     """
 
     layers: tuple[Layer, ...]
@@ -56,7 +55,6 @@ class Alignment:
     lineage: float = 0.0
     counts: Counts = field(default_factory=dict)
     sweeps: int = 0
-    reduced: bool = False
     guessed: tuple[str, ...] = ()
     left_over: int = 0
 
@@ -248,7 +246,6 @@ def _ordered(
         lineage=lineage(reference, counts),
         counts=counts,
         sweeps=sweeps,
-        reduced=reduced is not None,
         guessed=matched.guessed,
         left_over=_left_over(symmetry, left),
     )
