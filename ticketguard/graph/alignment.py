@@ -226,6 +226,7 @@ def _ordered(
     )
     names = [layer.name for layer in present]
     inner, sweeps = _best_order(problem, names)
+    left_over = _left_over(symmetry, left)
     counts = dict(zip(names, (view.counts(inner) for view in views), strict=True))
     choice = {
         g: np.where(order >= 0, left[g][np.maximum(order, 0)], -1) if len(left[g]) else order
@@ -241,13 +242,13 @@ def _ordered(
         merges=() if reduced is None else reduced.merges,
         cleared=filled,
         kept=read.kept,
-        undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched, filled),
+        undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched, filled, left_over),
         notes=_notes(layers, kept, read.misfits, len(problem.held)),
         lineage=lineage(reference, counts),
         counts=counts,
         sweeps=sweeps,
         guessed=matched.guessed,
-        left_over=_left_over(symmetry, left),
+        left_over=left_over,
     )
     whole = () if reduced is not None else zip(names, views, strict=True)
     return found, {name: view.stored for name, view in whole if name not in filled}
@@ -301,6 +302,7 @@ def _undone(
     reduced: Reduced | None,
     matched: Matched,
     filled: frozenset[str],
+    left_over: int,
 ) -> tuple[str, ...]:
     """What was undone, in words."""
     words = []
@@ -312,11 +314,14 @@ def _undone(
         words.append(f"permuted in {groups} groups ({channels} channels moved)")
     merged = 0 if reduced is None else len(reduced.merges)
     wider = [size - group.size for size, group in zip(sizes, symmetry.groups, strict=True)]
-    dropped, missing = sum(max(0, more) for more in wider) - merged, sum(max(0, -more) for more in wider)
+    dropped = sum(max(0, more) for more in wider) - merged - left_over
+    missing = sum(max(0, -more) for more in wider)
     if merged:
         words.append(f"{merged} copies of channels merged")
     if dropped > 0:
         words.append(f"{dropped} dummy channels dropped")
+    if left_over:
+        words.append(f"{left_over} channels more than registered left out")
     if missing:
         words.append(f"{missing} channels missing, the others in their places")
     if filled:

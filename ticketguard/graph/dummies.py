@@ -26,7 +26,7 @@ ROUNDS = 4
 # How far from each other the projections of equal rows may lie, from below and from above.
 WITHIN: tuple[tuple[float, Literal["left", "right"]], ...] = ((-TOLERANCE, "left"), (TOLERANCE, "right"))
 # Wider tolerances for near copies. Unrelated rows of unit length are 1.4 apart.
-WIDER = (1e-2, 1e-1, 0.3)
+WIDER = (1e-2, 1e-1, 0.3, 0.6)
 # Near rows are sought by so many sums of their inputs, in steps whose squares add up exactly; none is longer than `LONGEST`.
 SUMS = 32
 STEPS = float(1 << 20)
