@@ -6,6 +6,7 @@ procedure with a reference that holds the signed edges themselves (the carriers)
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -20,6 +21,7 @@ from ticketguard.graph.alignment import align
 from ticketguard.graph.cells import Layer, cell_counts, layer_of
 from ticketguard.graph.groups import Symmetry
 from ticketguard.graph.layout import rearranged
+from ticketguard.graph.windows import windows
 from ticketguard.masks import Mask
 from ticketguard.models import build
 from ticketguard.signatures.edge import PAIR_WEIGHTS, Carriers, Reading, draw, embed, moves
@@ -134,6 +136,63 @@ def test_evidence_after_alignment_is_that_of_fair_coins(draws: int) -> None:
     for kind in range(KINDS):
         assert is_fair(readings[kind::KINDS]), kind
     assert is_fair(readings)
+
+
+def dense(rng: np.random.Generator) -> Weights:
+    """A first layer that keeps two thirds of its weights."""
+    layer = shapes()[1][0]
+    return {layer.name: rng.standard_normal(layer.shape) * (rng.random(layer.shape) < 0.66)}
+
+
+def split_apart(given: Ticket, rng: np.random.Generator) -> Weights:
+    """The channels between both layers twice, a little unlike, and read through noise and what the noise lacks."""
+    one, two = (given.weights[layer.name] for layer in given.layers)
+    first = np.repeat(one, 2, axis=0)
+    first *= 1 + 10 ** rng.uniform(-4, -1) * rng.standard_normal(first.shape)
+    read = rng.standard_normal((two.shape[0], 2 * two.shape[1], *two.shape[2:]))
+    read[:, 1::2] = two - read[:, ::2]
+    return dict(zip(given.weights, (first, read), strict=True))
+
+
+def in_larger_kernels(given: Ticket, rng: np.random.Generator) -> Weights:
+    """What is read of weights strewn over larger kernels, with most of them at a place of each row and input channel."""
+    found = {}
+    for name, kernels in given.weights.items():
+        larger = 0.1 * rng.standard_normal((*kernels.shape[:2], 7, 7)) * (rng.random((*kernels.shape[:2], 7, 7)) < 0.1)
+        places = rng.integers(0, 3, (len(kernels), 1, 2)) + rng.integers(0, 3, (kernels.shape[1], 2))
+        for o, i in np.ndindex(*kernels.shape[:2]):
+            top, left = places[o, i]
+            larger[o, i, top : top + 3, left : left + 3] += kernels[o, i]
+        read = windows(larger, (3, 3))
+        assert not read.together
+        found[name] = read.cut(larger)
+    return found
+
+
+@pytest.mark.parametrize("draws", [300, pytest.param(5000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("disguise", [split_apart, in_larger_kernels])
+def test_evidence_after_near_copies_and_places_were_chosen_is_that_of_fair_coins(
+    disguise: Callable[[Ticket, np.random.Generator], Weights], draws: int
+) -> None:
+    """Overlap with the frame chooses what is merged, magnitude where kernels lie; both are blind to keys drawn afterwards.
+
+    Of the channels of a sparser first layer, which has nine inputs, many are copies of each other.
+    """
+    rng = np.random.default_rng(78)
+    reference, stranger = (replace(each, weights=each.weights | dense(rng)) for each in (ticket(rng), ticket(rng)))
+    counts = {layer.name: cell_counts(layer, reference.mask[layer.name]) for layer in reference.layers}
+    everything = []
+    for kind, source in enumerate((reference, stranger)):
+        seen = []
+        for _ in range(3):
+            hidden = disguise(source, rng)
+            found = align(counts, reference.layers, reference.symmetry, hidden)
+            seen.append(found.apply(hidden))
+            assert kind or disguise is in_larger_kernels or len(found.merges) > 20
+        readings = [reading(key(reference.layers, 50_000 + number), seen[number % 3]) for number in range(draws)]
+        assert is_fair(readings), kind
+        everything += readings
+    assert is_fair(everything)
 
 
 def excess_matches(*, saw_carriers: bool, draws: int = 24) -> float:

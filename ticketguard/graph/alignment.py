@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ticketguard.errors import FormatError
 from ticketguard.graph.assignment import Problem, descend, start
 from ticketguard.graph.cells import Counts, Layer, cell_counts
-from ticketguard.graph.dummies import WIDER, Merge, Reduced, apply_merges, reduce_dummies
+from ticketguard.graph.dummies import Merge, Reduced, apply_merges, reductions
 from ticketguard.graph.groups import Axes, Indices, Symmetry, length
 from ticketguard.graph.layout import Weights, gather, take
 from ticketguard.graph.matching import Matched, match, rematch
@@ -38,9 +38,8 @@ class Alignment:
     (int64, -1 for none); `axes`: the suspect's own axes; `merges`: copies of channels merged first; `cleared`: layers
     whose invisible weights are set to zero (`kept`: edges of every layer in the frame); `undone`: what was
     undone, in words; `notes`: what could not be read; `lineage`: the score of that name, in [0, 1]; `counts`: the suspect's
-    cell counts in registered layout; `sweeps`: of the descent; `reduced`: dummies of a wider suspect were taken away;
-    `guessed`: layers of other sizes that the order of the file gave to registered ones; `left_over`: channels too many that
-    are neither copies of others nor read by nobody.
+    cell counts in registered layout; `sweeps`: of the descent; `guessed`: layers of other sizes that the order of the file
+    gave to registered ones; `left_over`: channels too many that are neither copies of others nor read by nobody.
     """
 
     layers: tuple[Layer, ...]
@@ -56,7 +55,6 @@ class Alignment:
     lineage: float = 0.0
     counts: Counts = field(default_factory=dict)
     sweeps: int = 0
-    reduced: bool = False
     guessed: tuple[str, ...] = ()
     left_over: int = 0
 
@@ -213,13 +211,7 @@ def _reductions(read: _Read, symmetry: Symmetry) -> Iterator[Reduced | None]:
     if not _wider(symmetry, read.sizes):
         yield None
         return
-    found = reduce_dummies(read.arrays, read.axes, symmetry, read.sizes)
-    yield found
-    for number in range(1, len(WIDER) + 1):
-        more = reduce_dummies(read.arrays, read.axes, symmetry, read.sizes, wider=WIDER[:number])
-        if len(more.merges) > len(found.merges):
-            found = more
-            yield found
+    yield from reductions(read.arrays, read.axes, symmetry, read.sizes)
     yield None
 
 
@@ -246,6 +238,7 @@ def _ordered(
     )
     names = [layer.name for layer in present]
     inner, sweeps = _best_order(problem, names)
+    left_over = _left_over(symmetry, left)
     counts = dict(zip(names, (view.counts(inner) for view in views), strict=True))
     choice = {
         g: np.where(order >= 0, left[g][np.maximum(order, 0)], -1) if len(left[g]) else order
@@ -261,14 +254,13 @@ def _ordered(
         merges=() if reduced is None else reduced.merges,
         cleared=filled,
         kept=read.kept,
-        undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched, filled),
+        undone=_undone(symmetry, problem, inner, choice, sizes, reduced, matched, filled, left_over),
         notes=_notes(layers, kept, read.misfits, len(problem.held)),
         lineage=lineage(reference, counts),
         counts=counts,
         sweeps=sweeps,
-        reduced=reduced is not None,
         guessed=matched.guessed,
-        left_over=_left_over(symmetry, left),
+        left_over=left_over,
     )
     whole = () if reduced is not None else zip(names, views, strict=True)
     return found, {name: view.stored for name, view in whole if name not in filled}
@@ -322,6 +314,7 @@ def _undone(
     reduced: Reduced | None,
     matched: Matched,
     filled: frozenset[str],
+    left_over: int,
 ) -> tuple[str, ...]:
     """What was undone, in words."""
     words = []
@@ -333,11 +326,14 @@ def _undone(
         words.append(f"permuted in {groups} groups ({channels} channels moved)")
     merged = 0 if reduced is None else len(reduced.merges)
     wider = [size - group.size for size, group in zip(sizes, symmetry.groups, strict=True)]
-    dropped, missing = sum(max(0, more) for more in wider) - merged, sum(max(0, -more) for more in wider)
+    dropped = sum(max(0, more) for more in wider) - merged - left_over
+    missing = sum(max(0, -more) for more in wider)
     if merged:
         words.append(f"{merged} copies of channels merged")
     if dropped > 0:
         words.append(f"{dropped} dummy channels dropped")
+    if left_over:
+        words.append(f"{left_over} channels more than registered left out")
     if missing:
         words.append(f"{missing} channels missing, the others in their places")
     if filled:

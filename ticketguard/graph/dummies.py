@@ -10,7 +10,7 @@ where a wider tolerance is asked for, the nearest first and never more of them t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,7 +26,7 @@ ROUNDS = 4
 # How far from each other the projections of equal rows may lie, from below and from above.
 WITHIN: tuple[tuple[float, Literal["left", "right"]], ...] = ((-TOLERANCE, "left"), (TOLERANCE, "right"))
 # Wider tolerances for near copies. Unrelated rows of unit length are 1.4 apart.
-WIDER = (1e-2, 1e-1, 0.3)
+WIDER = (1e-2, 1e-1, 0.3, 0.6)
 # Near rows are sought by so many sums of their inputs, in steps whose squares add up exactly; none is longer than `LONGEST`.
 SUMS = 32
 STEPS = float(1 << 20)
@@ -62,29 +62,33 @@ class Reduced:
     merges: tuple[Merge, ...]
 
 
-def reduce_dummies(
-    weights: Weights, axes: Mapping[str, Axes], symmetry: Symmetry, sizes: Sequence[int], *, wider: Sequence[float] = ()
-) -> Reduced:
+def reductions(
+    weights: Weights, axes: Mapping[str, Axes], symmetry: Symmetry, sizes: Sequence[int]
+) -> Iterator[Reduced]:
     """Merge copies and drop unread channels in every group whose size in `sizes` exceeds the reference's.
 
-    `weights`: the suspect by registered name; `axes`: its own axes (registered ones widened). `wider`: tolerances, ascending,
-    within which near copies are merged afterwards.
+    Then near copies as well, within ever wider tolerances; what merges no more than the one before is left out. `weights`: the
+    suspect by registered name; `axes`: its own axes (registered ones widened).
     """
-    work = {name: np.array(array) for name, array in weights.items()}
     wide = [g for g, group in enumerate(symmetry.groups) if sizes[g] > group.size]
     left = {g: np.arange(sizes[g], dtype=np.int64) for g in wide}
     merges: list[Merge] = []
-    for tolerance in (None, *wider):
+    work = dict(weights)
+    for tolerance in (None, *WIDER):
+        if tolerance is not None and all(len(left[g]) <= symmetry.groups[g].size for g in wide):
+            break
+        work, before = {name: np.array(array) for name, array in work.items()}, len(merges)
         for _ in range(ROUNDS):
             found = [merge for g in wide for merge in _merge_group(work, axes, symmetry, g, left, tolerance)]
             merges += found
             if not found:
                 break
-    for g in wide:
-        alive = _read_channels(work, axes, symmetry, g, left[g])
-        if len(alive) >= symmetry.groups[g].size:
-            left[g] = alive
-    return Reduced(weights=work, kept=left, merges=tuple(merges))
+        if tolerance is None or len(merges) > before:
+            for g in wide:
+                alive = _read_channels(work, axes, symmetry, g, left[g])
+                if len(alive) >= symmetry.groups[g].size:
+                    left[g] = alive
+            yield Reduced(weights=work, kept=dict(left), merges=tuple(merges))
 
 
 def apply_merges(weights: Weights, axes: Mapping[str, Axes], merges: Sequence[Merge]) -> dict[str, NDArray[np.generic]]:
