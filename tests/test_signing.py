@@ -235,6 +235,12 @@ def test_impossible_requests_are_refused_before_anything_is_signed(ticket, optio
         signing.register(ticket, KEY, **{"owner": "Lab", **options})
 
 
+def test_embedding_without_the_stamp_asks_for_what_a_judge_without_one_asks(ticket):
+    registered = signing.register(ticket, KEY, owner="Lab", leaves=10, beacon="rfc3161", **FIXED)
+    with pytest.raises(CapacityError, match=r"weakest of 10 carries \d+ bits, .* needs 126"):
+        signing.embed(ticket, registered.opening)
+
+
 def test_dense_layers_and_vectors_carry_nothing(ticket):
     mask = Mask({**ticket.mask, "full.weight": np.ones((9, 9), np.bool_), "norm.weight": np.ones(9, np.bool_)})
     weights = {**ticket.weights, "full.weight": np.ones((9, 9)), "norm.weight": np.ones(9)}

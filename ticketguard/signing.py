@@ -172,7 +172,7 @@ def embed(ticket: Ticket, opening: Opening, *, rewind: Weights | None = None) ->
         drawn = [carriers_of(opening, entry, leaf) for leaf in opening.leaves]
         moved[name] = [edge.moves(carriers, kept) for carriers in drawn]
         per_leaf += [int((kept.ravel()[c.first] != kept.ravel()[c.second]).sum()) for c in drawn]
-    needed = rule_of(opening.registration.leaves, opening.registration.beacon).bar_bits
+    needed = opening.rule().bar_bits
     if per_leaf.min() < needed:
         raise CapacityError(
             f"this ticket is too small for these leaves: the weakest of {len(per_leaf)} carries {per_leaf.min()} bits, and a "

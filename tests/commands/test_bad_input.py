@@ -246,7 +246,7 @@ SUSPECTS = {
     ),
     "folder with two models": Case(
         ("verify", "signed", "--signed", "signed"),
-        "name one of them",
+        "not an index of shards",
         text("signed/model.safetensors.index.json", "{}"),
     ),
     "folder of suspects": Case(
@@ -339,7 +339,7 @@ PREDICTIONS = {
     "index out of range": answers("index,label\n256,1\n", "256.*0 to 255"),
     "index twice": answers("index,label\n1,1\n1,1\n", "not occur twice"),
     "index not a number": answers("index,label\n1e2,1\n", "index must be a number"),
-    "row with three values": answers("index,label\n1,1,1\n", "row 2 has 3 fields"),
+    "row with three values": answers("index,label\n1,1,1\n", "line 2 has 3 fields"),
     "other columns": answers("id,answer\n1,1\n", "index,label"),
     "predictions not UTF-8": answers(b"index,label\n0,\xff\n", "UTF-8"),
     "predictions with an open quote": answers('index,label\n0,"1\n', "not a comma-separated table"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -11,6 +12,7 @@ import click
 from ticketguard.bundle import Bundle
 from ticketguard.claims import hpke, keys, reveal
 from ticketguard.claims.opening import Opening
+from ticketguard.claims.registration import GRINDING_BITS
 from ticketguard.claims.secret import Secret, write_secret
 from ticketguard.commands.cases import read_transcript
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, require_nonce, require_output
@@ -131,6 +133,12 @@ def _require_match(bundle: Bundle, opening: Opening, leaf: int, frozen: TensorFi
     else:
         examiner = Examiner(opening, reference=partial(bundle.reference, opening.registration))
         verdict = examiner.verify(frozen)
+    strict = replace(opening.rule(), grinding_bits=GRINDING_BITS["none"]).bar_bits
+    if verdict.decision == "MATCH" and verdict.best and verdict.best.bits < strict:
+        words = f"{verdict.best.bits:.1f} bits, and without the authority of its time stamp the bar is {strict:.1f}"
+        click.echo(
+            f"ticketguard: leaf {leaf} has {words}: a match only for a judge who trusts that authority", err=True
+        )
     if verdict.decision != "MATCH":
         raise UsageError(
             f"leaf {leaf} does not find the mark in this suspect ({verdict.decision}: {verdict.reason}): a reveal would spend "

@@ -17,7 +17,7 @@ from ticketguard.bundle import Bundle
 from ticketguard.claims.registration import Registration
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle, require_output
 from ticketguard.commands.probing import judged, probe_options
-from ticketguard.errors import TicketguardError, UsageError
+from ticketguard.errors import StorageError, TicketguardError, UsageError
 from ticketguard.evidence import Verdict
 from ticketguard.storage.atomic import is_folder, is_there, sha256_of, write_bytes
 from ticketguard.storage.hostile import visible
@@ -115,15 +115,17 @@ def command(
         path = transcript or TRANSCRIPT
         chosen = {**options, "recorded_by": supplied_by}
         verdict = judged(Bundle(signed), endpoint, path, options=chosen, quiet=as_json)
-        return _report({_shown(endpoint, path): verdict}, Bundle(signed), None, path, reports, as_json)
+        files = _digests(reports, None, path)
+        return _report({_shown(endpoint, path): verdict}, Bundle(signed), None, files, reports, as_json)
     if not paths and predictions is None:
         raise UsageError("nothing to verify: name a suspect, or give --predictions, --endpoint or --transcript")
     _refuse_idle(ALWAYS | (WEIGHTS if paths else set()) | (PREDICTIONS if predictions is not None else set()))
     if len(paths) > 1:
         _refuse_single()
         results = scanned(Bundle(signed), paths, align, jobs)
-        return _report(results, Bundle(signed), None, None, reports, as_json)
+        return _report(results, Bundle(signed), None, (), reports, as_json)
     weights, name = _opened(paths[0]) if paths else None, str(paths[0] if paths else predictions)
+    files = _digests(reports, weights, predictions)
     results = {
         name: run(
             Bundle(signed),
@@ -137,7 +139,24 @@ def command(
             controls,
         )
     }
-    return _report(results, Bundle(signed), weights, predictions, reports, as_json)
+    if _digests(reports, weights, predictions) != files:
+        raise StorageError(f"{name}: changed while it was read: verify a copy that nobody else can write to")
+    return _report(results, Bundle(signed), weights, files, reports, as_json)
+
+
+def _digests(
+    reports: Mapping[str, Path], weights: TensorFile | None, answers: Path | None
+) -> tuple[tuple[str, str], ...]:
+    """What names the suspect's files in a page: only for one are they read whole."""
+    if reports.keys() <= {"--csv"}:
+        return ()
+    from ticketguard.report import facts
+    from ticketguard.verify.judge import digest_of
+
+    return (
+        *(() if weights is None else ((facts.SUSPECT, digest_of(weights)),)),
+        *(() if answers is None else ((facts.ANSWERS, sha256_of(answers)),)),
+    )
 
 
 def _opened(path: Path) -> TensorFile:
@@ -183,12 +202,12 @@ def _report(
     results: Mapping[str, Verdict | TicketguardError],
     bundle: Bundle,
     weights: TensorFile | None,
-    answers: Path | None,
+    files: Sequence[tuple[str, str]],
     reports: Mapping[str, Path],
     as_json: bool,
 ) -> int:
-    """Write and print the results on `weights`, `answers`, both, or (neither) many suspects; the exit code."""
-    _write(reports, results, bundle, weights, answers)
+    """Write and print the results, on `weights` where one suspect has some; the exit code. `files`: what a page names."""
+    _write(reports, results, bundle, weights, files)
     _print(results, as_json)
     if all(isinstance(result, TicketguardError) for result in results.values()):
         return 2
@@ -279,9 +298,9 @@ def _write(
     results: Mapping[str, Verdict | TicketguardError],
     bundle: Bundle,
     weights: TensorFile | None,
-    answers: Path | None,
+    files: Sequence[tuple[str, str]],
 ) -> None:
-    """The reports, by option; a page is about the one verdict there is, and only for one are the suspect's files read whole."""
+    """The reports, by option; a page is about the one verdict there is."""
     if path := reports.get("--csv"):
         from ticketguard.report.csvfile import verdicts_csv
 
@@ -289,13 +308,11 @@ def _write(
     if reports.keys() <= {"--csv"}:
         return
     from ticketguard.report import facts
-    from ticketguard.verify.judge import digest_of
 
     registered, payload = bundle.read_registration()
     told = (
         *facts.registration_facts(registered, payload),
-        *(() if weights is None else ((facts.SUSPECT, digest_of(weights)),)),
-        *(() if answers is None else ((facts.ANSWERS, sha256_of(answers)),)),
+        *files,
         *facts.made_facts(datetime.now(UTC)),
     )
     for name, result in results.items():

@@ -39,7 +39,8 @@ class Alignment:
     whose invisible weights are set to zero (`kept`: edges of every layer in the frame); `undone`: what was
     undone, in words; `notes`: what could not be read; `lineage`: the score of that name, in [0, 1]; `counts`: the suspect's
     cell counts in registered layout; `sweeps`: of the descent; `guessed`: layers of other sizes that the order of the file
-    gave to registered ones; `left_over`: channels too many that are neither copies of others nor read by nobody.
+    gave to registered ones; `surplus`: channels more than were registered; `left_over`: those of them that are neither copies
+    of others nor read by nobody.
     """
 
     layers: tuple[Layer, ...]
@@ -57,6 +58,7 @@ class Alignment:
     sweeps: int = 0
     guessed: tuple[str, ...] = ()
     left_over: int = 0
+    surplus: int = 0
 
     def apply(self, weights: Weights) -> dict[str, NDArray[Any]]:
         """The suspect's layers in registered names, shapes and channel order; layers that were not found are left out.
@@ -261,6 +263,7 @@ def _ordered(
         sweeps=sweeps,
         guessed=matched.guessed,
         left_over=left_over,
+        surplus=sum(max(0, size - group.size) for size, group in zip(sizes, symmetry.groups, strict=True)),
     )
     whole = () if reduced is not None else zip(names, views, strict=True)
     return found, {name: view.stored for name, view in whole if name not in filled}

@@ -34,8 +34,9 @@ def less(codes: NDArray[Any], zeros: NDArray[Any]) -> NDArray[Any]:
     """Codes less those of zero, of the same type, 0 only where both are equal: int32, float64 for more than 16 bits."""
     if codes.dtype.itemsize <= 2:
         return np.asarray(np.subtract(codes, zeros, dtype=np.int32))
-    difference = codes.astype(np.float64) - zeros.astype(np.float64)
-    return np.where((difference == 0) & (codes != zeros), 1.0, difference)
+    # Modulo 2^64, so that no difference is lost to rounding before it is taken.
+    difference = codes.astype(np.uint64) - zeros.astype(np.uint64)
+    return np.asarray(difference.view(np.int64).astype(np.float64))
 
 
 def _is_mask(codes: NDArray[Any]) -> bool:

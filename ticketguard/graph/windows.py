@@ -97,13 +97,14 @@ def windows(weights: NDArray[Any], kernel: Shape) -> Windows:
     for part in parts:
         largest[part] = _sizes(kernels[part]).reshape(-1, prod(own)).max(axis=1)
     scores = equilibrated(largest.reshape(weights.shape[:2])).ravel()
-    factors = np.divide(
-        scores / (scores.max(initial=0.0) or 1.0), largest, out=np.zeros_like(largest), where=largest > 0
-    )
+    factors = scores / (scores.max(initial=0.0) or 1.0) * STEPS
+    divisors = np.where(largest > 0, largest, 1.0)
 
     def shares() -> Iterator[NDArray[np.float64]]:
+        # Divided first: one over a subnormal number is too large for a float.
         for part in parts:
-            yield np.floor(_sizes(kernels[part]) * factors[part].reshape(-1, *(1,) * len(own)) * STEPS)
+            each = (-1, *(1,) * len(own))
+            yield np.floor(_sizes(kernels[part]) / divisors[part].reshape(each) * factors[part].reshape(each))
 
     steps = np.zeros(own)
     for share in shares():

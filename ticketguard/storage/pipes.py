@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import select
+import selectors
 import time
 from typing import IO
 
@@ -17,7 +17,7 @@ def send(pipe: IO[bytes], content: bytes, deadline: float) -> None:
     os.set_blocking(pipe.fileno(), False)
     left = memoryview(content)
     while left:
-        _wait(deadline, write=pipe)
+        _wait(pipe, selectors.EVENT_WRITE, deadline)
         left = left[os.write(pipe.fileno(), left) :]
 
 
@@ -25,7 +25,7 @@ def receive(pipe: IO[bytes], count: int, deadline: float) -> bytes:
     """The next `count` bytes of an unbuffered pipe. Raises `EOFError` when it ends before, and `TimeoutError`."""
     data = bytearray()
     while len(data) < count:
-        _wait(deadline, read=pipe)
+        _wait(pipe, selectors.EVENT_READ, deadline)
         piece = os.read(pipe.fileno(), count - len(data))
         if not piece:
             raise EOFError
@@ -33,7 +33,9 @@ def receive(pipe: IO[bytes], count: int, deadline: float) -> bytes:
     return bytes(data)
 
 
-def _wait(deadline: float, *, read: IO[bytes] | None = None, write: IO[bytes] | None = None) -> None:
-    ready = select.select([read] if read else [], [write] if write else [], [], max(0.0, deadline - time.monotonic()))
-    if not any(ready):
-        raise TimeoutError
+def _wait(pipe: IO[bytes], event: int, deadline: float) -> None:
+    # Not `select.select`, which knows the first 1024 files of a process only.
+    with selectors.DefaultSelector() as selector:
+        selector.register(pipe, event)
+        if not selector.select(max(0.0, deadline - time.monotonic())):
+            raise TimeoutError

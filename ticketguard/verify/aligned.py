@@ -77,10 +77,10 @@ def align_suspect(effective: Mapping[str, Effective], registered: Registration, 
             f"{UNREAD}which of its tensors is which of {len(found.guessed)} registered layers of other sizes was taken from "
             "their order in the file; another order could show more"
         )
-    if found.left_over:
+    if found.surplus:
+        # Which of them are copies, and which do nothing, is told from numbers that whoever made the suspect chose.
         notes.append(
-            f"{UNREAD}{found.left_over} channels more than registered, which are neither copies of others nor read by nobody; "
-            "merged in another way they could show more"
+            f"{UNREAD}{found.surplus} channels more than registered; merged or left out in another way the rest could show more"
         )
     weights = {name: InPlace(array) for name, array in found.apply(whole).items()}
     return Aligned(moved=bool(found.undone), weights=weights, lineage=found.lineage, notes=tuple(notes))

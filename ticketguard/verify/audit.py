@@ -65,6 +65,7 @@ def audit(case: Case, *, answers: Sequence[Transcript] = ()) -> Audit:
         verdict = examine(examiner, case.suspect, rule)
     elif case.transcript is not None:
         verdict = _answered(opening, case, case.transcript, rule)
+    case.require_unchanged()
     return Audit(checks=tuple(checks), grounds=tuple(_grounds(case, checks, len(others), verdict)), verdict=verdict)
 
 

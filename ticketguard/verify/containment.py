@@ -44,9 +44,10 @@ class Containment:
 def containment(weights: Weights, registered: Registration, reference: Counts) -> Containment:
     """How far the frame of `weights` (their non-zero positions) lies inside a committed one; as stored or aligned, the better.
 
-    Layers that are not found in `weights` are left out; when none is, everything is outside.
+    Layers that are not found in `weights` are left out; what `weights` has in other layers is outside.
     """
     effective = effective_weights(weights, registered.layers)
+    whole = sum(int(np.count_nonzero(weight.array())) for weight in effective.values())
     views = (
         locate(effective, registered.layers).weights,
         align_suspect(effective, registered, reference).weights,
@@ -62,8 +63,12 @@ def containment(weights: Weights, registered: Registration, reference: Counts) -
             outside += int(np.maximum(counts - reference[name], 0).sum())
             chance += min(_outside_by_chance(counts, reference[name]), _outside_by_chance(counts.T, reference[name].T))
         if edges:
-            found.append(Containment(outside=outside / edges, chance=chance / edges))
-    return min(found, key=lambda one: one.outside - one.chance, default=Containment(outside=1.0, chance=1.0))
+            # Whoever registers one layer alone, whose pruning can be foreseen, has not registered the others.
+            strange = max(0, whole - edges)
+            found.append(Containment(outside=(outside + strange) / whole, chance=(chance + strange) / whole))
+    return max(
+        found, key=lambda one: (one.holds, one.chance - one.outside), default=Containment(outside=1.0, chance=1.0)
+    )
 
 
 def _outside_by_chance(counts: NDArray[np.int64], reference: NDArray[np.int64]) -> float:

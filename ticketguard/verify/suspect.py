@@ -65,7 +65,8 @@ class Effective:
         stored = self._stored(positions)
         values, *masks = (_gather(self.source, key, stored) for key in self.keys)
         if self._zeros is not None:
-            values = less(values, self._zeros[positions // prod(self.shape[1:])])
+            codes = np.asarray(self.source[self.keys[0]]).reshape(-1)[stored]
+            values = less(codes, self._zeros[positions // prod(self.shape[1:])])
         return _masked(values, *masks)
 
     def array(self) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ticketguard.claims.opening import Opening
 from ticketguard.claims.registration import frame_digest
 from ticketguard.errors import AuthenticityError, UsageError
-from ticketguard.evidence import TURNED, UNREAD, Evidence, Rule, Verdict, decide
+from ticketguard.evidence import TURNED, UNREAD, VIEWS, Evidence, Rule, Verdict, decide
 from ticketguard.graph.cells import Counts
 from ticketguard.signatures.board import Board, Weight
 from ticketguard.signatures.carriers import all_carriers
@@ -79,14 +79,12 @@ class Examiner:
         left = unread(weights, effective, located.matched, self.opening.registration, self._board.sample)
         notes = [*located.notes, *([unread_note(left)] if left else [])]
         evidence = self._tests(located.weights, "stored") if located.weights else []
-        notes += self._not_finite(evidence)
         passed = any(item.bits >= rule.bar_bits for item in evidence)
         if align == "never" or (align == "auto" and passed):
             # Channels in another order would be at chance now, and what was not looked at clears nobody.
-            return evidence, notes if passed else [
-                *notes,
-                f"{UNREAD}channels in another order: alignment was switched off",
-            ]
+            if not passed:
+                notes.append(f"{UNREAD}channels in another order: alignment was switched off")
+            return evidence, [*notes, *self._not_finite(evidence)]
         found: Mapping[str, Weight] = located.weights
         if self.reference is None:
             notes.append(
@@ -98,6 +96,7 @@ class Examiner:
             if aligned.moved and aligned.weights:
                 found = aligned.weights
                 evidence += self._tests(found, "aligned")
+        notes += self._not_finite(evidence)
         if not any(item.bits >= rule.bar_bits for item in evidence):
             further, words = self._turned(found, rule)
             evidence, notes = [*evidence, *further], [*notes, *words]
@@ -142,7 +141,14 @@ class Examiner:
 
     def _not_finite(self, evidence: Sequence[Evidence]) -> list[str]:
         """A note when so many carriers are not finite numbers that something else may be meant, such as zero by NaN."""
-        erased = sum(item.erasures for item in evidence if item.test == "support" and item.scope != "pooled")
+        erased = max(
+            sum(
+                item.erasures
+                for item in evidence
+                if (item.test, item.view) == ("support", view) and item.scope != "pooled"
+            )
+            for view in VIEWS
+        )
         if erased <= MOST_ERASED * self._board.pairs:
             return []
         return [
