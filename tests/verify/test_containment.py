@@ -54,6 +54,16 @@ def test_what_was_pruned_from_a_frame_is_inside_it(registered, frame, share):
     assert found.holds
 
 
+def test_one_layer_alone_is_no_frame(registered, frame):
+    """Who foresees the pruning of one layer registers that one; the edges of the others are outside of his frame."""
+    later = weights_of(registered, frame)
+    (name, *_), narrow = frame, Registered((24, 16, 3, 3))
+    assert containment({name: later[name]}, narrow, {name: frame[name]}).holds
+    found = containment(later, narrow, {name: frame[name]})
+    assert found.outside > 0.1
+    assert not found.holds
+
+
 def test_a_frame_in_other_places_is_not_inside(registered, frame):
     later = {name: np.random.default_rng(3).permuted(counts) for name, counts in frame.items()}
     found = containment(weights_of(registered, later), registered, frame)
