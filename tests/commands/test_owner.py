@@ -4,6 +4,7 @@ import csv
 import hashlib
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import pytest
 from PIL import Image
 
 from ticketguard.bundle import Bundle
-from ticketguard.claims import envelope, hpke, keys, ownership, vault
+from ticketguard.claims import envelope, hpke, keys, ownership, reveal, vault
 from ticketguard.claims import license as licences
 from ticketguard.commands import keygen
 from ticketguard.signatures import capacity
@@ -294,6 +295,13 @@ def test_inspect_counts_the_reveals_of_a_folder(tg, world):
     arguments = ("--suspect", "suspects/half.safetensors", "--nonce", "ab" * 16, "--key", "owner.key")
     for number in range(2):
         assert tg("reveal", "signed", *arguments, "--out", f"signed/{number}.json", "--leaf", number).code == 0
+    assert "leaves: 4; 2 revealed by files of this folder" in tg("inspect", "signed").out
+    shown = reveal.parse(envelope.open_self_signed((world / "signed" / "0.json").read_bytes()).payload)
+    stranger, owner = keys.SecretKey.generate(), keys.load_secret(world / "owner.key", "fixture")
+    # Of this registration, by the key that it names or not; and by the owner's own, but no leaf of it.
+    for name, key, index in (("stranger", stranger, 2), ("odd", owner, 3), ("beyond", owner, 60000)):
+        forged = replace(shown, public_key=key.public, index=index)
+        (world / "signed" / f"{name}.json").write_bytes(envelope.sign(forged.payload(), key))
     assert "leaves: 4; 2 revealed by files of this folder" in tg("inspect", "signed").out
 
 
