@@ -201,8 +201,8 @@ def test_a_folder_with_two_models_is_refused(tmp_path: Path) -> None:
         assert list(read_tensors(tmp_path / name)) == ["x"]
 
 
-@pytest.mark.parametrize("name", ["copy.PT", "model.Safetensors", "tf_model.h5", "flax_model.msgpack", "m.gguf", "w.npz",
-                                  "w.pkl", "optimizer.bin", "Optimizer.pt", "rng_state_x.pth", "my_training_args.bin"])  # fmt: skip
+@pytest.mark.parametrize("name", ["copy.PT", "model.Safetensors", "tf_model.h5", "a.msgpack", "m.gguf", "w.npz", "w.pkl",
+                                  "optimizer.bin", "Optimizer.pt", "rng_state_x.pth", "my_training_args.bin"])  # fmt: skip
 def test_a_folder_with_other_weights_is_refused(tmp_path: Path, name: str) -> None:
     write_tensors(tmp_path / "model.safetensors", {"x": np.ones(3)}, {})
     (tmp_path / name).touch()
