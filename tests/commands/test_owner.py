@@ -15,7 +15,9 @@ from ticketguard.bundle import Bundle
 from ticketguard.claims import envelope, hpke, keys, ownership, reveal, vault
 from ticketguard.claims import license as licences
 from ticketguard.commands import keygen
+from ticketguard.errors import StorageError
 from ticketguard.signatures import capacity
+from ticketguard.storage.atomic import exclusive
 from ticketguard.storage.tensors import read_tensors, write_tensors
 from ticketguard.tickets import read_ticket
 
@@ -50,6 +52,27 @@ def test_keygen_that_comes_second_while_the_passphrase_is_typed_overwrites_nothi
     assert f"{first} exists already" in result.err
     assert (world / first).read_bytes() == b"another key"
     assert len([path for path in world.iterdir() if path.name.startswith("mine.")]) == 1
+
+
+def test_keygen_waits_for_nobody_in_its_folder(tg, world):
+    with exclusive(world):
+        assert tg("keygen", "--out", "mine.key", "--encryption").code == 0
+    assert stat.S_IMODE((world / "mine.key").stat().st_mode) == 0o600
+    assert (
+        stat.S_IMODE((world / "mine.pub").stat().st_mode)
+        == stat.S_IMODE((world / "mine.enc.pub").stat().st_mode)
+        != 0o600
+    )
+
+
+def test_keygen_that_fails_leaves_no_half_of_a_pair(tg, world, monkeypatch, snapshot):
+    def full(path, public):
+        raise StorageError(f"{path}: no space left on device")
+
+    before = snapshot(world)
+    monkeypatch.setattr(keys, "save_public", full)
+    assert tg("keygen", "--out", "mine.key").code == 2
+    assert snapshot(world) == before
 
 
 def test_keygen_adds_the_encryption_key_to_a_key_that_is_there(tg, world):
