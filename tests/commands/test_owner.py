@@ -12,14 +12,15 @@ import pytest
 from PIL import Image
 
 from ticketguard.bundle import Bundle
-from ticketguard.claims import envelope, hpke, keys, ownership, reveal, vault
+from ticketguard.claims import envelope, hpke, keys, manifest, ownership, reveal, vault
 from ticketguard.claims import license as licences
-from ticketguard.commands import keygen
+from ticketguard.commands import keygen, publish
 from ticketguard.errors import StorageError
+from ticketguard.masks import Mask
 from ticketguard.signatures import capacity
 from ticketguard.storage.atomic import exclusive
 from ticketguard.storage.tensors import read_tensors, write_tensors
-from ticketguard.tickets import read_ticket
+from ticketguard.tickets import read_ticket, write_ticket
 
 SIGN = ("sign", "signed/ticket.safetensors", "--key", "owner.key", "--out", "new")
 
@@ -363,9 +364,70 @@ def test_publish_copies_public_files_and_no_others(tg, world):
     assert "private  signed/secret.tgs\n" in said
 
 
+def _claim(folder, *, owner="Fixture Lab", of=None, ticket=None):
+    """A claim by the owner's key over the folder's files, as an edited one or one of another folder."""
+    bundle = Bundle(folder)
+    shown = bundle.read_claim()[0]
+    key = keys.load_secret(Path("owner.key"), "fixture")
+    payload = bundle.read_registration()[1] if of is None else of
+    made = ownership.make(payload, owner=owner, key=key, ticket=ticket or shown.ticket, model=shown.model)[1]
+    bundle.claim.write_bytes(made)
+
+
+def _another_ticket(folder):
+    """A ticket of other cells, and a claim that names it."""
+    bundle = Bundle(folder)
+    ticket = bundle.read_ticket()
+    name = next(iter(ticket.mask))
+    bits = ticket.mask[name].copy()
+    bits[0] = False
+    weights = {**ticket.weights, name: np.where(bits, ticket.weights[name], 0)}
+    write_ticket(bundle.ticket, replace(ticket, mask=Mask({**ticket.mask, name: bits}), weights=weights))
+    _claim(folder, ticket=manifest.digest(manifest.manifest(read_tensors(bundle.ticket))))
+
+
+@pytest.mark.parametrize(
+    "fails", [StorageError("no space left on device"), KeyboardInterrupt()], ids=["full", "Ctrl-C"]
+)
+@pytest.mark.parametrize("made", [False, True], ids=["new folder", "empty folder"])
+def test_publish_that_fails_leaves_nothing_half_filled(tg, world, monkeypatch, snapshot, fails, made):
+    copies = []
+
+    def copy(source, target):
+        if copies:
+            raise fails
+        copies.append(target)
+        target.write_bytes(source.read_bytes())
+
+    if made:
+        (world / "public").mkdir()
+    before = snapshot(world)
+    with monkeypatch.context() as patched:
+        patched.setattr(publish, "_copy", copy)
+        assert tg("publish", "signed", "--out", "public").code in (2, 130)
+    assert copies
+    assert snapshot(world) == before
+    assert tg("publish", "signed", "--out", "public").code == 0
+
+
+@pytest.mark.parametrize("other", ["suspects/half.safetensors", "signed/secret.tgs"])
+def test_publish_checks_what_it_copied(tg, world, monkeypatch, snapshot, other):
+    """Somebody writes to the folder between the check and the copy."""
+    monkeypatch.setattr(publish, "_copy", lambda source, target: shutil.copy(source, target) if "model" not in target.name
+                        else shutil.copy(other, target))  # fmt: skip
+    before = snapshot(world)
+    result = tg("publish", "signed", "--out", "public")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "changed while it was copied" in result.err
+    assert snapshot(world) == before
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
+        (lambda folder: _claim(folder, of=b"another"), "claim.dsse.json: the claim names another registration"),
+        (lambda folder: _claim(folder, owner="Thief"), "the claim names another owner"),
+        (_another_ticket, "its frame is not the registered one"),
         (lambda folder: (folder / "claim.dsse.json").unlink(), "run `ticketguard claim` first"),
         (lambda folder: (folder / "model.safetensors").unlink(), "run `ticketguard train` first"),
         (lambda folder: shutil.copy("suspects/half.safetensors", folder / "model.safetensors"), "not the model that"),

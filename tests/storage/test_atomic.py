@@ -25,6 +25,7 @@ from ticketguard.storage.atomic import (
     open_regular,
     read_bytes,
     remove,
+    remove_folder,
     replacing,
     require_writable,
     reserved,
@@ -84,6 +85,9 @@ def test_what_cannot_be_removed_says_so(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="folder: cannot be removed"):
         remove(tmp_path / "folder")
+    remove_folder(tmp_path / "folder")
+    with pytest.raises(StorageError, match="folder: cannot be removed"):
+        remove_folder(tmp_path / "folder")
 
 
 def test_a_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:

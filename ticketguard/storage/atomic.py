@@ -237,6 +237,14 @@ def remove(path: Path) -> None:
         raise StorageError(f"{path}: cannot be removed: {reason(error)}") from error
 
 
+def remove_folder(path: Path) -> None:
+    """Take an empty folder away; raises `StorageError` when that is impossible."""
+    try:
+        os.rmdir(path)
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be removed: {reason(error)}") from error
+
+
 def make_folder(path: Path) -> Path:
     """Create a folder and its parents where missing, and return it; raises `StorageError` when that is impossible."""
     require_possible(path)
