@@ -61,7 +61,7 @@ def command(signed: Path, out: Path, as_json: bool) -> None:
 
 @contextmanager
 def _filling(out: Path, files: Sequence[Path]) -> Iterator[None]:
-    """Make the folder `out` for the block to copy `files` into; what it leaves when it fails goes: the next run would refuse."""
+    """Make the folder `out` for the block to copy `files` into; what it leaves when it fails goes, or the next would refuse."""
     new = not is_there(out)
     make_folder(out)
     try:
