@@ -112,18 +112,28 @@ class Bundle:
         """The public files that are there, once they are known to be what a judge needs.
 
         Raises `UsageError` where one that every judge needs is missing, or is not the one that the claim is about, and
-        `AuthenticityError` for a claim that another key signed.
+        `AuthenticityError` for a claim by another key, owner or registration, and for a ticket with another frame.
         """
-        self.read_registration()
+        registered, payload = self.read_registration()
         for path, maker in ((self.ticket, "sign"), (self.model, "train"), (self.claim, "claim")):
             if not is_there(path):
                 raise UsageError(f"{path}: no such file, and every judge needs it: run `ticketguard {maker}` first")
         claim, _ = self.read_claim()
+        try:
+            ownership.require_registration(claim, payload, registered.public_key, successors=registered.signers)
+        except AuthenticityError as problem:
+            raise AuthenticityError(f"{self.claim}: {problem}: a judge would refuse it") from problem
+        if claim.owner != registered.owner:
+            raise AuthenticityError(f"{self.claim}: the claim names another owner than the registration")
         for path, wanted in ((self.ticket, claim.ticket), (self.model, claim.model)):
             if manifest.digest(manifest.manifest(read_tensors(path))) != wanted:
                 raise UsageError(
                     f"{path}: not the {path.stem} that {self.claim} is about: a judge would refuse the claim"
                 )
+        if registration.frame_digest(self.reference(registered)) != registered.frame:
+            raise AuthenticityError(
+                f"{self.ticket}: its frame is not the registered one: a judge would refuse the claim"
+            )
         return [path for path in self.public if is_there(path)]
 
     def license_files(self) -> list[Path]:

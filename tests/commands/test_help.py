@@ -10,6 +10,7 @@ from pathlib import Path
 
 import click
 import pytest
+from click.shell_completion import ShellComplete
 
 from ticketguard import commands
 from ticketguard.commands import COMMANDS
@@ -194,6 +195,13 @@ def test_launchers_of_a_checkout_do_the_same():
         )
         assert done.returncode == 2
         assert done.stderr.startswith("ticketguard: Missing option '--signed'")
+
+
+def test_shell_completion_after_a_mistyped_command_is_silent(capsys):
+    completion = ShellComplete(commands.cli, {}, "ticketguard", "_TICKETGUARD_COMPLETE")
+    assert "verify" in {item.value for item in completion.get_completions([], "ver")}
+    completion.get_completions(["verfy"], "--")
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ import os
 from typing import get_args
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from ticketguard.commands.common import FIRST_BYTES, STARTS, require_output
 from ticketguard.errors import UsageError
@@ -126,7 +128,11 @@ EVIDENCE = {
     "frozen.safetensors": None,
     "suspect.pt": b"PK\x03\x04" + bytes(64),
     "notes.md": b"# Notes of the case\n",
+    "conclusion.md": b"# MATCH: what the court's expert found\n\nBy hand.\n",
     "answers.csv": b"index,label\n0,1\n",
+    "table.csv": b"suspect,decision,reason,court\nx,MATCH,seen,Berlin\n",
+    "terms.html": b'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>The service\'s terms</title>\n',
+    "copy.html": b'<!DOCTYPE html>\n<html>\n<head>\n<meta name="generator" content="WordPress 6">\n',
     "short": b"x",
 }
 WRITERS = (
@@ -189,7 +195,25 @@ def test_every_report_begins_as_one(decision):
         "--csv": verdicts_csv({"x": verdict}),
     }
     for option, text in reports.items():
-        assert text.encode()[:FIRST_BYTES].startswith(STARTS[option])
+        assert STARTS[option].match(text.encode()[:FIRST_BYTES])
+
+
+def test_long_words_of_strangers_hide_no_report():
+    verdict = Verdict(**{**vars(decide([], Rule(tests=64))), "reason": "\U000e0001" * 5000})
+    text = verdict_markdown(verdict, suspect="\udcff" * 5000)
+    assert STARTS["--markdown"].match(text.encode()[:FIRST_BYTES])
+
+
+def test_a_private_key_is_no_query_of_a_time_stamp(tg, world):
+    """In DER, an EC key is a sequence that starts with version 1, like the query."""
+    key = ec.generate_private_key(ec.SECP256R1()).private_bytes(
+        Encoding.DER, PrivateFormat.TraditionalOpenSSL, NoEncryption()
+    )
+    assert key.startswith(b"\x30\x77\x02\x01\x01")
+    (world / "tsa.der").write_bytes(key)
+    result = tg(*TIMESTAMP, "tsa.der")
+    assert (result.code, (world / "tsa.der").read_bytes()) == (2, key)
+    assert KEPT in result.err
 
 
 def test_the_file_that_a_command_makes_may_be_there(world):

@@ -4,6 +4,7 @@ import csv
 import hashlib
 import shutil
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +12,15 @@ import pytest
 from PIL import Image
 
 from ticketguard.bundle import Bundle
-from ticketguard.claims import envelope, hpke, keys, ownership, vault
+from ticketguard.claims import envelope, hpke, keys, manifest, ownership, reveal, vault
 from ticketguard.claims import license as licences
-from ticketguard.commands import keygen
+from ticketguard.commands import keygen, publish
+from ticketguard.errors import StorageError
+from ticketguard.masks import Mask
 from ticketguard.signatures import capacity
+from ticketguard.storage.atomic import exclusive
 from ticketguard.storage.tensors import read_tensors, write_tensors
-from ticketguard.tickets import read_ticket
+from ticketguard.tickets import read_ticket, write_ticket
 
 SIGN = ("sign", "signed/ticket.safetensors", "--key", "owner.key", "--out", "new")
 
@@ -49,6 +53,27 @@ def test_keygen_that_comes_second_while_the_passphrase_is_typed_overwrites_nothi
     assert f"{first} exists already" in result.err
     assert (world / first).read_bytes() == b"another key"
     assert len([path for path in world.iterdir() if path.name.startswith("mine.")]) == 1
+
+
+def test_keygen_waits_for_nobody_in_its_folder(tg, world):
+    with exclusive(world):
+        assert tg("keygen", "--out", "mine.key", "--encryption").code == 0
+    assert stat.S_IMODE((world / "mine.key").stat().st_mode) == 0o600
+    assert (
+        stat.S_IMODE((world / "mine.pub").stat().st_mode)
+        == stat.S_IMODE((world / "mine.enc.pub").stat().st_mode)
+        != 0o600
+    )
+
+
+def test_keygen_that_fails_leaves_no_half_of_a_pair(tg, world, monkeypatch, snapshot):
+    def full(path, public):
+        raise StorageError(f"{path}: no space left on device")
+
+    before = snapshot(world)
+    monkeypatch.setattr(keys, "save_public", full)
+    assert tg("keygen", "--out", "mine.key").code == 2
+    assert snapshot(world) == before
 
 
 def test_keygen_adds_the_encryption_key_to_a_key_that_is_there(tg, world):
@@ -295,6 +320,13 @@ def test_inspect_counts_the_reveals_of_a_folder(tg, world):
     for number in range(2):
         assert tg("reveal", "signed", *arguments, "--out", f"signed/{number}.json", "--leaf", number).code == 0
     assert "leaves: 4; 2 revealed by files of this folder" in tg("inspect", "signed").out
+    shown = reveal.parse(envelope.open_self_signed((world / "signed" / "0.json").read_bytes()).payload)
+    stranger, owner = keys.SecretKey.generate(), keys.load_secret(world / "owner.key", "fixture")
+    # Of this registration, by the key that it names or not; and by the owner's own, but no leaf of it.
+    for name, key, index in (("stranger", stranger, 2), ("odd", owner, 3), ("beyond", owner, 60000)):
+        forged = replace(shown, public_key=key.public, index=index)
+        (world / "signed" / f"{name}.json").write_bytes(envelope.sign(forged.payload(), key))
+    assert "leaves: 4; 2 revealed by files of this folder" in tg("inspect", "signed").out
 
 
 def test_a_secret_in_a_public_folder_is_told(tg, world):
@@ -332,9 +364,70 @@ def test_publish_copies_public_files_and_no_others(tg, world):
     assert "private  signed/secret.tgs\n" in said
 
 
+def _claim(folder, *, owner="Fixture Lab", of=None, ticket=None):
+    """A claim by the owner's key over the folder's files, as an edited one or one of another folder."""
+    bundle = Bundle(folder)
+    shown = bundle.read_claim()[0]
+    key = keys.load_secret(Path("owner.key"), "fixture")
+    payload = bundle.read_registration()[1] if of is None else of
+    made = ownership.make(payload, owner=owner, key=key, ticket=ticket or shown.ticket, model=shown.model)[1]
+    bundle.claim.write_bytes(made)
+
+
+def _another_ticket(folder):
+    """A ticket of other cells, and a claim that names it."""
+    bundle = Bundle(folder)
+    ticket = bundle.read_ticket()
+    name = next(iter(ticket.mask))
+    bits = ticket.mask[name].copy()
+    bits[0] = False
+    weights = {**ticket.weights, name: np.where(bits, ticket.weights[name], 0)}
+    write_ticket(bundle.ticket, replace(ticket, mask=Mask({**ticket.mask, name: bits}), weights=weights))
+    _claim(folder, ticket=manifest.digest(manifest.manifest(read_tensors(bundle.ticket))))
+
+
+@pytest.mark.parametrize(
+    "fails", [StorageError("no space left on device"), KeyboardInterrupt()], ids=["full", "Ctrl-C"]
+)
+@pytest.mark.parametrize("made", [False, True], ids=["new folder", "empty folder"])
+def test_publish_that_fails_leaves_nothing_half_filled(tg, world, monkeypatch, snapshot, fails, made):
+    copies = []
+
+    def copy(source, target):
+        if copies:
+            raise fails
+        copies.append(target)
+        target.write_bytes(source.read_bytes())
+
+    if made:
+        (world / "public").mkdir()
+    before = snapshot(world)
+    with monkeypatch.context() as patched:
+        patched.setattr(publish, "_copy", copy)
+        assert tg("publish", "signed", "--out", "public").code in (2, 130)
+    assert copies
+    assert snapshot(world) == before
+    assert tg("publish", "signed", "--out", "public").code == 0
+
+
+@pytest.mark.parametrize("other", ["suspects/half.safetensors", "signed/secret.tgs"])
+def test_publish_checks_what_it_copied(tg, world, monkeypatch, snapshot, other):
+    """Somebody writes to the folder between the check and the copy."""
+    monkeypatch.setattr(publish, "_copy", lambda source, target: shutil.copy(source, target) if "model" not in target.name
+                        else shutil.copy(other, target))  # fmt: skip
+    before = snapshot(world)
+    result = tg("publish", "signed", "--out", "public")
+    assert (result.code, result.err.count("\n")) == (2, 1)
+    assert "changed while it was copied" in result.err
+    assert snapshot(world) == before
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
+        (lambda folder: _claim(folder, of=b"another"), "claim.dsse.json: the claim names another registration"),
+        (lambda folder: _claim(folder, owner="Thief"), "the claim names another owner"),
+        (_another_ticket, "its frame is not the registered one"),
         (lambda folder: (folder / "claim.dsse.json").unlink(), "run `ticketguard claim` first"),
         (lambda folder: (folder / "model.safetensors").unlink(), "run `ticketguard train` first"),
         (lambda folder: shutil.copy("suspects/half.safetensors", folder / "model.safetensors"), "not the model that"),

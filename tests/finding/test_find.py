@@ -8,7 +8,7 @@ import pytest
 
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.finding import find, rate_for, rundir
-from ticketguard.storage.atomic import exclusive
+from ticketguard.storage.atomic import running
 from ticketguard.tickets import Model, read_ticket
 from ticketguard.training import Recipe, load_state
 
@@ -22,7 +22,7 @@ def test_a_search_ends_with_exact_counts_and_readable_files(tiny, tmp_path):
     result = find(tiny.config(), tiny.dataset(), tmp_path, threads=1, on_progress=seen.append)
     assert [entry.kept for entry in result.rounds] == [256, 128, 64]
     assert result.ticket.mask.kept == 64
-    with exclusive(tmp_path), pytest.raises(UsageError, match="another process works in"):
+    with running(tmp_path), pytest.raises(UsageError, match="another process works in"):
         find(tiny.config(), tiny.dataset(), tmp_path, threads=1)
     assert list(result.ticket.mask) == ["fc2.weight"]
     assert [(p.stage, p.stages, p.report.epoch) for p in seen] == [

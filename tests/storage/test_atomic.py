@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import subprocess
@@ -13,6 +15,7 @@ import pytest
 
 from ticketguard.errors import FormatError, StorageError, UsageError
 from ticketguard.storage.atomic import (
+    RUN_LOCK,
     exclusive,
     exclusive_file,
     is_folder,
@@ -22,8 +25,11 @@ from ticketguard.storage.atomic import (
     open_regular,
     read_bytes,
     remove,
+    remove_folder,
     replacing,
     require_writable,
+    reserved,
+    running,
     sha256_of,
     write_bytes,
 )
@@ -79,6 +85,9 @@ def test_what_cannot_be_removed_says_so(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError, match="folder: cannot be removed"):
         remove(tmp_path / "folder")
+    remove_folder(tmp_path / "folder")
+    with pytest.raises(StorageError, match="folder: cannot be removed"):
+        remove_folder(tmp_path / "folder")
 
 
 def test_a_link_is_replaced_and_its_target_kept(tmp_path: Path) -> None:
@@ -205,12 +214,72 @@ def test_an_exclusive_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_does_not_wait_is_told(tmp_path: Path) -> None:
+def test_of_two_runs_in_a_folder_the_second_is_told_and_short_work_goes_on(tmp_path: Path) -> None:
     refused = pytest.raises(UsageError, match=f"another process works in {tmp_path}")
-    with exclusive(tmp_path), refused, exclusive(tmp_path, wait=False):
+    with running(tmp_path), exclusive(tmp_path), refused, running(tmp_path):
         pass
-    with exclusive(tmp_path, wait=False):
+    assert list(tmp_path.iterdir()) == []
+    # As a killed process leaves it.
+    (tmp_path / RUN_LOCK).touch()
+    with running(tmp_path):
         pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_is_taken_again(tmp_path: Path, monkeypatch) -> None:
+    """Its holder removes it at the end, while another has opened it and not locked it yet."""
+    path, lock, missed = tmp_path / "log", fcntl.flock, []
+
+    def late(descriptor: int, how: int) -> None:
+        if not missed:
+            missed.append(descriptor)
+            path.unlink()
+        lock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with exclusive_file(path):
+        assert path.exists()
+        with pytest.raises(UsageError, match="another process works on"), exclusive_file(path):
+            pass
+    assert missed
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_without_locks_long_work_goes_on_and_what_must_wait_is_refused(
+    tmp_path: Path, monkeypatch, number: int
+) -> None:
+    def none(descriptor: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with running(tmp_path), exclusive_file(tmp_path / "log"):
+        (tmp_path / "log").write_text("a line")
+    assert os.listdir(tmp_path) == ["log"]
+    with pytest.raises(StorageError, match="cannot be locked"), exclusive(tmp_path):
+        pass
+
+
+def test_reserved_names_are_nobody_elses_and_go_when_the_block_fails(tmp_path: Path) -> None:
+    key, public = tmp_path / "key", tmp_path / "pub"
+    with reserved([key]):
+        assert (key.stat().st_mode & 0o777, key.read_bytes()) == (0o600, b"")
+        with pytest.raises(UsageError, match="key exists already"), reserved([public, key]):
+            pass
+        assert not public.exists()
+        write_bytes(key, b"first")
+
+    def fail() -> None:
+        with reserved([public]):
+            write_bytes(public, b"half")
+            raise StorageError("full")
+
+    with pytest.raises(StorageError, match="full"):
+        fail()
+    assert (os.listdir(tmp_path), key.read_bytes()) == (["key"], b"first")
+    for path, words in ((tmp_path / "none" / "key", "no such file"), (tmp_path / "a\0b", "possible")):
+        with pytest.raises(StorageError, match=words), reserved([path]):
+            pass
 
 
 def test_a_lock_ends_with_its_block_though_a_fork_holds_the_folder_open(tmp_path: Path) -> None:
@@ -221,7 +290,7 @@ def test_a_lock_ends_with_its_block_though_a_fork_holds_the_folder_open(tmp_path
             os.close(writing)
             os.read(reading, 1)
             os._exit(0)
-    with exclusive(tmp_path, wait=False):
+    with exclusive(tmp_path):
         os.close(writing)
     os.waitpid(child, 0)
     os.close(reading)

@@ -201,6 +201,22 @@ def test_a_folder_with_two_models_is_refused(tmp_path: Path) -> None:
         assert list(read_tensors(tmp_path / name)) == ["x"]
 
 
+@pytest.mark.parametrize("name", ["copy.PT", "model.Safetensors", "tf_model.h5", "a.msgpack", "m.gguf", "w.npz", "w.pkl",
+                                  "optimizer.bin", "Optimizer.pt", "rng_state_x.pth", "my_training_args.bin"])  # fmt: skip
+def test_a_folder_with_other_weights_is_refused(tmp_path: Path, name: str) -> None:
+    write_tensors(tmp_path / "model.safetensors", {"x": np.ones(3)}, {})
+    (tmp_path / name).touch()
+    with pytest.raises(FormatError, match="other weights"):
+        read_tensors(tmp_path)
+
+
+def test_the_state_of_a_trainer_beside_the_model_is_no_model(tmp_path: Path) -> None:
+    write_tensors(tmp_path / "model.safetensors", {"x": np.ones(3)}, {})
+    for name in ("training_args.bin", "optimizer.pt", "scheduler.pt", "scaler.pt", "rng_state.pth", "rng_state_12.pth"):
+        (tmp_path / name).touch()
+    assert list(read_tensors(tmp_path)) == ["x"]
+
+
 def test_a_folder_with_a_single_model(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="name the file to read"):
         read_tensors(tmp_path)

@@ -21,7 +21,7 @@ from ticketguard.attacks.registry import ATTACKS
 from ticketguard.bundle import Bundle
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.evidence import Verdict
-from ticketguard.storage.atomic import exclusive
+from ticketguard.storage.atomic import running
 from ticketguard.suite import EngineOptions, SuiteResult, engines, preset, read_suite, run_bench, run_suite
 from ticketguard.suite.bench import recipe_of
 from ticketguard.suite.results import CELLS_FILE, RESULTS_FILE, read_cells
@@ -205,7 +205,7 @@ def test_a_damaged_line_is_refused_and_a_cut_one_repeated(suite, bench, plan, tm
 def test_bad_requests(tiny_signed, bench, plan, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="engine"):
         run_bench(bench, plan, engine="abacus")
-    with exclusive(tmp_path), pytest.raises(UsageError, match="another process works in"):
+    with running(tmp_path), pytest.raises(UsageError, match="another process works in"):
         run_bench(bench, plan, tmp_path)
     with pytest.raises(UsageError):
         EngineOptions(jobs=0)

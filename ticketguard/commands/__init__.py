@@ -72,7 +72,9 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """As in click; an unknown name is answered with the nearest known ones."""
-        if args and not args[0].startswith("-") and self.get_command(ctx, args[0]) is None:
+        # Shell completion parses half a line: an error would land in the prompt.
+        typed = args and not args[0].startswith("-") and not ctx.resilient_parsing
+        if typed and self.get_command(ctx, args[0]) is None:
             from difflib import get_close_matches
 
             near = get_close_matches(args[0], COMMANDS, n=2)

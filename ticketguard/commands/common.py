@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,16 +27,24 @@ if TYPE_CHECKING:
 PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105 - the name of the variable
 # How keys and certificates begin.
 PEM = b"-----BEGIN "
-# Enough of a file to tell what it is.
-FIRST_BYTES = 32
+# Enough of a file to tell what it is: the first lines of a report, whose names and reasons are cut at 1,000 characters.
+FIRST_BYTES = 32 << 10
 SHARDS = (".safetensors", INDEX_SUFFIX)
 # How what an option writes begins. It replaces nothing else: any other file may be evidence that somebody froze.
 STARTS = {
-    "--html": (b"<!DOCTYPE html>",),
-    "--markdown": (b"# MATCH: ", b"# NO MATCH: ", b"# INCONCLUSIVE: "),
-    "--csv": (b"suspect,decision,reason,",),
-    # A query of a time stamp is a short DER sequence that starts with version 1; what authorities answer is not.
-    "--request": tuple(bytes((0x30, size, 0x02, 0x01, 0x01)) for size in range(128)),
+    "--html": re.compile(
+        rb'<!DOCTYPE html>\n(<(html|head|meta) [^>\n]*>\n|<head>\n)*<meta name="generator" content="ticketguard '
+    ),
+    # The heading, the reason, a caveat, and the first of the numbers, each in our words.
+    "--markdown": re.compile(
+        rb"# (MATCH|NO MATCH|INCONCLUSIVE): [^\n]*\n\n[^\n]+\n(\*\*[^\n]+\*\*\n)?\n- against chance: [^\n]+\n"
+        rb"- against a claimant who searched: "
+    ),
+    "--csv": re.compile(rb"suspect,decision,reason,against_chance_bits,against_search_bits,bar_bits,"),
+    # A query of a time stamp: a short DER sequence of version 1 and the imprint, which names SHA-256. A key begins likewise.
+    "--request": re.compile(
+        rb"\x30[\x00-\x7f]\x02\x01\x01\x30\x31\x30\x0d\x06\x09\x60\x86\x48\x01\x65\x03\x04\x02\x01"
+    ),
 }
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -125,8 +134,9 @@ def require_output(
     """Raise unless a command may write `path`, a new file or one that it may replace; for every option that names an output.
 
     `UsageError` for one of the command's own `inputs` (None: not given) or other `reports`, for a secret or a key, for a
-    file of a signed folder other than the one that the command `makes`, for anything but an earlier report where the option
-    writes one (`STARTS`), and for anything but a tensor file with `entry` in its metadata where that is given;
+    file of a signed folder other than the one that the command `makes`, for anything that does not begin as what the option
+    writes (`STARTS`; an empty file is nothing), and for anything but a tensor file with `entry` in its metadata where that is
+    given;
     `StorageError` where a write would fail. Ask before anything is spent.
     """
     require_writable(path)
@@ -140,7 +150,8 @@ def require_output(
         return
     start = read_start(path, FIRST_BYTES)
     precious = vault.is_sealed(start) or start.startswith(PEM)
-    foreign = not start.startswith(STARTS.get(option, b"")) or (entry is not None and not _has_entry(path, entry))
+    begins = STARTS.get(option)
+    foreign = (begins is not None and not begins.match(start)) or (entry is not None and not _has_entry(path, entry))
     if precious or _is_kept(place) or (start and foreign):
         raise UsageError(f"{path}: exists and is not a file that this command makes: choose another {option}")
 

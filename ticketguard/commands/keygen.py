@@ -10,7 +10,7 @@ import click
 from ticketguard.claims import hpke, keys
 from ticketguard.commands.common import PATH, json_option, passphrase, print_json
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import exclusive, is_there, require_writable
+from ticketguard.storage.atomic import is_there, require_writable, reserved
 
 TO_ENCRYPT_TO = "(public: reveals and licences can be encrypted to it)"
 
@@ -42,9 +42,9 @@ def command(out: Path, encryption: bool, as_json: bool) -> None:
     paths = (out, public_path, *([encryption_path] if encryption else []))
     _require_new(paths)
     key, word = keys.SecretKey.generate(), passphrase(confirm=True)
-    # Another keygen may have come first while the passphrase was typed.
-    with exclusive(out.parent):
-        _require_new(paths)
+    # Another keygen may have come first while the passphrase was typed: from here on the names are ours.
+    _require_new(paths)
+    with reserved(paths):
         keys.save_secret(out, key, word)
         keys.save_public(public_path, key.public)
         if encryption:

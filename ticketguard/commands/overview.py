@@ -36,7 +36,7 @@ def overview(bundle: Bundle, documents: Mapping[str, Mapping[str, Any]]) -> list
     unverified = ", not verified: that takes the root certificate that you trust"
     lines.append(f"time stamps: {' and '.join(stamps) + unverified if stamps else 'none'}")
     lines.append(_withdrawn(bundle.withdrawal, registered, payload))
-    lines.append(f"leaves: {registered.leaves}; {_revealed(bundle, str(own[PAYLOAD]))}")
+    lines.append(f"leaves: {registered.leaves}; {_revealed(bundle, registered, payload)}")
     if licences := bundle.license_files():
         lines.append(f"licences: {len(licences)}")
     return lines
@@ -68,23 +68,23 @@ def _withdrawn(path: Path, registered: Registration, payload: bytes) -> str:
     return f"WITHDRAWN by key {found.public_key.keyid}: {found.reason}"
 
 
-def _revealed(bundle: Bundle, registration: str) -> str:
+def _revealed(bundle: Bundle, registered: Registration, payload: bytes) -> str:
     """How many leaves the reveals in the folder disclose; the full count is in the owner's secret alone."""
-    leaves = {leaf for path in listed(bundle.folder) for leaf in _leaves(path, registration)}
+    leaves = {leaf for path in listed(bundle.folder) for leaf in _leaves(path, registered, payload)}
     count = f"{len(leaves)} revealed by files of this folder" if leaves else "no reveal in this folder"
     kept = f"{bundle.secret.name} is here, and" if is_there(bundle.secret) else "the owner's secret"
     return f"{count} ({kept} keeps the count, under its passphrase)"
 
 
-def _leaves(path: Path, registration: str) -> Iterator[int]:
-    """The leaf that a readable reveal for this registration discloses."""
+def _leaves(path: Path, registered: Registration, payload: bytes) -> Iterator[int]:
+    """The leaf that a reveal discloses, one that a judge of this registration would open."""
     if not path.name.endswith(".json"):
         return
     try:
-        opened = envelope.open_self_signed(read_bytes(path, limit=ENVELOPE_LIMIT), where=str(path))
+        opened = envelope.open_by(read_bytes(path, limit=ENVELOPE_LIMIT), registered.signers, where=str(path))
         shown = reveal.parse(opened.payload)
+        reveal.open_reveal(shown, registered, payload)
     except TicketguardError:
         # Whatever else lies in the folder is none of this summary's business.
         return
-    if shown.registration == registration:
-        yield shown.index
+    yield shown.index

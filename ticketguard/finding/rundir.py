@@ -15,7 +15,7 @@ from typing import Any
 
 from ticketguard.errors import FormatError, UsageError
 from ticketguard.finding.config import Round
-from ticketguard.storage.atomic import exclusive, is_there, make_folder, remove, write_bytes
+from ticketguard.storage.atomic import is_there, make_folder, remove, running, write_bytes
 from ticketguard.storage.documents import append_jsonl, encode, read_json, read_jsonl, write_json
 from ticketguard.tickets import Model, Ticket, read_ticket, write_ticket
 from ticketguard.training import TrainState, distributed, load_state, save_state
@@ -40,7 +40,7 @@ class RunDirectory:
         with contextlib.ExitStack() as stack:
             with distributed.first() as writer:
                 if writer:
-                    stack.enter_context(exclusive(make_folder(self.path), wait=False))
+                    stack.enter_context(running(make_folder(self.path)))
             yield
 
     def claim(self, record: Mapping[str, Any]) -> None:

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import os
 import secrets
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
 from ticketguard.errors import FormatError, StorageError, UsageError
+
+# What a file system says that has no locks: some network mounts, and folders shared with a virtual machine.
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+RUN_LOCK = "run.lock"
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = None) -> None:
@@ -57,26 +62,63 @@ def replacing(path: Path, *, mode: int | None = None) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def exclusive(folder: Path, *, wait: bool = True) -> Iterator[None]:
+def reserved(paths: Iterable[Path]) -> Iterator[None]:
+    """Take the names `paths`, under which nothing may be, for the block to write there: of two processes one gets them.
+
+    They go again, with what was written, when the block fails. Until it writes them the files are empty, and their owner's
+    alone. Raises `UsageError` for a name that is taken, and `StorageError` when nothing can be written there.
+    """
+    with ExitStack() as stack:
+        for path in paths:
+            require_possible(path)
+            try:
+                os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            except FileExistsError as error:
+                raise UsageError(f"{path} exists already, and is not replaced: choose another name") from error
+            except OSError as error:
+                raise StorageError(f"{path}: cannot be written: {reason(error)}") from error
+            stack.callback(remove, path)
+        yield
+        stack.pop_all()
+
+
+@contextmanager
+def exclusive(folder: Path) -> Iterator[None]:
     """Wait until no other process holds `folder`, and hold it for the block: for files that are read, changed and written back.
 
-    The lock is on the folder itself, so that it leaves no file behind, and ends with its process. Without `wait`, for work of
-    hours, a folder that is held raises `UsageError`. Raises `StorageError` when the folder cannot be locked.
+    The lock is on the folder itself, so that it leaves no file behind, and ends with its process. Only for work of moments:
+    see `running`. Raises `StorageError` when the folder cannot be locked.
     """
-    with _held(folder, os.O_RDONLY | os.O_DIRECTORY, f"another process works in {folder}", wait=wait):
+    with _held(folder, os.O_RDONLY | os.O_DIRECTORY):
         yield
+
+
+@contextmanager
+def running(folder: Path) -> Iterator[None]:
+    """Hold `folder` for work of hours: another `running` there raises `UsageError`, and an `exclusive` goes on.
+
+    The lock is on a file `RUN_LOCK` in it, which goes at the end; one that a killed process left is taken over. On a file
+    system without locks nothing is held. Raises `StorageError` when the file cannot be made.
+    """
+    path = folder / RUN_LOCK
+    with _held(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, taken=f"another process works in {folder}"):
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                os.unlink(path)
 
 
 @contextmanager
 def exclusive_file(path: Path) -> Iterator[None]:
     """Hold the file at `path` alone for the block, made when missing, and gone after it when nothing was written.
 
-    For a file that grows: one that is replaced would be another file. Raises `UsageError` when another process holds it,
-    and `StorageError` when it cannot be locked.
+    For a file that grows: one that is replaced would be another file. On a file system without locks nothing is held. Raises
+    `UsageError` when another process holds it, and `StorageError` when it cannot be locked.
     """
     new = not is_there(path)
     # Without waiting, so that a named pipe is refused later instead of waited for here.
-    with _held(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, f"another process works on {path}", wait=False):
+    with _held(path, os.O_RDONLY | os.O_CREAT | os.O_NONBLOCK, taken=f"another process works on {path}"):
         try:
             yield
         finally:
@@ -86,26 +128,47 @@ def exclusive_file(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _held(path: Path, flags: int, taken: str, *, wait: bool) -> Iterator[None]:
-    """An open file or folder under a lock of its own; `taken` says that somebody else has it."""
+def _held(path: Path, flags: int, *, taken: str | None = None) -> Iterator[None]:
+    """An open file or folder under a lock of its own. Without `taken`, which says that somebody else has it, waits for it."""
     require_possible(path)
     try:
-        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BaseException:
-            os.close(descriptor)
-            raise
+        descriptor, locked = _locked(path, flags, wait=taken is None)
     except BlockingIOError as error:
-        raise UsageError(taken) from error
+        raise UsageError(taken or f"{path}: another process has it") from error
     except OSError as error:
         raise StorageError(f"{path}: cannot be locked: {reason(error)}") from error
     try:
         yield
     finally:
         # Not only closed: a worker that was forked in between holds the same lock.
-        fcntl.flock(descriptor, fcntl.LOCK_UN)
+        if locked:
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
         os.close(descriptor)
+
+
+def _locked(path: Path, flags: int, *, wait: bool) -> tuple[int, bool]:
+    """A descriptor of what is at `path`, and whether it is locked; not where there are no locks and no `wait`."""
+    while True:
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            # Who held the lock before may have removed the file: whoever makes it anew would lock another one.
+            if _is_at(descriptor, path):
+                return descriptor, True
+        except BaseException as error:
+            if isinstance(error, OSError) and error.errno in NO_LOCKS and not wait:
+                return descriptor, False
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    """Whether the open file is what `path` names now."""
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def read_bytes(path: Path, *, limit: int) -> bytes:
@@ -170,6 +233,14 @@ def remove(path: Path) -> None:
         os.unlink(path)
     except FileNotFoundError:
         return
+    except OSError as error:
+        raise StorageError(f"{path}: cannot be removed: {reason(error)}") from error
+
+
+def remove_folder(path: Path) -> None:
+    """Take an empty folder away; raises `StorageError` when that is impossible."""
+    try:
+        os.rmdir(path)
     except OSError as error:
         raise StorageError(f"{path}: cannot be removed: {reason(error)}") from error
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
@@ -26,7 +27,21 @@ from ticketguard.storage.header import HEADER_LIMIT, TENSOR_LIMIT, Header, Tenso
 INDEX_NAME = "model.safetensors.index.json"
 SINGLE_NAME = "model.safetensors"
 # Names of files with weights that somebody's loader may take, in a folder that is given as a model.
-WEIGHTS_SUFFIXES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".onnx")
+WEIGHTS_SUFFIXES = (
+    ".safetensors",
+    ".pt",
+    ".pth",
+    ".bin",
+    ".ckpt",
+    ".onnx",
+    ".h5",
+    ".msgpack",
+    ".gguf",
+    ".npz",
+    ".pkl",
+)
+# What Hugging Face's Trainer writes beside a model: no loader takes a file of such a name for the model.
+TRAINER_STATE = re.compile(r"(training_args\.bin|(optimizer|scheduler|scaler)\.pt|rng_state(_[0-9]+)?\.pth)")
 INDEX_SUFFIX = ".safetensors.index.json"
 # Metadata of what was read from a larger whole: names and shapes of the other tensors there, which were left out.
 UNREAD = "ticketguard/unread"
@@ -153,13 +168,17 @@ def model_in(folder: Path) -> Path:
         raise StorageError(f"{folder}: a folder without {SINGLE_NAME} or {INDEX_NAME}; name the file to read")
     model = folder / found[0]
     parts = {*_shards_of(model).values()} if model.name == INDEX_NAME else {SINGLE_NAME}
-    others = [path.name for path in listed(folder) if path.name.endswith(WEIGHTS_SUFFIXES) and path.name not in parts]
+    others = [path.name for path in listed(folder) if _is_weights(path.name) and path.name not in parts]
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
         raise FormatError(
             f"{folder}: a folder with {model.name} and other weights ({shown(others[0])}{more}): name the file to read"
         )
     return model
+
+
+def _is_weights(name: str) -> bool:
+    return name.lower().endswith(WEIGHTS_SUFFIXES) and not TRAINER_STATE.fullmatch(name)
 
 
 def in_memory(tensors: Mapping[str, NDArray[Any] | Raw], *, path: Path = Path("<memory>")) -> TensorFile:

@@ -11,7 +11,7 @@ from pathlib import Path
 from ticketguard.bundle import Bundle
 from ticketguard.data import Dataset
 from ticketguard.errors import UsageError
-from ticketguard.storage.atomic import exclusive, make_folder
+from ticketguard.storage.atomic import make_folder, running
 from ticketguard.storage.documents import append_jsonl
 from ticketguard.suite.bench import Bench, prepare
 from ticketguard.suite.cells import unsigned_matters
@@ -85,7 +85,7 @@ def run_bench(
     # The folder is made last: by then the model was read and measured, and the engine, which only starts without cells, works.
     wanted, accuracy = {cell.digest(bench.digest): cell for cell in plan.cells()}, bench.accuracy
     ENGINES[engine](bench, [], options or EngineOptions(), lambda outcome: outcome)
-    with exclusive(make_folder(out), wait=False) if out is not None else nullcontext():
+    with running(make_folder(out)) if out is not None else nullcontext():
         if out is not None:
             grown = bench.digest_without_unsigned
             require_same_suite(out, plan.name, bench.digest, wanted, settings=bench.settings, grown=grown)
