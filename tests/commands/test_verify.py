@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import re
 import shutil
 from datetime import UTC, datetime
 from importlib import import_module
@@ -281,3 +282,11 @@ def test_lineage_scores_of_controls_stand_beside_the_suspects(tg):
     assert result.json["evidence"] == tg(*suspect, "--json").json["evidence"]
     scan = ("verify", "suspects/pruned.safetensors", "suspects/half.safetensors", "--signed", "signed")
     assert tg(*scan, "--control", "suspects/unrelated.safetensors").code == 2
+
+
+def test_what_goes_to_a_pipe_is_one_line_a_row(tg):
+    """Broken at a width that nobody has, no search finds it; and no line ends in blanks."""
+    out = tg("verify", "suspects/permuted.safetensors", "--signed", "signed").out
+    assert re.search(r"bits, the bar is 126\.0$", out, re.MULTILINE)
+    assert "registered secret; lawful or unwitting access is not excluded.\n" in out
+    assert not re.search(r" $", out, re.MULTILINE)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ticketguard.commands.common import PATH, json_option, print_json, refuse_idle, require_output
+from ticketguard.commands.common import PATH, json_option, print_json, refuse_idle, require_output, show
 from ticketguard.commands.training_options import chosen_recipe, load_data
 from ticketguard.errors import UsageError
 
@@ -118,12 +118,10 @@ def _list(as_json: bool) -> None:
         ]
         print_json({"attacks": rows})
         return
-    from rich.console import Console
-
     from ticketguard.report.text import plain_table
 
     table = plain_table("attack", "strengths", "what it does")
     for name, kind in ATTACKS.items():
         values = " ".join(f"{value:g}" for value in kind.strengths) if kind.unit else ""
         table.add_row(name, values, does[name])
-    Console().print(table)
+    show(table)

@@ -14,7 +14,7 @@ from ticketguard.claims.keys import SecretKey
 from ticketguard.claims.registration import Registration
 from ticketguard.claims.reveal import Reveal
 from ticketguard.claims.timestamps import Stamp
-from ticketguard.commands.common import PATH, Function
+from ticketguard.commands.common import PATH, Function, show
 from ticketguard.errors import AuthenticityError, FormatError, StorageError, UsageError, named
 from ticketguard.evidence import UNREAD, Verdict
 from ticketguard.probe.transcript import FIRST_BYTES
@@ -147,14 +147,11 @@ def read_stamp(path: Path, payload: bytes, roots: Path | None) -> Stamp | None:
 
 def show_numbers(verdict: Verdict) -> None:
     """Print both numbers, the bar, every test and every note of a verdict, a blank line around each."""
-    from rich.console import Console
-
     from ticketguard.report.text import evidence_table, notes_table, numbers_table
 
-    console = Console(soft_wrap=False)
-    console.print("", numbers_table(verdict), "", evidence_table(verdict.evidence, verdict.bar_bits), "")
+    show("", numbers_table(verdict), "", evidence_table(verdict.evidence, verdict.bar_bits), "")
     if verdict.notes:
-        console.print(notes_table(verdict.notes), "")
+        show(notes_table(verdict.notes), "")
 
 
 def control_files(paths: Sequence[Path], digests: Sequence[str]) -> dict[str, str]:

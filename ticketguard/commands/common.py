@@ -22,6 +22,7 @@ from ticketguard.storage.tensors import INDEX_SUFFIX, read_tensors
 from ticketguard.triggers.pictures import SUFFIXES
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.progress import Progress, ProgressColumn
 
 PASSPHRASE_VARIABLE = "TICKETGUARD_PASSPHRASE"  # noqa: S105 - the name of the variable
@@ -30,6 +31,8 @@ PEM = b"-----BEGIN "
 # Enough of a file to tell what it is: the first lines of a report, whose names and reasons are cut at 1,000 characters.
 FIRST_BYTES = 32 << 10
 SHARDS = (".safetensors", INDEX_SUFFIX)
+# Columns of what goes to a pipe or a file: more than any row has.
+WIDEST_LINE = 1 << 14
 # How what an option writes begins. It replaces nothing else: any other file may be evidence that somebody froze.
 STARTS = {
     "--html": re.compile(
@@ -85,6 +88,29 @@ def json_option(function: Function) -> Function:
 def print_json(document: Mapping[str, Any]) -> None:
     """Print a document as JSON."""
     click.echo(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def terminal_width() -> int | None:
+    """Columns of the terminal that reads standard output; None for a pipe or a file."""
+    from rich.console import Console
+
+    console = Console()
+    return console.width if console.is_terminal else None
+
+
+def show(*parts: RenderableType) -> None:
+    """Print tables and texts: in a terminal's width, or one line a row, however long and without blanks at its end."""
+    from rich.console import Console
+
+    console = Console()
+    if console.is_terminal:
+        console.print(*parts, sep="\n")
+        return
+    # Whoever searches what a pipe or a file gets finds no line broken at a width that nobody has.
+    console.width = WIDEST_LINE
+    with console.capture() as held:
+        console.print(*parts, sep="\n")
+    click.echo("\n".join(line.rstrip() for line in held.get().splitlines()))
 
 
 @contextmanager

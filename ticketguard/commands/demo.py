@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ticketguard.claims.registration import GRINDING_BITS
-from ticketguard.commands.common import PASSPHRASE_VARIABLE, PATH, json_option, print_json
+from ticketguard.commands.common import PASSPHRASE_VARIABLE, PATH, json_option, print_json, show
 from ticketguard.errors import UsageError
 from ticketguard.storage.atomic import is_folder, is_there, listed
 
@@ -49,9 +49,7 @@ def command(out: Path | None, seed: int, as_json: bool) -> None:
     if as_json:
         print_json({"folder": str(folder), "rows": [row.to_json() for row in rows]})
         return
-    from rich.console import Console
-
-    Console().print("", _table(rows), "")
+    show("", _table(rows), "")
     rule = next(row.verdict.rule for row in rows if row.verdict is not None)
     stamped = replace(rule, grinding_bits=GRINDING_BITS["rfc3161"])
     click.echo(

@@ -19,6 +19,7 @@ from ticketguard.commands.common import (
     print_json,
     refuse_idle,
     require_output_folder,
+    show,
 )
 from ticketguard.commands.training_options import data_options, load_data
 from ticketguard.errors import UsageError
@@ -110,11 +111,9 @@ def command(
     if as_json:
         print_json(suite.to_json())
         return code
-    from rich.console import Console
-
     from ticketguard.report.suite_text import suite_text
 
-    Console().print(suite_text(suite))
+    show(suite_text(suite))
     click.echo(f"\nreports: {out / 'report.html'}, {out / 'report.md'}, {out / 'results.csv'}")
     return code
 

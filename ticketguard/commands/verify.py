@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 
 from ticketguard.bundle import Bundle
 from ticketguard.claims.registration import Registration
-from ticketguard.commands.common import PATH, json_option, passphrase, print_json, refuse_idle, require_output
+from ticketguard.commands.common import (
+    PATH,
+    json_option,
+    passphrase,
+    print_json,
+    refuse_idle,
+    require_output,
+    show,
+    terminal_width,
+)
 from ticketguard.commands.probing import judged, probe_options
 from ticketguard.errors import StorageError, TicketguardError, UsageError
 from ticketguard.evidence import Verdict
@@ -39,8 +48,6 @@ PREDICTIONS = {"predictions", "label_map"}
 # Those that go with one suspect.
 SINGLE = {"predictions", "supplied_by", "html_path", "markdown_path", "controls", "searched"}
 REPLAY = {"transcript", "decoy_images"}
-# Columns of a scan's table beside the names, at most.
-BESIDE_NAMES = 80
 
 
 @click.command()
@@ -340,24 +347,15 @@ def _print(results: Mapping[str, Verdict | TicketguardError], as_json: bool) -> 
         ]
         print_json(documents[0] if len(documents) == 1 else {"suspects": documents})
         return
-    from rich.cells import cell_len
-    from rich.console import Console
-
     from ticketguard.report.text import scan_reasons, scan_table, verdict_text
 
-    console = Console(soft_wrap=False)
     verdicts = {name: result for name, result in results.items() if isinstance(result, Verdict)}
     if len(results) == 1:
         for name, verdict in verdicts.items():
-            console.print(verdict_text(verdict, name))
+            show(verdict_text(verdict, name))
         return
     if verdicts:
-        if not console.is_terminal:
-            # A line a suspect, however long its name, for whoever searches what a pipe or a file gets.
-            console.width = max(console.width, BESIDE_NAMES + max(cell_len(visible(name)) for name in verdicts))
-        console.print(scan_table(verdicts, console.width if console.is_terminal else None))
-        for line in scan_reasons(verdicts):
-            console.print(line, soft_wrap=not console.is_terminal)
+        show(scan_table(verdicts, terminal_width()), *scan_reasons(verdicts))
     for name, result in results.items():
         if isinstance(result, TicketguardError):
             # Most complaints about a file begin with its name.
