@@ -120,11 +120,9 @@ class Bundle:
                 raise UsageError(f"{path}: no such file, and every judge needs it: run `ticketguard {maker}` first")
         claim, _ = self.read_claim()
         try:
-            ownership.require_registration(claim, payload, registered.public_key, successors=registered.signers)
+            ownership.require_same(claim, registered, payload)
         except AuthenticityError as problem:
             raise AuthenticityError(f"{self.claim}: {problem}: a judge would refuse it") from problem
-        if claim.owner != registered.owner:
-            raise AuthenticityError(f"{self.claim}: the claim names another owner than the registration")
         for path, wanted in ((self.ticket, claim.ticket), (self.model, claim.model)):
             if manifest.digest(manifest.manifest(read_tensors(path))) != wanted:
                 raise UsageError(

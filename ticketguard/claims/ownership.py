@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ticketguard.claims import canonical, envelope, statements
 from ticketguard.claims.keys import PublicKey, SecretKey
+from ticketguard.claims.registration import Registration
 from ticketguard.errors import AuthenticityError, FormatError
 
 NAME = "ownership-claim"
@@ -85,3 +86,10 @@ def require_registration(
         raise AuthenticityError("the claim names another registration")
     if claim.public_key != key and claim.public_key.keyid not in successors:
         raise AuthenticityError("the claim is signed by another key than the registration")
+
+
+def require_same(claim: OwnershipClaim, registered: Registration, payload: bytes) -> None:
+    """As `require_registration`, of a parsed registration and its payload; `AuthenticityError` for another owner, too."""
+    require_registration(claim, payload, registered.public_key, successors=registered.signers)
+    if claim.owner != registered.owner:
+        raise AuthenticityError("the claim names another owner than the registration")

@@ -17,7 +17,7 @@ from ticketguard.storage.tensors import TensorFile
 from ticketguard.tickets import Weights
 from ticketguard.verify.coincidence import MOST_COINCIDENCE, coincidence
 from ticketguard.verify.containment import containment
-from ticketguard.verify.judge import Case, Check, Judgement, examine, judge, rule_of
+from ticketguard.verify.judge import Case, Check, Judgement, examine, judged, rule_of
 from ticketguard.verify.lineage import chance_overlap, frame_overlap, frame_weights
 
 # A frame is in the suspect when the overlap is this, and this many times what alignment finds in random frames.
@@ -48,7 +48,7 @@ def settle(a: Case, b: Case, *, nonce: str, now: datetime) -> Dispute:
     """Apply the rule to two cases about one suspect. Raises what `judge` raises when a file of either does not belong."""
     if a.suspect is None or b.suspect is None or a.suspect_digest != b.suspect_digest:
         raise UsageError("a dispute is about one suspect model: give both cases the same weights")
-    found_a, found_b = judge(a, nonce=nonce, now=now), judge(b, nonce=nonce, now=now)
+    found_a, found_b = judged(a, nonce=nonce, now=now), judged(b, nonce=nonce, now=now)
     checks = [
         Check(name="A verifies", passed=found_a.outcome == "MATCH", detail=f"{found_a.outcome}: {found_a.reason}"),
         Check(name="B verifies", passed=found_b.outcome == "MATCH", detail=f"{found_b.outcome}: {found_b.reason}"),

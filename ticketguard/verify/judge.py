@@ -152,6 +152,13 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
     `AuthenticityError` when a file does not belong, a digest differs or the reveal has expired, and `StorageError` when a model
     changes meanwhile.
     """
+    found = judged(case, nonce=nonce, now=now, supplied_by=supplied_by, suspects=suspects)
+    case.require_unchanged()
+    return found
+
+
+def judged(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspects: int = 1) -> Judgement:
+    """As `judge`, for who reads the models once more and then asks himself whether they are unchanged."""
     examiner, rule = case.examiner, rule_of(case)
     reveal.require_valid(case.reveal, kind=case.kind, suspect=case.suspect_digest, nonce=nonce, now=now)
     original = examine(examiner, case.original, rule, supplied_by="owner")
@@ -159,7 +166,6 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
         key: examine(examiner, file, rule) for key, file in zip(case.control_digests, case.controls, strict=True)
     }
     verdict = _examine_suspect(case, examiner, replace(rule, suspects=suspects), supplied_by)
-    case.require_unchanged()
     checks = [*form_checks(case), *claim_checks(original, controls)]
     outcome, reason = _outcome(checks, verdict)
     return Judgement(
@@ -176,11 +182,7 @@ def judge(case: Case, *, nonce: str, now: datetime, supplied_by: str = "", suspe
 def opened(case: Case) -> Opening:
     """The opening that the reveal gives, once claim, registration and reveal agree. Raises `AuthenticityError`."""
     registered = case.registration
-    ownership.require_registration(
-        case.claim, case.registration_payload, registered.public_key, successors=registered.signers
-    )
-    if case.claim.owner != case.registration.owner:
-        raise AuthenticityError("the claim names another owner than the registration")
+    ownership.require_same(case.claim, registered, case.registration_payload)
     if case.claim.ticket != case.ticket:
         raise AuthenticityError("the released ticket is not the one that the claim names")
     if case.original_digest != case.claim.model:

@@ -63,11 +63,13 @@ class Effective:
     def gather(self, positions: NDArray[np.int64]) -> NDArray[Any]:
         """Weights at flat positions; only those pages of a file are read, but once all of a quantized tensor."""
         stored = self._stored(positions)
-        values, *masks = (_gather(self.source, key, stored) for key in self.keys)
-        if self._zeros is not None:
-            codes = np.asarray(self.source[self.keys[0]]).reshape(-1)[stored]
+        key, *masks = self.keys
+        if self._zeros is None:
+            values = _gather(self.source, key, stored)
+        else:
+            codes = np.asarray(self.source[key]).reshape(-1)[stored]
             values = less(codes, self._zeros[positions // prod(self.shape[1:])])
-        return _masked(values, *masks)
+        return _masked(values, *(_gather(self.source, mask, stored) for mask in masks))
 
     def array(self) -> NDArray[Any]:
         """The whole tensor."""
